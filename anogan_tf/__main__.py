@@ -1,0 +1,3 @@
+from anogan_tf.cli import main
+
+main()

@@ -1,0 +1,253 @@
+"""AnoGAN: anomaly scores by a search of the latent space of a trained GAN."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from anogan_tf import losses, scoring
+from anogan_tf.networks import feature_extractor, with_dtype
+from anogan_tf.search import LatentSearch, initial_z
+
+BLOCK = 50  # steps between two looks at the progress
+
+
+class AnoGAN:
+    """Scores images by what a GAN of normal images cannot draw.
+
+    For each image x Adam searches the z whose G(z) is closest to it,
+    L(z) = (1 - λ) R(z) + λ D(z) + w P(z), with the residual R, the mean of |x - G(z)|, the discrimination D, the mean
+    of |f(x) - f(G(z))| over discriminator features, and an optional latent prior P. What is left of the residual at the
+    best z marks the anomaly.
+
+    Args:
+        gan: A trained GAN, such as `DCGAN`; its networks are used in inference mode and never changed.
+        steps: Steps of the search.
+        learning_rate: Of Adam: a float, or a Keras schedule over the steps; None for 0.2 with cosine decay to 0.
+        feature_weight: λ, from 0 (D is not computed) to 1.
+        distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
+        score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
+            (`scoring.PrincipalSubspace`), which `fit_reference` learns. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`:
+            R. `"discrimination"`: D.
+        feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
+        restarts: Searches for each image, from different z₀; the best counts.
+        prior_weight: w, the weight of `losses.latent_prior`.
+        smoothing: σ of the Gaussian over the anomaly map, as a fraction of the longer side; 0 for none.
+        chunk: Images searched at once. Part of the settings: scores are bit-identical for one chunk, and differ by
+            rounding, which a long search amplifies, between chunks.
+        dtype: None for the networks' own; `"bfloat16"` to search in mixed precision. Scores are computed at the z
+            found in the networks' own precision.
+        seed: Seed of z₀.
+
+    Raises:
+        ValueError: For an argument outside the above.
+
+    Example:
+        >>> anogan = AnoGAN(gan)
+        >>> anogan.fit_reference(splits.train)
+        >>> anogan.calibrate(splits.validation, alpha=0.05)
+        >>> results, threshold, accuracy = anogan.test(splits.test)
+
+    References:
+        Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker
+        Discovery", arXiv 1703.05921, eq. 3 (R), 5 (D), 6 (L) and 7 (A); means here where sums stand there.
+    """
+
+    def __init__(
+        self,
+        gan,
+        *,
+        steps=50,
+        learning_rate=None,
+        feature_weight=0.1,
+        distance="l1",
+        score="features",
+        feature_layers=None,
+        restarts=1,
+        prior_weight=0.0,
+        smoothing=6 / 256,
+        chunk=64,
+        dtype=None,
+        seed=0,
+    ):
+        if distance not in ("l1", "l2"):
+            raise ValueError(f'distance is "l1" or "l2". Received: distance={distance!r}.')
+        if score not in scoring.SCORES:
+            raise ValueError(f"score is one of {scoring.SCORES}. Received: score={score!r}.")
+        if not 0.0 <= feature_weight <= 1.0:
+            raise ValueError(f"feature_weight is from 0 to 1. Received: feature_weight={feature_weight}.")
+        if min(steps, restarts, chunk) < 1:
+            raise ValueError(f"steps, restarts and chunk are at least 1. Received: {steps}, {restarts}, {chunk}.")
+        self.gan = gan
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.feature_weight = feature_weight
+        self.distance = distance
+        self.score_kind = score
+        self.feature_layers = feature_layers and tuple(feature_layers)
+        self.restarts = restarts
+        self.prior_weight = prior_weight
+        self.smoothing = smoothing
+        self.chunk = chunk
+        self.dtype = dtype
+        self.seed = seed
+        self.reference = None
+        self.calibration = None
+        self._features = feature_extractor(gan.discriminator, self.feature_layers)
+        self._search_networks = (gan.generator, self._features)
+        if dtype is not None:
+            self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
+        self._z0 = initial_z(chunk, gan.latent_dim, restarts=restarts, prior=gan.prior, seed=seed)
+        self._search = LatentSearch(
+            self._loss,
+            chunk * restarts,
+            gan.latent_dim,
+            learning_rate=keras.optimizers.schedules.CosineDecay(0.2, steps)
+            if learning_rate is None
+            else learning_rate,
+        )
+
+    @property
+    def image_shape(self):
+        return self.gan.image_shape
+
+    @property
+    def settings(self):
+        """Every argument but the GAN, as JSON can hold it."""
+        schedule = isinstance(self.learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+        return {
+            "steps": self.steps,
+            "learning_rate": keras.saving.serialize_keras_object(self.learning_rate)
+            if schedule
+            else self.learning_rate,
+            "feature_weight": self.feature_weight,
+            "distance": self.distance,
+            "score": self.score_kind,
+            "feature_layers": self.feature_layers,
+            "restarts": self.restarts,
+            "prior_weight": self.prior_weight,
+            "smoothing": self.smoothing,
+            "chunk": self.chunk,
+            "dtype": self.dtype,
+            "seed": self.seed,
+        }
+
+    def score(self, images):
+        """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
+
+        Returns:
+            A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` G(z) of the images'
+            shape, `anomaly_map` `(n, height, width)`, the mean of |x - G(z)| over channels, smoothed, `z`
+            `(n, latent_dim)`, and `id`.
+        """
+        return scoring.score(self, images)
+
+    def score_batches(self, data):
+        """As `score`, a chunk at a time; memory stays flat."""
+        return scoring.score_batches(self, data)
+
+    def fit_reference(self, data):
+        """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
+        scoring.fit_reference(self, data)
+
+    def calibrate(self, data, alpha=0.05):
+        """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
+        scoring.calibrate(self, data, alpha)
+
+    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
+        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
+
+    def search_path(self, images, steps=None):
+        """The search step by step, for pictures.
+
+        Args:
+            images: `(n, height, width, channels)` in [-1, 1], at most `chunk` of them.
+            steps: Steps to record; None for all.
+
+        Returns:
+            A dict of `loss` `(steps + 1, n)`, the mapping loss L at each step, and `z` `(steps + 1, n, latent_dim)`; of
+            several restarts the first is shown.
+        """
+        images = np.asarray(images, np.float32)
+        n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
+        if not 1 <= n <= self.chunk:
+            raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
+        context = self._context(np.concatenate([images, np.repeat(images[:1], self.chunk - n, axis=0)]))
+        self._search.start(self._z0)
+        losses_, path = [], []
+        for step in range((steps or self.steps) + 1):
+            losses_.append(self._search.advance(context, tf.constant(min(step, 1))).numpy()[first])
+            path.append(self._search.z.numpy()[first])
+        return {"loss": np.stack(losses_), "z": np.stack(path)}
+
+    def feature_vectors(self, images):
+        """Discriminator features of one chunk of images, `(chunk, elements)`."""
+        return self._vectors(self._features(images, training=False))
+
+    def score_chunk(self, images, progress=None):
+        """The outputs for exactly one chunk of images, see `score`; maps are not smoothed yet."""
+        if self.score_kind == "features" and self.reference is None:
+            raise ValueError(
+                'score="features" learns from normal images first: call fit_reference(training images), or choose '
+                'score="paper".'
+            )
+        z = self._best_z(self._context(images), progress)
+        outputs = {name: value.numpy() for name, value in self._evaluate(images, z).items()}
+        features = outputs.pop("features")
+        residual, discrimination = outputs["residual"], outputs["discrimination"]
+        if self.score_kind == "features":
+            outputs["anomaly_score"] = self.reference(features)
+        elif self.score_kind == "paper":
+            outputs["anomaly_score"] = (1.0 - self.feature_weight) * residual + self.feature_weight * discrimination
+        else:
+            outputs["anomaly_score"] = outputs[self.score_kind]
+        return outputs
+
+    def _best_z(self, context, progress=None):
+        """For each image the z with the lowest loss over all steps and restarts, `(chunk, latent_dim)`."""
+        search = self._search
+        search.start(self._z0)
+        for done in range(0, self.steps, BLOCK):
+            search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
+            if progress is not None:
+                progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
+        best = tf.argmin(tf.reshape(search.best_loss, (self.chunk, self.restarts)), axis=1)
+        return tf.gather(tf.reshape(search.best_z, (self.chunk, self.restarts, -1)), best, batch_dims=1)
+
+    def _context(self, images):
+        """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
+        _, extractor = self._search_networks
+        rows = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
+        return (rows, extractor(rows, training=False) if self.feature_weight else {})
+
+    def _loss(self, z, context):
+        """L(z) of eq. 6, for each row `(rows,)`."""
+        images, features = context
+        generator, extractor = self._search_networks
+        reconstructions = generator(z, training=False)
+        loss = (1.0 - self.feature_weight) * losses.residual(images, reconstructions, self.distance)
+        if self.feature_weight:
+            reconstruction_features = extractor(reconstructions, training=False)
+            loss += self.feature_weight * losses.feature_distance(features, reconstruction_features, self.distance)
+        if self.prior_weight:
+            loss += self.prior_weight * losses.latent_prior(z, self.gan.prior)
+        return loss
+
+    @tf.function
+    def _evaluate(self, images, z):
+        """All that a score is made of, at the given z, in the networks' own precision."""
+        reconstruction = tf.cast(self.gan.generator(z, training=False), tf.float32)
+        features = self._features(images, training=False)
+        reconstruction_features = self._features(reconstruction, training=False)
+        return {
+            "residual": losses.residual(images, reconstruction, self.distance),
+            "discrimination": losses.feature_distance(features, reconstruction_features, self.distance),
+            "reconstruction": reconstruction,
+            "anomaly_map": tf.reduce_mean(losses.elementwise(images, reconstruction, self.distance), axis=-1),
+            "z": z,
+            "features": self._vectors(features),
+        }
+
+    def _vectors(self, features):
+        flat = [tf.reshape(tensor, (self.chunk, -1)) for tensor in features.values()]
+        return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (chunk, elements)

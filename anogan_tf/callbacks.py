@@ -1,0 +1,169 @@
+"""Callbacks for `fit`."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+from anogan_tf import plots
+
+
+class DataOrder(keras.callbacks.Callback):
+    """Tells a data set of `anogan_tf.data` which epoch it is, so that its order is a function of (seed, epoch).
+
+    `fit` of our models adds it by itself.
+    """
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.epoch = getattr(dataset, "epoch", None)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.epoch is not None:
+            self.epoch.assign(epoch)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of a training, and goes on from there if the file exists.
+
+    One file holds networks, optimisers, the states of Dropout, the epoch and the logs. It is written beside, flushed to
+    disk and renamed, so that a crash at any moment leaves a whole one. With the data of `anogan_tf.data`, which are
+    ordered by (seed, epoch), a resumed training ends with the same weights as an unbroken one.
+
+    Args:
+        path: The file, ending in `.weights.h5`.
+        every_seconds: Least time between two saves, which happen at ends of epochs; the end of training always saves.
+
+    Attributes:
+        logs: For each metric its value at each epoch, those before an interruption included.
+    """
+
+    def __init__(self, path, every_seconds=30.0):
+        super().__init__()
+        if not str(path).endswith(".weights.h5"):
+            raise ValueError(f"A checkpoint ends in .weights.h5. Received: path={path}.")
+        self.path = Path(path)
+        self.every_seconds = every_seconds
+        self.logs = {}
+        self.epochs_done = 0
+
+    def on_train_begin(self, logs=None):
+        if self.path.exists():
+            self._restore()
+        self.model._initial_epoch = self.epochs_done
+        self._saved_at = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs_done = epoch + 1
+        for name, value in (logs or {}).items():
+            self.logs.setdefault(name, []).append(float(value))
+        if time.monotonic() - self._saved_at >= self.every_seconds:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        self.model._initial_epoch = None
+        self._save()
+
+    def _save(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f"partial-{self.path.name}")
+        self.model.save_weights(partial)
+        with h5py.File(partial, "a") as file:
+            group = file.create_group("training")
+            group.attrs["epochs_done"] = self.epochs_done
+            group["logs"] = json.dumps(self.logs)
+            group["random_states"] = np.array([state.numpy() for state in _random_states(self.model)], np.int64)
+        replace_durably(partial, self.path)
+        self._saved_at = time.monotonic()
+
+    def _restore(self):
+        self.model.load_weights(self.path)
+        with h5py.File(self.path) as file:
+            group = file["training"]
+            self.epochs_done = int(group.attrs["epochs_done"])
+            self.logs = json.loads(group["logs"].asstr()[()])
+            for state, value in zip(_random_states(self.model), group["random_states"][()], strict=True):
+                state.assign(value)
+
+
+class Progress(keras.callbacks.Callback):
+    """A progress bar over epochs, with the losses; shown only if the training takes longer than two seconds."""
+
+    def on_train_begin(self, logs=None):
+        done = self.model._initial_epoch or 0
+        self.bar = tqdm(
+            desc="Training", unit=" epochs", delay=2, disable=None, total=self.params["epochs"], initial=done
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Draws the same z at the end of epochs, in inference mode, into `folder/epoch_NNNN.png`.
+
+    Args:
+        folder: Made where it is missing.
+        n: Images in the grid.
+        every: Epochs between two pictures.
+    """
+
+    def __init__(self, folder, n=64, every=1):
+        super().__init__()
+        self.folder = Path(folder)
+        self.n = n
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            figure = plots.samples(self.model.generate(self.n), title=f"epoch {epoch + 1}")
+            figure.savefig(self.folder / f"epoch_{epoch + 1:04d}.png", dpi=80)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Raises an ArithmeticError at the first batch after which a metric is not finite; Keras' own looks at `loss` only.
+
+    Put it before `Checkpoint`, so that no broken state is saved.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        broken = {name: value for name, value in (logs or {}).items() if not math.isfinite(value)}
+        if broken:
+            raise ArithmeticError(
+                f"Training diverged in epoch {self.epoch + 1}, batch {batch + 1}: {broken}. The last checkpoint is kept; "
+                "try a smaller learning rate."
+            )
+
+
+def replace_durably(partial, path):
+    """Renames a finished file into place, such that a power cut leaves the old one or the new one."""
+    for name in (partial, None):
+        if name is None:
+            os.replace(partial, path)
+            name = Path(path).parent
+        descriptor = os.open(name, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _random_states(model):
+    """The states of all seed generators in a model's layers, which weight files leave out."""
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    return [layer.seed_generator.state for layer in layers if hasattr(layer, "seed_generator")]

@@ -1,0 +1,162 @@
+"""The command line; each command is a few calls into the library."""
+
+import contextlib
+import functools
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+import click
+
+from anogan_tf import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="anogan-tf")
+@click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
+@click.pass_context
+def main(context, debug):
+    """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
+    context.obj = {"debug": debug}
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.showwarning = _show_warning
+
+
+def command(function):
+    """A click command whose errors are one readable line."""
+
+    @functools.wraps(function)
+    def guarded(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, OSError, ArithmeticError) as error:
+            if click.get_current_context().find_root().params["debug"]:
+                raise
+            raise click.ClickException(str(error)) from error
+
+    return main.command(context_settings={"show_default": True})(guarded)
+
+
+def _size(context, parameter, value):
+    """`64` or `64x48` (height x width) as a pair."""
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if not all(side.isdigit() for side in sides) or len(sides) > 2:
+        raise click.BadParameter(f"a side such as 64, or height x width such as 64x48. Received: {value}")
+    return int(sides[0]), int(sides[-1])
+
+
+def _crop(context, parameter, value):
+    return int(value) if value and value.isdigit() else value
+
+
+source_options = [
+    click.option("--normal", multiple=True, help="Normal class, or attribute such as Eyeglasses=0; may be repeated."),
+    click.option("--size", callback=_size, help="Height and width of the networks, 64 or 64x48; default the source's."),
+    click.option(
+        "--channels", type=click.Choice(["1", "3"]), help="1 for gray, 3 for colour; default the source's, or 3."
+    ),
+    click.option("--crop", callback=_crop, help='Centre crop in pixels before resizing, or "square".'),
+    click.option("--pattern", help='Glob pattern of file names, such as "*_front.png".'),
+    click.option("--group-by", help="Regular expression on relative paths; images of one group stay together."),
+    click.option("--bits", default=16, help="Significant bits of 16-bit files."),
+    click.option("--validation-fraction", default=0.2, help="Normal images held out for calibration."),
+    click.option("--cache", default="auto", help='"memory", or a folder to keep decoded images in.'),
+    click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
+]
+model_options = [
+    click.option("--architecture", type=click.Choice(["dcgan", "hazelnut"]), default="dcgan"),
+    click.option("--width", default=32, help="Filters next to the image."),
+    click.option("--latent-dim", default=64, help="Dimension of z."),
+    click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
+    click.option("--epochs", type=int, help="Default: as many as make 2,000 steps."),
+    click.option("--batch-size", default=32),
+    click.option("--learning-rate", default=1e-3, help="Adam's, of both networks."),
+]
+scorer_options = [
+    click.option("--score", "score_kind", type=click.Choice(["features", "paper", "residual", "discrimination"]), default="features", help="What decides; see docs/scores.md."),
+    click.option("--steps", default=50, help="Steps of the latent search."),
+    click.option("--search-rate", type=float, help="Constant rate of the search; default 0.2 with cosine decay."),
+    click.option("--feature-weight", default=0.1, help="λ of the search's loss."),
+    click.option("--distance", type=click.Choice(["l1", "l2"]), default="l1"),
+    click.option("--restarts", default=1, help="Searches for each image, of which the best counts."),
+    click.option("--chunk", default=64, help="Images searched at once."),
+    click.option("--alpha", default=0.05, help="Rate of false alarms to allow."),
+]  # fmt: skip
+
+
+def _with(options):
+    def decorate(function):
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@command
+@click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
+@click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
+@click.option("--seed", default=0, help="Seed of the split and of the training.")
+def demo(out, normal, seed):
+    """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
+    from anogan_tf.demo import run
+
+    run(out, normal, seed)
+
+
+@command
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="The run's folder.")
+@_with(source_options + model_options + scorer_options)
+@click.option("--seed", default=0, help="Seed of the split and of everything else.")
+def train(source, out, seed, **options):
+    """Trains on normal images of SOURCE, and calibrates: makes a RUN.
+
+    SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
+    TensorFlow Datasets such as mnist. Run again with the same settings, it goes on where it stopped.
+    """
+    from anogan_tf import runs
+
+    try:
+        runs.train(source, out, seed=seed, **options)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nInterrupted; the last checkpoint is kept. To go on:\n  {shlex.join(['anogan-tf', *sys.argv[1:]])}"
+        )
+        raise SystemExit(130) from None
+
+
+@command
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("source", required=False)
+@click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
+@click.option("--threshold", help='A number; or "f1" or "midpoint", which look at the test labels.')
+@click.option("--pictures", default=100, help="Images to draw at most, the most anomalous first.")
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
+def test(run, source, out, threshold, pictures, data_dir):
+    """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE."""
+    from anogan_tf import runs
+
+    with contextlib.suppress(TypeError, ValueError):
+        threshold = float(threshold)
+    runs.test(run, source, out, threshold=threshold, pictures=pictures, data_dir=data_dir)
+
+
+@command
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
+@click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
+@click.option("--pictures", default=100, help="Images to draw at most, the most anomalous first.")
+def score(run, paths, out, pictures):
+    """Scores images (files or folders) with RUN, and decides on each."""
+    from anogan_tf import runs
+
+    runs.score(run, paths, out, pictures=pictures)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    click.echo(f"Warning: {message}", err=True)

@@ -1,0 +1,197 @@
+"""Images in: a folder, a TFDS name, an `.npz` file or arrays become `Samples`, and these `tf.data` pipelines."""
+
+import dataclasses
+import functools
+import itertools
+import math
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from anogan_tf.data import cache as cached
+from anogan_tf.data import images, pipeline, sources
+from anogan_tf.data.samples import Preprocessing, Samples, assign_parts
+
+DEFAULT_SHAPE = (64, 64, 3)
+MEMORY_LIMIT = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The three disjoint parts of a source, as `tf.data` pipelines that are made when asked for.
+
+    Attributes:
+        train: (image, label) batches for `fit`, shuffled anew each epoch as a function of (seed, epoch).
+        validation: Normal images for calibration, in a fixed order: dicts of batched `image`, `label`, `id`,
+            `height`, `width`.
+        test: The same of normal and anomalous images, with `mask` where the source has masks; padded to the largest of
+            the batch, `height` and `width` tell its own size. None if the source has no anomalous images.
+        reference: The training images in a fixed order, as dicts.
+        samples: The manifest behind them.
+        preprocessing: How pictures become network inputs.
+    """
+
+    samples: Samples
+    preprocessing: Preprocessing
+    batch_size: int
+    seed: int
+
+    @functools.cached_property
+    def train(self):
+        return pipeline.training(self.samples.part("train"), self.preprocessing, self.batch_size, self.seed)
+
+    @functools.cached_property
+    def reference(self):
+        return pipeline.ordered(self.samples.part("train"), self.preprocessing, self.batch_size)
+
+    @functools.cached_property
+    def validation(self):
+        return pipeline.ordered(self.samples.part("validation"), self.preprocessing, self.batch_size)
+
+    @functools.cached_property
+    def test(self):
+        test = self.samples.part("test")
+        return pipeline.ordered(test, self.preprocessing, self.batch_size) if len(test) else None
+
+
+def load(
+    source,
+    labels=None,
+    *,
+    image_shape=None,
+    normal=None,
+    batch_size=32,
+    crop=None,
+    pattern=None,
+    validation_fraction=0.2,
+    test_fraction=0.2,
+    group_by=None,
+    bits=16,
+    seed=0,
+    cache="auto",
+    data_dir=None,
+):
+    """Loads images, and splits them into training, validation and test parts.
+
+    Args:
+        source: `"digits"`, a folder, an `.npz` file, a name of TensorFlow Datasets such as `"mnist"`, or an array
+            `(n, height, width[, channels])` of bytes or of floats in [-1, 1].
+        labels: For an array: the class of each image.
+        image_shape: `(height, width, channels)` of the networks; None for the source's own, or (64, 64, 3) for files.
+        normal: Name of the normal class, or several; for attributes `"Eyeglasses=0"`. None for the source's habit:
+            `good` in MVTec layout, 8 of the digits, the first class elsewhere, everything where there are no classes.
+        batch_size: Images in a batch of any part.
+        crop: Side, or (height, width), in pixels of the centre crop before resizing; `"square"` for the largest.
+        pattern: Glob pattern of file names in a folder.
+        validation_fraction: Share of the normal training images that is held out for calibration, where the source
+            has no validation part. A fifth: from 95 images on that gives the 19 which α = 0.05 needs.
+        test_fraction: Share of the normal images held out for testing, where the source has classes but no test part.
+        group_by: What a split must not break: a regular expression on the relative paths of a folder whose first
+            group names the group, a function of it, or for an array one name an image.
+        bits: Significant bits of 16-bit files, such as 12.
+        seed: Seed of the split and of the training order.
+        cache: `"memory"` to read files once; a folder to keep them there, decoded; False to read them anew each time;
+            `"auto"` for memory up to 1 GiB. Sets of TensorFlow Datasets are always kept in memory or in a folder.
+        data_dir: Folder of prepared TensorFlow Datasets.
+
+    Returns:
+        `Splits`.
+
+    Raises:
+        ValueError: For a source or a class that is not there, images that cannot be read (all are listed), or too few
+            to split.
+        FileNotFoundError: For a folder or file that does not exist.
+    """
+    normal = (normal,) if isinstance(normal, (str, int)) else normal
+    normal = normal and tuple(str(name) for name in normal)
+    crop = tuple(crop) if isinstance(crop, (list, np.ndarray)) else crop
+    preprocessing = image_shape and Preprocessing(tuple(image_shape), crop, bits)
+    cache_folder = None if cache in ("memory", "auto", False) else cache
+    if not isinstance(source, (str, os.PathLike)):
+        samples = sources.from_arrays(source, labels, normal=normal, groups=group_by)
+    elif str(source) == "digits":
+        samples = sources.from_digits(normal)
+    elif str(source).endswith(".npz"):
+        samples = sources.from_npz(source, normal)
+    elif Path(source).is_dir():
+        samples = sources.from_folder(source, normal=normal, pattern=pattern, group_by=group_by)
+    else:
+        build = functools.partial(sources.from_tfds, str(source), normal, data_dir, preprocessing)
+        samples = cached.keep(cache_folder, (str(source), normal, preprocessing), build)
+        crop = None
+    shape = image_shape or (DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:])
+    preprocessing = Preprocessing(tuple(shape), crop, bits)
+    samples = assign_parts(samples, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
+    samples = samples.take(samples.parts != "")
+    if samples.are_files:
+        _warn_of_dark_files(samples.images[samples.rows], bits)
+        if cache == "auto" and len(samples) * math.prod(shape) <= MEMORY_LIMIT or cache == "memory" or cache_folder:
+            decode = functools.partial(samples.decoded, preprocessing)
+            decoded = cached.keep(cache_folder, (samples.fingerprint(), preprocessing), decode)
+            samples = dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
+    return Splits(samples, preprocessing, batch_size, seed)
+
+
+def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir=None):
+    """All labelled images of a source for testing; of one with a training part, its test part. None if it has no labels.
+
+    Args:
+        source: As in `load`.
+        preprocessing: A `Preprocessing`, that of the training.
+        normal: As in `load`.
+        batch_size: Images in a batch.
+        data_dir: Folder of prepared TensorFlow Datasets.
+    """
+    options = {"image_shape": preprocessing.image_shape, "normal": normal, "data_dir": data_dir}
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+        samples = sources.from_folder(
+            source, normal=normal or (None if (Path(source) / "train").is_dir() else ("good",))
+        )
+        samples = samples.part("test") if (Path(source) / "train").is_dir() else samples
+    else:
+        samples = load(source, crop=preprocessing.crop, bits=preprocessing.bits, **options).samples.part("test")
+    return pipeline.ordered(samples, preprocessing, batch_size) if len(samples) else None
+
+
+def read_files(paths, preprocessing, batch_size, skipped):
+    """Batches of image files, as dicts of `image`, `id`, `height` and `width`.
+
+    Args:
+        paths: Files, and folders of which all images are taken.
+        preprocessing: A `Preprocessing`.
+        batch_size: Files read at once, in parallel.
+        skipped: A list that gets a pair of id and reason for each file that cannot be read.
+    """
+    paths = map(Path, paths)
+    files = [file for path in paths for file in (sources.image_files_in(path) if path.is_dir() else [path])]
+
+    def read(file):
+        try:
+            return preprocessing.read(file)
+        except ValueError as error:
+            skipped.append((str(file), str(error)))
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), batch_size):
+            some = files[start : start + batch_size]
+            good = [(file, *read) for file, read in zip(some, pool.map(read, some), strict=True) if read]
+            if good:
+                names, arrays, sizes = zip(*good, strict=True)
+                heights, widths = np.transpose(sizes)
+                ids = np.array([os.fspath(name) for name in names])
+                yield {"image": np.stack(arrays), "id": ids, "height": heights, "width": widths}
+
+
+def _warn_of_dark_files(files, bits, looked_at=16):
+    sixteen_bit = list(itertools.islice(filter(images.is_sixteen_bit, files), looked_at))
+    brightest = max(map(images.largest_level, sixteen_bit), default=2**bits)
+    if brightest < 2**bits / 8:
+        warnings.warn(
+            f"The 16-bit images use under an eighth of their range: the largest value in {len(sixteen_bit)} of them is "
+            f"{brightest} of {2**bits - 1}, so they will look black. If they have fewer significant bits, say so with "
+            f"bits={max(brightest.bit_length(), 8)} (--bits).",
+            stacklevel=3,
+        )

@@ -1,0 +1,50 @@
+"""Where decoded images are kept: in memory, or in a folder that is read through the page cache."""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from anogan_tf.data.samples import Samples
+
+
+def keep(cache, key, build):
+    """The samples that `build` makes, with their images where `cache` says; made only once for a folder and a key.
+
+    Args:
+        cache: None for memory, or a folder.
+        key: Anything whose `repr` tells one content from another.
+        build: Function of `allocate` (itself a function of shape and dtype to an array to fill) to `Samples`.
+
+    Raises:
+        ValueError: If the images need more than half of the machine's memory.
+    """
+    if cache is None:
+        return build(_in_memory)
+    stem = Path(cache) / hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    columns_file, images_file = stem.with_suffix(".npz"), stem.with_suffix(".npy")
+    if not columns_file.exists():
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        partial = stem.with_suffix(f".{os.getpid()}.part")
+        samples = build(lambda shape, dtype: np.lib.format.open_memmap(partial, "w+", dtype, shape))
+        samples.images.flush()
+        os.replace(partial, images_file)
+        columns = {f.name: getattr(samples, f.name) for f in dataclasses.fields(samples) if f.name != "images"}
+        with open(partial, "wb") as file:
+            np.savez(file, **{name: column for name, column in columns.items() if column is not None})
+        os.replace(partial, columns_file)
+    with np.load(columns_file) as columns:
+        return Samples(images=np.load(images_file, mmap_mode="r"), **columns)
+
+
+def _in_memory(shape, dtype):
+    needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory / 2:
+        raise ValueError(
+            f"{shape[0]:,} images of {shape[1:]} need {needed / 2**30:.1f} GiB, more than half of this machine's "
+            "memory. Give a folder to keep them in: cache= (--cache)."
+        )
+    return np.empty(shape, dtype)

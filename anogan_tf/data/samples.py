@@ -1,0 +1,181 @@
+"""A manifest of images: where each one is, what it is called, whether it is normal, and what it is used for."""
+
+import dataclasses
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from anogan_tf.data import images as image_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a network's input; the same for training, testing and scoring.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+        crop: Centre crop before resizing, see `images.read`.
+        bits: Significant bits of 16-bit files.
+    """
+
+    image_shape: tuple
+    crop: object = None
+    bits: int = 16
+
+    def read(self, path):
+        """The file as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
+        return image_files.read(path, self.image_shape, crop=self.crop, bits=self.bits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Images with all that travels with them, in a fixed order.
+
+    Args:
+        ids: A name for each, `(n,)`.
+        labels: 0 normal, 1 anomalous, `(n,)`.
+        classes: The class each belongs to, in the source's words, `(n,)`.
+        parts: What each is used for: `"train"`, `"validation"`, `"test"`, or `""` for nothing, `(n,)`.
+        images: Files, or an array `(N, height, width, channels)` of bytes or of floats in [-1, 1]. It is shared by
+            all samples taken from these, never copied.
+        rows: Where each sample is in `images`, `(n,)`.
+        sizes: `(height, width)` in the pictures' own pixels, `(n, 2)`; None where files tell.
+        groups: What a split must not break, such as the images of one patient, `(n,)`; None for each on its own.
+        masks: A mask file or None for each, `(n,)`; None where the source has no masks.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    parts: np.ndarray
+    images: np.ndarray
+    rows: np.ndarray
+    sizes: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def are_files(self):
+        return self.images.dtype == object
+
+    def take(self, indices):
+        """The samples at `indices` (or where a boolean array is True), in that order."""
+        columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        taken = {n: c[indices] for n, c in columns.items() if c is not None and n != "images"}
+        return dataclasses.replace(self, **taken)
+
+    def part(self, name):
+        """The samples used for `name`."""
+        return self.take(self.parts == name)
+
+    def read(self, index, preprocessing):
+        """The image at `index` as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
+        image = self.images[self.rows[index]]
+        if self.are_files:
+            return preprocessing.read(image)
+        size = image.shape[:2] if self.sizes is None else self.sizes[index]
+        return fit_array(image, preprocessing), size
+
+    def mask(self, index, size, preprocessing):
+        """The mask at `index`, `(height, width)`; all False for an image without one."""
+        path = self.masks[index]
+        return np.zeros(size, bool) if path is None else image_files.read_mask(path, crop=preprocessing.crop)
+
+    def decoded(self, preprocessing, allocate=np.empty):
+        """The same samples with their images read into one array, of bytes, or of floats where files have 16 bits.
+
+        Args:
+            preprocessing: A `Preprocessing`.
+            allocate: Function of shape and dtype to the array that is filled, such as one on disk.
+
+        Raises:
+            ValueError: If images cannot be read; it lists them all.
+        """
+        exact = self.are_files and any(map(image_files.is_sixteen_bit, self.images[self.rows]))
+        images = allocate((len(self), *preprocessing.image_shape), np.float32 if exact else np.uint8)
+        sizes = np.empty((len(self), 2), int)
+
+        def decode(index):
+            try:
+                image, sizes[index] = self.read(index, preprocessing)
+                images[index] = image if exact else to_bytes(image)
+            except ValueError as error:
+                return str(error)
+
+        with ThreadPoolExecutor() as pool:
+            problems = [problem for problem in pool.map(decode, range(len(self))) if problem]
+        if problems:
+            listing = "\n  ".join(problems)
+            raise ValueError(f"{len(problems)} of {len(self)} images cannot be used:\n  {listing}")
+        return dataclasses.replace(self, images=images, rows=np.arange(len(self)), sizes=sizes)
+
+    def fingerprint(self):
+        """A hash of names, labels, parts and contents (of files: sizes), which tells whether the data changed."""
+        digest = hashlib.sha256()
+        for row, *columns in zip(self.rows, self.ids, self.labels, self.parts, strict=True):
+            image = self.images[row]
+            content = str(image.stat().st_size).encode() if self.are_files else image.tobytes()
+            digest.update(repr(columns).encode() + hashlib.sha256(content).digest())
+        return digest.hexdigest()
+
+
+def fit_array(image, preprocessing):
+    """An array of bytes, or of floats in [-1, 1], cropped and resized to float32 in [-1, 1]."""
+    values = image.astype(np.float32) if image.dtype == np.uint8 else (image + np.float32(1.0)) * np.float32(127.5)
+    if image.shape != preprocessing.image_shape or preprocessing.crop is not None:
+        box = image_files.crop_box(image.shape[:2], preprocessing.crop)
+        if image.dtype == np.uint8:
+            picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+            return image_files.fit(picture.crop(box), preprocessing.image_shape)
+        values = _resize_floats(values, box, preprocessing.image_shape)
+    return values / np.float32(127.5) - np.float32(1.0)
+
+
+def to_bytes(image):
+    """Floats in [-1, 1] as bytes."""
+    return np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
+
+
+def _resize_floats(values, box, image_shape):
+    height, width, channels = image_shape
+    if values.shape[-1] == 3 and channels == 1:
+        values = values @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    planes = [Image.fromarray(np.ascontiguousarray(values[..., c])).crop(box) for c in range(values.shape[-1])]
+    resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
+    return np.broadcast_to(np.stack(resized, axis=-1), image_shape)
+
+
+def assign_parts(samples, *, validation_fraction, test_fraction, seed):
+    """Holds out validation images, and test images where only anomalous ones are there, from the training images.
+
+    Groups are not broken. A source's own validation part is kept as it is.
+    """
+    parts = samples.parts.astype("U10")  # as long as "validation"
+    test = samples.parts == "test"
+    if test.any() and samples.labels[test].all():
+        parts[_hold_out(samples, parts, test_fraction, (seed, 0))] = "test"
+    if "validation" not in parts:
+        parts[_hold_out(samples, parts, validation_fraction, (seed, 1))] = "validation"
+    return dataclasses.replace(samples, parts=parts)
+
+
+def _hold_out(samples, parts, fraction, seed):
+    """Indices of about `fraction` of the training images, in whole groups."""
+    candidates = np.flatnonzero(parts == "train")
+    groups = candidates if samples.groups is None else samples.groups[candidates]
+    names, members = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(members)[order]
+    wanted = fraction * len(candidates)
+    count = np.searchsorted(np.cumsum(sizes), wanted - 0.5) + 1 if wanted else 0
+    if not 0 < count < len(names):
+        raise ValueError(
+            f"Cannot hold out a fraction of {fraction:g} of {len(candidates)} normal images in {len(names)} groups: "
+            "at least one group must be held out, and one left to train on."
+        )
+    return candidates[np.isin(members, order[:count])]

@@ -1,0 +1,282 @@
+"""Where images come from: folders, TensorFlow Datasets, `.npz` files, arrays, and the digits inside scikit-learn.
+
+Each function gives `Samples` whose parts are what the source itself says: anomalous images are for testing, the other
+images for training unless the source sets some of them apart.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from anogan_tf.data import images as image_files
+from anogan_tf.data.samples import Preprocessing, Samples, fit_array, to_bytes
+
+PART_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+def from_folder(folder, *, normal=None, pattern=None, group_by=None):
+    """A folder in MVTec layout, a folder of class folders, or a plain folder of normal images.
+
+    MVTec layout: `train/good`, `test/good`, `test/<defect>`, and masks `ground_truth/<defect>/<name>_mask.png`; a
+    `validation/` folder beside them is used for calibration. `normal` names the normal class folder where it is not
+    `good`, and is needed for class folders without `train/`.
+
+    Args:
+        folder: Path.
+        normal: Names of normal classes; None for `good`, or for a plain folder.
+        pattern: Glob pattern of file names, such as `"*_front.png"`; None for all image files.
+        group_by: Regular expression on ids (relative paths), whose first group (or whole match) names the group of
+            an image; or a function of the id.
+    """
+    folder = Path(folder)
+    files = image_files_in(folder, pattern)
+    paths = [file.relative_to(folder).parts for file in files]
+    layout = any(path[0] == "train" and len(path) > 1 for path in paths)
+    if layout:
+        normal = normal or ("good",)
+        keep = [i for i, path in enumerate(paths) if path[0] in ("train", "validation", "test")]
+        files, paths = [files[i] for i in keep], [paths[i] for i in keep]
+        parts = np.array([path[0] for path in paths])
+        classes = np.array([path[1] if len(path) > 2 else "" for path in paths])
+        if "" in classes[parts == "test"]:
+            raise ValueError(f"Images in {folder / 'test'} lie in no class folder, such as test/good and test/defect.")
+    else:
+        parts = np.full(len(paths), "train")
+        classes = np.array([path[0] if normal and len(path) > 1 else "" for path in paths])
+    labels = np.where(np.isin(classes, ("", *normal) if layout or not normal else normal), 0, 1)
+    if not layout:
+        parts = np.where(labels == 1, "test", parts)
+    if normal:
+        where = folder / "train" if layout else folder
+        _need(normal, labels[parts == "train"], classes[parts != "test"] if layout else classes, where)
+    ids = np.array(["/".join(path) for path in paths])
+    masks = [_mask(folder, file, name) for file, name in zip(files, classes, strict=True)]
+    return Samples(
+        ids=ids,
+        labels=labels,
+        classes=classes,
+        parts=np.where((labels == 1) & (parts != "test"), "", parts),
+        images=_objects(files),
+        rows=np.arange(len(files)),
+        groups=None if group_by is None else _groups(ids, group_by),
+        masks=_objects(masks) if any(masks) else None,
+    )
+
+
+def from_digits(normal):
+    """The 1,797 handwritten digits of 8×8 pixels that come with scikit-learn; 8 is normal unless `normal` says so."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
+    return from_arrays(images, digits.target, normal=normal or ("8",))
+
+
+def from_arrays(images, labels=None, *, normal=None, groups=None):
+    """Arrays `(n, height, width[, channels])` of bytes, or of floats in [-1, 1]; labels are classes, one an image.
+
+    Without labels all images are normal; with them `normal` is class 0 unless it says otherwise.
+    """
+    images = _checked(images)
+    normal = normal or ("0",)
+    classes = np.full(len(images), normal[0]) if labels is None else np.ravel(labels).astype(str)
+    if len(classes) != len(images):
+        raise ValueError(f"Each image has one label. Received: {len(images)} images and {len(classes)} labels.")
+    normal_ones = np.isin(classes, normal)
+    samples = _numbered(images, classes, np.where(normal_ones, 0, 1), np.where(normal_ones, "train", "test"))
+    _need(normal, samples.labels[normal_ones], classes, "the labels")
+    return samples if groups is None else dataclasses.replace(samples, groups=np.asarray(groups).astype(str))
+
+
+def from_npz(path, normal):
+    """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them."""
+    with np.load(path, allow_pickle=False) as file:
+        names = [name for name in ("train", "val", "test") if f"{name}_images" in file.files]
+        if "train" not in names:
+            raise ValueError(
+                f"{path} needs train_images, and may have {{val,test}}_images and _labels. It has {file.files}."
+            )
+        normal = normal or ("0",)
+        images = {name: _checked(file[f"{name}_images"]) for name in names}
+        classes = {
+            name: np.ravel(file[f"{name}_labels"]).astype(str)
+            if f"{name}_labels" in file.files
+            else np.full(len(images[name]), normal[0])
+            for name in names
+        }
+    parts = np.repeat([PART_NAMES[name] for name in names], [len(images[name]) for name in names])
+    classes = np.concatenate([classes[name] for name in names])
+    labels = np.where(np.isin(classes, normal), 0, 1)
+    _need(normal, labels[parts == "train"], classes, path)
+    if "test" not in names:
+        parts = np.where(labels == 1, "test", parts)
+    return _numbered(np.concatenate([images[name] for name in names]), classes, labels, parts)
+
+
+def from_tfds(name, normal=None, data_dir=None, preprocessing=None, allocate=np.empty):
+    """A data set of TensorFlow Datasets, read once into an array of bytes of the networks' size.
+
+    `normal` names classes, or attributes such as `Eyeglasses=0`; a set with neither is all normal. The `test` split
+    is for testing, or `validation` where there is no other; a `validation` split beside it is for calibration.
+
+    Raises:
+        ValueError: For an unknown name, or where the set is neither prepared nor can be downloaded.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _prepared(tfds, name, data_dir)
+    features = builder.info.features
+    if preprocessing is None:
+        preprocessing = Preprocessing(_fixed_shape(name, features["image"].shape))
+    classify = _classifier(features, normal, name)
+    names = [split for split in ("train", "validation", "test") if split in builder.info.splits]
+    last = names[-1] if len(names) > 1 else None
+    images = allocate(
+        (sum(builder.info.splits[split].num_examples for split in names), *preprocessing.image_shape), np.uint8
+    )
+    columns = []
+    for split in names:
+        part = "test" if split == last else split
+        dataset = builder.as_dataset(split=split, shuffle_files=False)
+        for number, example in enumerate(dataset.as_numpy_iterator()):
+            label, class_name = classify(example)
+            if label == 1 and part != "test":
+                continue
+            images[len(columns)] = to_bytes(fit_array(example["image"], preprocessing))
+            columns.append((f"{split}/{number}", label, class_name, part, example["image"].shape[:2]))
+    ids, labels, classes, parts, sizes = map(np.array, zip(*columns, strict=True))
+    if normal:
+        _need(normal, labels[parts == "train"], classes, name)
+    return Samples(ids, labels, classes, parts, images, rows=np.arange(len(ids)), sizes=sizes)
+
+
+def _prepared(tfds, name, data_dir):
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"No such source: {name!r} is no folder, no .npz file, and no data set of TensorFlow Datasets ({error})."
+        ) from None
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise ValueError(
+            f"{name} is not prepared in {builder.data_dir} and could not be downloaded "
+            f"({type(error).__name__}). Name a folder that holds it with data_dir (--data-dir), or prepare it once on "
+            f"a machine with network: tfds build {name}."
+        ) from error
+    return builder
+
+
+def _fixed_shape(name, shape):
+    if None in shape:
+        raise ValueError(
+            f"The images of {name} are of different sizes: give image_shape (--size), such as (64, 64, 3)."
+        )
+    return shape
+
+
+def _classifier(features, normal, name):
+    """A function of a TFDS example to its label and class name."""
+    if "label" in features:
+        normal = normal or features["label"].names[:1]
+        class_names = features["label"].names
+        _need_known(normal, class_names, name)
+        return lambda example: (int(class_names[example["label"]] not in normal), class_names[example["label"]])
+    if "attributes" in features and normal:
+        wanted = [condition.partition("=")[::2] for condition in normal]
+        _need_known([attribute for attribute, _ in wanted], list(features["attributes"]), name)
+
+        def by_attributes(example):
+            abnormal = [a for a, value in wanted if int(example["attributes"][a]) != int(value or 1)]
+            return int(bool(abnormal)), ",".join(abnormal)
+
+        return by_attributes
+    if normal:
+        raise ValueError(
+            f"{name} has neither classes nor attributes, so all of it is normal. Received: normal={normal}."
+        )
+    return lambda example: (0, "")
+
+
+def image_files_in(folder, pattern=None):
+    """All image files in a folder and below, hidden ones left out, in the order of their names."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No such folder: {folder}.")
+    found = sorted(
+        path
+        for path in folder.rglob(pattern or "*")
+        if path.suffix.lower() in image_files.SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        kinds = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
+        raise ValueError(f"No images {kinds} in {folder} or below.")
+    return found
+
+
+def _mask(root, file, class_name):
+    """The mask of an image in MVTec layout; None without one."""
+    folder = root / "ground_truth" / class_name
+    candidates = (folder / f"{file.stem}_mask.png", folder / f"{file.stem}.png")
+    return next((path for path in candidates if path.is_file()), None) if class_name else None
+
+
+def _groups(ids, group_by):
+    if callable(group_by):
+        return np.array([str(group_by(name)) for name in ids])
+    matches = [re.search(group_by, name) for name in ids]
+    if None in matches:
+        raise ValueError(f"group_by={group_by!r} does not match {ids[matches.index(None)]!r}.")
+    return np.array([match[1] if match.re.groups else match[0] for match in matches])
+
+
+def _need(normal, train_labels, classes, where):
+    if not np.any(train_labels == 0):
+        raise ValueError(
+            f"{where} has no images of the normal class {_listed(normal)}. There are: {_listed(np.unique(classes))}. "
+            "Name it with normal= (--normal)."
+        )
+    _need_known(normal, np.unique(classes), where)
+
+
+def _need_known(names, known, where):
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValueError(f"{where} has no class {_listed(missing)}. There are: {_listed(known)}.")
+
+
+def _numbered(images, classes, labels, parts):
+    n = len(images)
+    ids = np.array([str(number) for number in range(1, n + 1)])
+    return Samples(ids, labels, classes, parts, images, rows=np.arange(n))
+
+
+def _checked(images):
+    images = np.asarray(images)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"Images are (n, height, width, 1 or 3). Received: an array of shape {images.shape}.")
+    if images.dtype == np.uint8:
+        return images
+    images = images.astype(np.float32)
+    if not (np.isfinite(images).all() and -1.0 <= images.min() < 0.0 and images.max() <= 1.0):
+        raise ValueError(
+            "Images are bytes (uint8), or finite floats in [-1, 1], such as 2 * x - 1 for x in [0, 1]. Received: "
+            f"values in [{images.min():g}, {images.max():g}]."
+        )
+    return images
+
+
+def _objects(values):
+    """An array of Python objects, whatever sequences they are."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _listed(names):
+    return ", ".join(repr(str(name)) for name in names)

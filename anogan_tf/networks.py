@@ -1,0 +1,283 @@
+"""Generator and discriminator as flat Functional graphs, for any image size from 8 to 256 pixels a side."""
+
+import itertools
+import math
+
+import keras
+
+PRIORS = ("normal", "uniform")
+MIN_SIDE, MAX_SIDE = 8, 256
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class Generator(keras.Model):
+    """The map G from the latent space to images.
+
+    The architecture `"dcgan"` projects z to a base of about 4×4, and doubles it with transposed convolutions until
+    it covers the image, which is then cropped from the centre. Normalisation momentum is 0.85: at Keras' 0.99 a short
+    training leaves the moving statistics, which the latent search uses, far behind the batch statistics.
+    `"hazelnut"` is the topology of Pippo7x/AnoGAN-Keras, whose weight files load into it.
+
+    Args:
+        image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
+        latent_dim: Dimension of z.
+        architecture: `"dcgan"` or `"hazelnut"`.
+        width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
+        kernel_initializer: A Keras initializer or its name; None for the architecture's own.
+        seed: Seed of the initial weights.
+
+    Returns:
+        A model from z `(batch, latent_dim)` to images `(batch, height, width, channels)` in [-1, 1].
+
+    Raises:
+        ValueError: For an image shape or an architecture outside the above.
+
+    Example:
+        >>> Generator((28, 28, 1), latent_dim=64)(keras.random.normal((2, 64))).shape
+        TensorShape([2, 28, 28, 1])
+
+    References:
+        Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks",
+        arXiv 1511.06434, section 3.
+    """
+
+    def __init__(
+        self,
+        image_shape=(64, 64, 3),
+        latent_dim=100,
+        *,
+        architecture="dcgan",
+        width=64,
+        kernel_initializer=None,
+        seed=0,
+        name="generator",
+        **kwargs,
+    ):
+        image_shape = check_image_shape(image_shape)
+        z = keras.Input((latent_dim,), name="z")
+        initializer = _initializers(kernel_initializer, architecture, seed)
+        layers = GENERATORS[architecture](image_shape, width, initializer)
+        super().__init__(inputs=z, outputs=_chain(z, layers), name=name, **kwargs)
+
+        self.image_shape = image_shape
+        self.latent_dim = latent_dim
+        self.architecture = architecture
+        self.width = width
+        self.kernel_initializer = kernel_initializer and keras.initializers.get(kernel_initializer)
+        self.seed = seed
+
+    def get_config(self):
+        return {
+            "image_shape": self.image_shape,
+            "latent_dim": self.latent_dim,
+            "architecture": self.architecture,
+            "width": self.width,
+            "kernel_initializer": self.kernel_initializer and keras.initializers.serialize(self.kernel_initializer),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class Discriminator(keras.Model):
+    """The discriminator (or critic) D, whose inner layers are the features f of the anomaly score.
+
+    The architecture `"dcgan"` has strided convolutions, each followed by LeakyReLU(0.2), and no normalisation: batch
+    statistics at inference are what the score would be made of, and few images make them poor.
+
+    Args:
+        image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
+        architecture: `"dcgan"` or `"hazelnut"`.
+        width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
+        kernel_initializer: A Keras initializer or its name; None for the architecture's own.
+        seed: Seed of the initial weights and of Dropout.
+
+    Returns:
+        A model from images `(batch, height, width, channels)` to logits `(batch, 1)`. The outputs of its blocks are
+        layers named `features_1` (next to the image), `features_2`, …
+
+    Raises:
+        ValueError: For an image shape or an architecture outside the above.
+
+    References:
+        Radford et al., arXiv 1511.06434, section 3.
+    """
+
+    def __init__(
+        self,
+        image_shape=(64, 64, 3),
+        *,
+        architecture="dcgan",
+        width=64,
+        kernel_initializer=None,
+        seed=0,
+        name="discriminator",
+        **kwargs,
+    ):
+        image_shape = check_image_shape(image_shape)
+        images = keras.Input(image_shape, name="image")
+        initializer = _initializers(kernel_initializer, architecture, seed)
+        layers = DISCRIMINATORS[architecture](image_shape, width, initializer, seed)
+        super().__init__(inputs=images, outputs=_chain(images, layers), name=name, **kwargs)
+
+        self.image_shape = image_shape
+        self.architecture = architecture
+        self.width = width
+        self.kernel_initializer = kernel_initializer and keras.initializers.get(kernel_initializer)
+        self.seed = seed
+
+    def get_config(self):
+        return {
+            "image_shape": self.image_shape,
+            "architecture": self.architecture,
+            "width": self.width,
+            "kernel_initializer": self.kernel_initializer and keras.initializers.serialize(self.kernel_initializer),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+
+def feature_extractor(discriminator, layers=None):
+    """A model from images to the outputs f(x) of the named discriminator layers, sharing its weights.
+
+    Args:
+        discriminator: A Functional Keras model.
+        layers: Layer names; None for the deepest feature map.
+
+    Returns:
+        A Keras model from images to a dict of one tensor a layer, by name.
+
+    Raises:
+        ValueError: If a name is not a layer's; the names there are, are listed.
+    """
+    names = [layer.name for layer in discriminator.layers]
+    layers = tuple(layers) if layers else (_deepest_features(discriminator),)
+    unknown = [name for name in layers if name not in names]
+    if unknown:
+        raise ValueError(f"No such discriminator layer. Received: feature_layers={unknown}; there are {names}.")
+    outputs = {name: discriminator.get_layer(name).output for name in layers}
+    return keras.Model(discriminator.input, outputs, name="features")
+
+
+def with_dtype(network, dtype):
+    """A copy of `network` with the same weights that computes under another dtype policy, such as `"mixed_bfloat16"`."""
+
+    def clone(layer):
+        own = {} if isinstance(layer, keras.layers.InputLayer) else {"dtype": dtype}
+        return type(layer).from_config(layer.get_config() | own)
+
+    copy = keras.models.clone_model(keras.Model(network.input, network.output), clone_function=clone)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def check_image_shape(image_shape):
+    """`image_shape` as a tuple, or a ValueError that says what is wrong with it."""
+    shape = tuple(int(side) for side in image_shape)
+    if len(shape) != 3 or shape[2] not in (1, 3) or not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[:2]):
+        raise ValueError(
+            f"image_shape is (height, width, channels) with sides from {MIN_SIDE} to {MAX_SIDE} and 1 or 3 channels, "
+            f"such as (64, 64, 3). Received: image_shape={tuple(image_shape)}."
+        )
+    return shape
+
+
+def _dcgan_generator(image_shape, width, initializer):
+    height, img_width, channels = image_shape
+    filters = _filters(image_shape, width)[::-1]
+    depth = len(filters)
+    base = (math.ceil(height / 2**depth), math.ceil(img_width / 2**depth))
+    yield keras.layers.Dense(
+        base[0] * base[1] * filters[0], use_bias=False, kernel_initializer=initializer(), name="project"
+    )
+    yield keras.layers.Reshape((*base, filters[0]), name="base")
+    yield keras.layers.BatchNormalization(momentum=0.85, name="normalize_0")
+    yield keras.layers.ReLU(name="relu_0")
+    for i, units in enumerate(filters[1:], start=1):
+        yield keras.layers.Conv2DTranspose(
+            units, 4, 2, "same", use_bias=False, kernel_initializer=initializer(), name=f"upsample_{i}"
+        )
+        yield keras.layers.BatchNormalization(momentum=0.85, name=f"normalize_{i}")
+        yield keras.layers.ReLU(name=f"relu_{i}")
+    yield keras.layers.Conv2DTranspose(channels, 4, 2, "same", kernel_initializer=initializer(), name="to_image")
+    yield _centre_crop(base[0] * 2**depth - height, base[1] * 2**depth - img_width)
+    yield keras.layers.Activation("tanh", dtype="float32", name="image")
+
+
+def _dcgan_discriminator(image_shape, width, initializer, seed):
+    for i, units in enumerate(_filters(image_shape, width), start=1):
+        yield keras.layers.Conv2D(units, 4, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
+        yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"features_{i}")
+    yield keras.layers.Flatten(name="flatten")
+    yield keras.layers.Dense(1, kernel_initializer=initializer(), dtype="float32", name="logits")
+
+
+def _hazelnut_generator(image_shape, width, initializer):
+    base = _hazelnut_base(image_shape)
+    options = {"use_bias": False, "activation": "relu"}
+    yield keras.layers.Dense(base[0] * base[1] * 4 * width, kernel_initializer=initializer(), name="project", **options)
+    yield keras.layers.BatchNormalization(name="normalize_0")
+    yield keras.layers.Reshape((*base, 4 * width), name="base")
+    for i, units in enumerate((4 * width, 2 * width, width), start=1):
+        yield keras.layers.Conv2DTranspose(
+            units, 5, 2, "same", kernel_initializer=initializer(), name=f"upsample_{i}", **options
+        )
+        yield keras.layers.BatchNormalization(name=f"normalize_{i}")
+    yield keras.layers.Conv2DTranspose(
+        image_shape[2], 5, 1, "same", use_bias=False, kernel_initializer=initializer(), name="to_image"
+    )
+    yield keras.layers.Activation("tanh", dtype="float32", name="image")
+
+
+def _hazelnut_discriminator(image_shape, width, initializer, seed):
+    for i, units in enumerate((width, 2 * width, 4 * width), start=1):
+        yield keras.layers.Conv2D(units, 5, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
+        yield keras.layers.BatchNormalization(name=f"normalize_{i}")
+        yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"activation_{i}")
+        yield keras.layers.Dropout(0.3, seed=seed + i, name=f"features_{i}")
+    yield keras.layers.Flatten(name="flatten")
+    yield keras.layers.Dense(1, kernel_initializer=initializer(), dtype="float32", name="logits")
+
+
+GENERATORS = {"dcgan": _dcgan_generator, "hazelnut": _hazelnut_generator}
+DISCRIMINATORS = {"dcgan": _dcgan_discriminator, "hazelnut": _hazelnut_discriminator}
+INITIALIZERS = {"dcgan": keras.initializers.RandomNormal(stddev=0.02), "hazelnut": "glorot_uniform"}
+
+
+def _chain(tensor, layers):
+    for layer in layers:
+        tensor = layer(tensor)
+    return tensor
+
+
+def _filters(image_shape, width):
+    """Filters of the strided layers, from the image inwards, until the smaller side is at most 4 pixels."""
+    depth = max(2, math.ceil(math.log2(min(image_shape[:2]) / 4)))
+    return [width * min(2**i, 8) for i in range(depth)]
+
+
+def _centre_crop(rows, columns):
+    sides = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
+    return keras.layers.Cropping2D(sides, name="crop")
+
+
+def _hazelnut_base(image_shape):
+    if any(side % 8 for side in image_shape[:2]):
+        raise ValueError(
+            'architecture="hazelnut" doubles three times, so both sides must be multiples of 8. '
+            f"Received: image_shape={image_shape}."
+        )
+    return image_shape[0] // 8, image_shape[1] // 8
+
+
+def _initializers(identifier, architecture, seed):
+    """A function that gives each layer an initializer with a seed of its own."""
+    if architecture not in INITIALIZERS:
+        raise ValueError(f"architecture is one of {sorted(INITIALIZERS)}. Received: architecture={architecture!r}.")
+    initializer = keras.initializers.get(identifier or INITIALIZERS[architecture])
+    seeds = itertools.count(1000 * seed)
+    return lambda: type(initializer).from_config(initializer.get_config() | {"seed": next(seeds)})
+
+
+def _deepest_features(discriminator):
+    return [layer.name for layer in discriminator.layers if len(layer.output.shape) == 4][-1]

@@ -1,0 +1,124 @@
+"""Arrays to matplotlib Figures. Nothing here shows a figure or saves it, so it works headless and in a notebook."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
+
+NORMAL, ANOMALOUS = "tab:blue", "tab:red"
+
+
+def result(image, reconstruction, anomaly_map, *, pixel_threshold=None, title=""):
+    """One scored image: query x, reconstruction G(z), their difference in red, and the map over the query.
+
+    Args:
+        image: `(height, width, channels)` in [-1, 1].
+        reconstruction: Of the same shape.
+        anomaly_map: `(height, width)`, not negative.
+        pixel_threshold: The contour is drawn where the map exceeds it; None for no contour.
+        title: Text above the panels, such as the score and the decision.
+    """
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes = figure.subplots(1, 4)
+    gray = _shown(image).mean(axis=-1)
+    difference = np.abs(image - reconstruction).mean(axis=-1) / 2
+    red = np.stack([np.clip(0.5 * gray + difference, 0, 1), 0.5 * gray, 0.5 * gray], axis=-1)
+    for axis, picture, name in zip(
+        axes, (_shown(image), _shown(reconstruction), red), ("query", "reconstruction", "difference"), strict=False
+    ):
+        _panel(axis, picture, name)
+    _panel(axes[3], gray, "anomaly map")
+    top = max(anomaly_map.max(), 1.5 * (pixel_threshold or 0), np.finfo(np.float32).tiny)
+    axes[3].imshow(anomaly_map, cmap="inferno", alpha=0.6, vmin=0, vmax=top)
+    if pixel_threshold is not None and anomaly_map.max() > pixel_threshold:
+        axes[3].contour(anomaly_map, levels=[pixel_threshold], colors="cyan", linewidths=1.5)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def histogram(scores, threshold, labels=None):
+    """The distribution of scores, by label where labels are given, with the threshold."""
+    scores, labels = np.asarray(scores), np.zeros(len(scores)) if labels is None else np.asarray(labels)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    bins = np.histogram_bin_edges(scores, bins=min(50, max(10, len(scores) // 10)))
+    for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+        if np.any(labels == label):
+            axis.hist(scores[labels == label], bins, alpha=0.6, label=name, color=colour, density=True)
+    axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
+    axis.set(xlabel="anomaly score", ylabel="density")
+    axis.legend()
+    return figure
+
+
+def roc(labels, scores):
+    """The receiver operating characteristic."""
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    false_positives, true_positives, _ = roc_curve(labels, scores)
+    axis.plot(false_positives, true_positives, color=ANOMALOUS, label=f"AUROC {roc_auc_score(labels, scores):.3f}")
+    axis.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    axis.legend(loc="lower right")
+    return figure
+
+
+def samples(images, columns=8, title=""):
+    """Images `(n, height, width, channels)` in [-1, 1], in a grid."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns, rows + 0.3), layout="constrained")
+    for axis in figure.subplots(rows, columns, squeeze=False).ravel():
+        axis.axis("off")
+    for axis, image in zip(figure.axes, images, strict=False):
+        _panel(axis, _shown(image))
+    figure.suptitle(title)
+    return figure
+
+
+def losses(history):
+    """Curves of a training's history: a dict of a list of values per epoch for each name."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axis, word in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for name, values in history.items():
+            if word in name:
+                axis.plot(range(1, len(values) + 1), values, label=name)
+        axis.set(xlabel="epoch", ylabel=word)
+        axis.legend()
+    return figure
+
+
+def mapping_loss(losses_):
+    """The loss L(z) over the steps of a search, `(steps + 1, n)`: a line an image, and their mean."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(losses_, color="gray", alpha=0.4, linewidth=0.8)
+    axis.plot(np.mean(losses_, axis=1), color=ANOMALOUS, label="mean")
+    axis.set(xlabel="step", ylabel="mapping loss L(z)")
+    axis.legend()
+    return figure
+
+
+def search_path(images, reconstructions, steps):
+    """Queries, and what the search drew for them at some steps.
+
+    Args:
+        images: Queries `(n, height, width, channels)`.
+        reconstructions: `(len(steps), n, height, width, channels)`.
+        steps: The steps shown.
+    """
+    figure = Figure(figsize=(len(steps) + 1, len(images) + 0.3), layout="constrained")
+    for row, axes in enumerate(figure.subplots(len(images), len(steps) + 1, squeeze=False)):
+        names = ["query", *(f"step {step}" for step in steps)] if row == 0 else [""] * (len(steps) + 1)
+        for axis, image, name in zip(axes, (images[row], *(r[row] for r in reconstructions)), names, strict=True):
+            _panel(axis, _shown(image), name)
+    return figure
+
+
+def _shown(image):
+    """An image in [-1, 1] as RGB in [0, 1]."""
+    return np.broadcast_to(np.clip((image + 1.0) / 2.0, 0.0, 1.0), (*image.shape[:2], 3))
+
+
+def _panel(axis, image, name=""):
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+    axis.set_title(name, fontsize=9)
+    axis.axis("off")

@@ -1,0 +1,128 @@
+"""A results folder: CSV, JSON, pictures, figures, and one HTML page that opens from disk."""
+
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from anogan_tf import plots
+
+COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
+PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
+DPI = 80
+
+
+def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skipped=()):
+    """Writes a results folder, in place of files of the same names.
+
+    `metrics.json`, `scores.csv` (a row an image), `regions.json` (the anomalous regions of images that have any),
+    `test_image_NNN.png` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`, which shows them and any other
+    PNG in the folder.
+
+    Args:
+        folder: Path; made where it is missing.
+        results: A dict an image, with the `COLUMNS`.
+        regions: For each image a list of regions, see `metrics.regions`.
+        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`.
+        metrics: What goes into `metrics.json`.
+        pixel_threshold: For the contour; None for none.
+        skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "regions.json", {r["id"]: found for r, found in zip(results, regions, strict=True) if found})
+    rows = [*results, *({"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped)]
+    write_csv(folder / "scores.csv", rows)
+    for old in folder.glob("test_image_*.png"):
+        old.unlink()
+    for number, image in drawn.items():
+        figure = plots.result(**image, pixel_threshold=pixel_threshold, title=_title(results[number - 1], metrics))
+        figure.savefig(folder / picture_name(number), dpi=DPI)
+    for name, figure in _figures(results, metrics["threshold"]).items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+    _write_page(folder, results, regions, drawn, metrics, skipped)
+
+
+def write_json(path, content):
+    """Writes JSON beside the file and moves it into place."""
+    _replace(path, json.dumps(content, indent=2, default=_plain) + "\n")
+
+
+def write_csv(path, rows):
+    """Writes one row a result; what a row lacks is left empty. Names that are no UTF-8 are escaped."""
+    partial = Path(f"{path}.part")
+    with open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def versions():
+    """Versions of Python, this package and those that its numbers depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def picture_name(number):
+    """The file that shows the `number`-th image, counted from 1."""
+    return f"test_image_{number:03d}.png"
+
+
+def _figures(results, threshold):
+    scores = [result["anomaly_score"] for result in results]
+    labels = [result["label"] for result in results]
+    if None in labels:
+        return {"histogram": plots.histogram(scores, threshold)}
+    both = {"roc": plots.roc(labels, scores)} if len(set(labels)) == 2 else {}
+    return {"histogram": plots.histogram(scores, threshold, labels), **both}
+
+
+def _title(result, metrics):
+    decision = "anomalous" if result["prediction"] else "normal"
+    truth = "" if result["label"] is None else f", labelled {'anomalous' if result['label'] else 'normal'}"
+    p_value = "" if result["p_value"] is None else f", p = {result['p_value']:.3g}"
+    name = result["id"].encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+    return f"{name}: score {result['anomaly_score']:.4g} (threshold {metrics['threshold']:.4g}{p_value}): {decision}{truth}"
+
+
+def _write_page(folder, results, regions, drawn, metrics, skipped):
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
+    order = sorted(range(len(results)), key=lambda i: -results[i]["anomaly_score"])
+    images = [
+        {**results[i], "regions": regions[i], "picture": picture_name(i + 1) if i + 1 in drawn else None} for i in order
+    ]
+    figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
+    page = environment.get_template("report.html").render(
+        images=images, metrics=metrics, figures=figures, skipped=skipped, anomalous=sum(i["prediction"] for i in images)
+    )
+    _replace(folder / "index.html", page)
+
+
+def _replace(path, text):
+    partial = Path(f"{path}.part")
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _plain(value):
+    """Numpy values as JSON takes them."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

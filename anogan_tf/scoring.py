@@ -1,0 +1,385 @@
+"""What every scorer does with its scores: chunk by chunk, learn a reference, calibrate, test.
+
+A scorer has `chunk`, `image_shape`, `score_kind`, `smoothing`, `seed`, `settings`, `reference`, `calibration`,
+`feature_vectors(images)` and `score_chunk(images, progress)`. The functions here are what its methods of the same name
+call.
+"""
+
+import dataclasses
+import heapq
+import itertools
+import time
+import warnings
+
+import keras
+import numpy as np
+from scipy import ndimage
+from sklearn.decomposition import PCA
+from tqdm.auto import tqdm
+
+from anogan_tf import metrics, report, thresholds
+
+SCORES = ("features", "paper", "residual", "discrimination")
+PARTS = ("anomaly_score", "residual", "discrimination")
+LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
+REFERENCE_IMAGES = 2048
+
+
+class PrincipalSubspace:
+    """How far feature vectors lie outside the principal subspace of those of normal images.
+
+    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of the
+    reference images' features. It is the reconstruction error of PCA, on discriminator features in place of pixels.
+
+    Args:
+        mean: `(elements,)`.
+        components: Orthonormal rows, `(n_components, elements)`.
+
+    References:
+        Jackson and Mudholkar, "Control Procedures for Residuals Associated With Principal Component Analysis",
+        Technometrics 1979, eq. 2.1 (the Q statistic).
+    """
+
+    def __init__(self, mean, components):
+        self.mean = np.asarray(mean, np.float32)
+        self.components = np.asarray(components, np.float32)
+
+    @classmethod
+    def fit(cls, vectors, n_components=128):
+        """Learns from `(n, elements)`; at most n // 2 components, so that a few images do not explain everything."""
+        pca = PCA(min(n_components, len(vectors) // 2), svd_solver="auto", random_state=0).fit(vectors)
+        return cls(pca.mean_, pca.components_)
+
+    def __call__(self, vectors):
+        centred = vectors - self.mean
+        outside = centred - (centred @ self.components.T) @ self.components
+        return np.mean(np.square(outside), axis=1)  # (batch,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What is known of normal images' scores.
+
+    Attributes:
+        scores: Scores of the n normal validation images, ascending.
+        threshold: See `thresholds.conformal`.
+        pixel_threshold: The same rule on the largest value of each map: a normal image has any pixel above it with
+            probability at most α.
+        alpha: The rate of false alarms asked for.
+        attained_alpha: The rate that n images can promise.
+    """
+
+    scores: tuple
+    threshold: float
+    pixel_threshold: float
+    alpha: float
+    attained_alpha: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TestResult:
+    """The outcome of a test; unpacks into `results, threshold, accuracy`.
+
+    Attributes:
+        results: A dict an image: `id`, `anomaly_score`, `residual`, `discrimination`, `p_value`, `prediction`, `label`.
+        regions: For each image the anomalous regions of its map, see `metrics.regions`; in the picture's own pixels.
+        threshold_method: `"conformal"`, `"given"`, or `"f1"` and `"midpoint"`, which looked at the test labels.
+
+    The others are figures of `metrics.image_metrics` and `metrics.pixel_metrics`; None where undefined.
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    results: list
+    regions: list
+    threshold: float
+    threshold_method: str
+    alpha: float | None
+    accuracy: float
+    balanced_accuracy: float | None
+    auroc: float | None
+    average_precision: float | None
+    f1: float | None
+    base_rate: float
+    confusion: dict
+    n: int
+    seconds_per_image: float
+    pixel_auroc: float | None = None
+    aupro: float | None = None
+
+    def __iter__(self):
+        return iter((self.results, self.threshold, self.accuracy))
+
+    @property
+    def metrics(self):
+        """All but the images, as a dict."""
+        return {name: value for name, value in vars(self).items() if name not in ("results", "regions")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """Images with their decisions.
+
+    Attributes:
+        results: A dict an image, as in `TestResult`; `label` is None where unknown.
+        regions: As in `TestResult`.
+        threshold: The threshold used.
+        threshold_method: How it was found.
+        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction` and `anomaly_map`.
+        masks: Masks of all images, if the data have them.
+        maps: Their anomaly maps.
+    """
+
+    results: list
+    regions: list
+    threshold: float
+    threshold_method: str
+    drawn: dict
+    masks: list
+    maps: list
+
+
+def score(scorer, images):
+    """All outputs for all images, in one dict of arrays."""
+    chunks = list(score_batches(scorer, images))
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def score_batches(scorer, data):
+    """The outputs a chunk at a time, as dicts of arrays with `id`; memory stays flat."""
+    for rows, outputs in scored_chunks(scorer, data):
+        yield {"id": np.array([row["id"] for row in rows]), **outputs}
+
+
+def scored_chunks(scorer, data):
+    """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, a chunk at a time.
+
+    Each chunk has the scorer's own size, the last filled up with copies of its first image: a score does not depend on
+    the batches of `data`, the order or the other images.
+    """
+    rows = image_rows(data, scorer.image_shape)
+    with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
+        for chunk, images, n in _chunks(rows, scorer.chunk):
+            outputs = scorer.score_chunk(images, progress)
+            outputs["anomaly_map"] = _smooth(outputs["anomaly_map"], scorer.smoothing)
+            yield chunk, {name: values[:n] for name, values in outputs.items()}
+            progress.update(n)
+
+
+def image_rows(data, image_shape):
+    """A dict an image: `image`, `id`, and `label`, `height`, `width`, `mask` where the data have them.
+
+    Args:
+        data: An array of images, or batches: of images, (image, label), or dicts; without ids they are numbered from 1.
+        image_shape: What the networks take.
+
+    Raises:
+        ValueError: For images of another shape, or with values that are not finite.
+
+    Warns:
+        UserWarning: If the images cannot be in [-1, 1], or the first batch has no value below 0.
+    """
+    number = 0
+    for batch in [data] if hasattr(data, "shape") else data:
+        if not isinstance(batch, dict):
+            images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            batch = {"image": images} if labels is None else {"image": images, "label": labels}
+        batch = {name: np.asarray(column) for name, column in batch.items()}
+        _check_images(batch["image"], image_shape, first=number == 0)
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            row = dict(zip(batch, values, strict=True))
+            name = row.get("id", str(number))
+            row["id"] = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
+            if "mask" in row:
+                row["mask"] = row["mask"][: row["height"], : row["width"]]
+            yield row
+
+
+def fit_reference(scorer, data):
+    """Learns what the score needs from normal training images, the first 2,048 at most; nothing for plain scores."""
+    if scorer.score_kind != "features":
+        return
+    rows = itertools.islice(image_rows(data, scorer.image_shape), REFERENCE_IMAGES)
+    vectors = [scorer.feature_vectors(images)[:n] for _, images, n in _chunks(rows, scorer.chunk)]
+    scorer.reference = PrincipalSubspace.fit(np.concatenate(vectors))
+
+
+def calibrate(scorer, data, alpha=0.05):
+    """Scores normal images that nothing was learned from, and sets the thresholds.
+
+    Args:
+        scorer: The scorer.
+        data: Normal images, see `image_rows`.
+        alpha: The rate of false alarms to allow.
+
+    Raises:
+        ValueError: If some images are labelled anomalous.
+    """
+    scores, peaks = [], []
+    for rows, outputs in scored_chunks(scorer, data):
+        anomalous = [row["id"] for row in rows if row.get("label", 0) != 0]
+        if anomalous:
+            raise ValueError(f"Calibration takes normal images only. Received: images labelled anomalous, {anomalous}.")
+        scores.extend(outputs["anomaly_score"].tolist())
+        peaks.extend(outputs["anomaly_map"].max(axis=(1, 2)).tolist())
+    threshold, attained_alpha = thresholds.conformal(scores, alpha)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same few images, warned of once
+        pixel_threshold, _ = thresholds.conformal(peaks, alpha)
+    scorer.calibration = Calibration(tuple(sorted(scores)), threshold, pixel_threshold, alpha, attained_alpha)
+
+
+def judge(scorer, data, threshold=None, *, pictures=0):
+    """Scores images and decides on each.
+
+    Args:
+        scorer: The scorer.
+        data: Images, see `image_rows`; labels are needed only for a threshold chosen on them.
+        threshold: A float; None for the calibrated one; `"f1"` or `"midpoint"`.
+        pictures: How many images to keep for drawing, the most anomalous ones.
+
+    Returns:
+        A `Judgement`.
+
+    Raises:
+        ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1.
+    """
+    _check_threshold(scorer, threshold)
+    results, regions, masks, maps, drawn = [], [], [], [], []
+    for rows, outputs in scored_chunks(scorer, data):
+        for i, row in enumerate(rows):
+            image = {name: outputs[name][i] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
+            results.append({name: float(outputs[name][i]) for name in PARTS} | {"id": row["id"], "label": _label(row)})
+            regions.append(_regions(scorer, image["anomaly_map"], (row.get("height"), row.get("width"))))
+            if "mask" in row:
+                masks.append(row["mask"])
+                maps.append(image["anomaly_map"])
+            heapq.heappush(drawn, (results[-1]["anomaly_score"], len(results), image))
+            if len(drawn) > pictures:
+                heapq.heappop(drawn)
+    if not results:
+        raise ValueError("There are no images to score.")
+    scores = np.array([result["anomaly_score"] for result in results])
+    threshold, method = _threshold(scorer, threshold, scores, [result["label"] for result in results])
+    p_values = thresholds.p_values(scores, scorer.calibration.scores) if scorer.calibration else [None] * len(results)
+    results = [
+        {name: result[name] for name in ("id", *PARTS)}
+        | {"p_value": p if p is None else float(p), "prediction": int(score > threshold), "label": result["label"]}
+        for result, score, p in zip(results, scores, p_values, strict=True)
+    ]
+    drawn = {number: image for _, number, image in drawn}
+    return Judgement(results, regions, threshold, method, drawn, masks, maps)
+
+
+def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None):
+    """Scores labelled images, decides, and measures how right the decisions are.
+
+    Args:
+        scorer: The scorer.
+        data: Images with labels 0 (normal) or 1 (anomalous), see `image_rows`.
+        threshold: A float; None for the calibrated threshold; `"f1"` or `"midpoint"` to choose it on the test labels,
+            which flatters the accuracy.
+        results_dir: Folder for CSV, JSON, pictures and figures, see `report.write`; made where it is missing.
+        pictures: How many images to draw at most, the most anomalous first.
+        settings: What to write into `metrics.json` besides, as a dict.
+
+    Returns:
+        A `TestResult`.
+
+    Raises:
+        ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
+    """
+    start = time.perf_counter()
+    judged = judge(scorer, data, threshold, pictures=pictures if results_dir else 0)
+    seconds = time.perf_counter() - start
+    labels = [result["label"] for result in judged.results]
+    if None in labels:
+        raise ValueError("A test needs labels, 0 for normal and 1 for anomalous; use score_batches without them.")
+    result = TestResult(
+        results=judged.results,
+        regions=judged.regions,
+        threshold=judged.threshold,
+        threshold_method=judged.threshold_method,
+        alpha=scorer.calibration.attained_alpha if judged.threshold_method == "conformal" else None,
+        seconds_per_image=seconds / len(labels),
+        **metrics.image_metrics(labels, [result["anomaly_score"] for result in judged.results], judged.threshold),
+        **(metrics.pixel_metrics(judged.masks, judged.maps) if judged.masks else {}),
+    )
+    if results_dir is not None:
+        write_report(scorer, judged, results_dir, result.metrics | (settings or {}))
+    return result
+
+
+def write_report(scorer, judged, results_dir, figures, skipped=()):
+    """A results folder of a `Judgement`, with `figures` in its `metrics.json`; `skipped` as in `report.write`."""
+    figures = {**figures, "seed": scorer.seed, "settings": scorer.settings, "versions": report.versions()}
+    pixel_threshold = scorer.calibration.pixel_threshold if scorer.calibration else None
+    report.write(results_dir, judged.results, judged.regions, judged.drawn, figures, pixel_threshold, skipped)
+
+
+def _label(row):
+    label = row.get("label")
+    if label is not None and label not in (0, 1):
+        raise ValueError(
+            f"Labels are 0 for normal and 1 for anomalous. Received: {label} for {row['id']}. If these are class "
+            "indices, map them first, such as label != normal_class."
+        )
+    return None if label is None else int(label)
+
+
+def _regions(scorer, anomaly_map, size):
+    if scorer.calibration is None:
+        return []
+    if None not in size:
+        anomaly_map = metrics.resize_map(anomaly_map, size)
+    return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold)
+
+
+def _check_threshold(scorer, threshold):
+    if threshold is None and scorer.calibration is None:
+        raise ValueError(
+            "No threshold yet: call calibrate(normal validation images) first, or give threshold= a number, or "
+            '"f1" or "midpoint" to choose it on the test labels.'
+        )
+    if isinstance(threshold, str) and threshold not in LABELLED_THRESHOLDS:
+        raise ValueError(f'threshold is a number, "f1" or "midpoint". Received: threshold={threshold!r}.')
+
+
+def _threshold(scorer, threshold, scores, labels):
+    if threshold is None:
+        return scorer.calibration.threshold, "conformal"
+    if isinstance(threshold, str):
+        return LABELLED_THRESHOLDS[threshold](scores, labels), threshold
+    return float(threshold), "given"
+
+
+def _chunks(rows, size):
+    """Triples of up to `size` rows, their images filled up to `size` with copies of the first, and their number."""
+    while chunk := list(itertools.islice(rows, size)):
+        images = [row["image"] for row in chunk]
+        yield chunk, np.stack(images + images[:1] * (size - len(images))).astype(np.float32), len(chunk)
+
+
+def _smooth(maps, smoothing):
+    """Maps `(batch, height, width)` under a Gaussian whose σ is the fraction `smoothing` of the longer side."""
+    sigma = smoothing * max(maps.shape[1:])
+    return ndimage.gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
+
+
+def _check_images(images, image_shape, first):
+    if images.shape[1:] != tuple(image_shape):
+        raise ValueError(f"The networks take images (n, {', '.join(map(str, image_shape))}). Received: {images.shape}.")
+    if not np.isfinite(images).all():
+        raise ValueError("An image has values that are not finite numbers.")
+    if images.size and (images.min() < -1.0 or images.max() > 1.0 or first and images.min() >= 0.0):
+        warnings.warn(
+            f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: a batch in "
+            f"[{images.min():g}, {images.max():g}]; its scores mean little.",
+            stacklevel=2,
+        )
+
+
+def _count(data):
+    """The number of images in `data`, where it can be told without reading them."""
+    return data.shape[0] if hasattr(data, "shape") else None

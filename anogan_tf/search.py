@@ -1,0 +1,82 @@
+"""The latent search: for each image the z whose G(z) is closest to it, by gradient descent with Adam."""
+
+import keras
+import tensorflow as tf
+
+
+class LatentSearch:
+    """Minimises a loss over many z at once, each on its own.
+
+    z is a `tf.Variable` of fixed shape, and the search one `tf.function` whose graph loop runs any number of steps;
+    everything between two calls lives in Variables, so a search can be watched, interrupted, and used again without
+    another trace. The loss of row i depends on row i alone and Adam is element-wise, hence so is the result.
+
+    Args:
+        loss: Function of z `(rows, latent_dim)` and of `context` to the loss of each row `(rows,)`.
+        rows: Number of z searched at once.
+        latent_dim: Dimension of z.
+        learning_rate: A float or a `keras.optimizers.schedules.LearningRateSchedule`, of Adam.
+
+    References:
+        Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker
+        Discovery", arXiv 1703.05921, section 2.2.
+    """
+
+    def __init__(self, loss, rows, latent_dim, *, learning_rate):
+        self.loss = loss
+        self.z = tf.Variable(tf.zeros((rows, latent_dim)), trainable=True, name="z")
+        self.best_z = tf.Variable(tf.zeros((rows, latent_dim)), trainable=False, name="best_z")
+        self.best_loss = tf.Variable(tf.fill((rows,), float("inf")), trainable=False, name="best_loss")
+        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer.build([self.z])
+        self._initial = [tf.identity(variable.value) for variable in self.optimizer.variables]
+
+    def start(self, z0):
+        """Begins anew from `z0`, `(rows, latent_dim)`; nothing of an earlier search is left."""
+        self.z.assign(z0)
+        self.best_z.assign(z0)
+        self.best_loss.assign(tf.fill(self.best_loss.shape, float("inf")))
+        for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
+            variable.assign(value)
+
+    @tf.function(reduce_retracing=True)
+    def advance(self, context, steps):
+        """Takes `steps` (a scalar tensor) steps of Adam, and returns the loss at the z reached, `(rows,)`."""
+        for _ in tf.range(steps):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(self.z)
+                loss = self.loss(self.z, context)
+            self._keep_best(loss)
+            self.optimizer.apply([tape.gradient(loss, self.z)], [self.z])
+        loss = self.loss(self.z, context)
+        self._keep_best(loss)
+        return loss
+
+    def _keep_best(self, loss):
+        better = loss < self.best_loss
+        self.best_z.assign(tf.where(better[:, None], self.z, self.best_z))
+        self.best_loss.assign(tf.where(better, loss, self.best_loss))
+
+
+def initial_z(rows, latent_dim, *, restarts=1, prior="normal", seed=0):
+    """The starting points: restart r of every image starts at the same z, a function of `(seed, r)` alone.
+
+    Args:
+        rows: Number of images.
+        latent_dim: Dimension of z.
+        restarts: Starts for each image.
+        prior: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
+        seed: Any integer.
+
+    Returns:
+        `(rows * restarts, latent_dim)`, the restarts of one image next to each other.
+    """
+    starts = tf.stack([sample_prior((latent_dim,), prior, (seed, r)) for r in range(restarts)])
+    return tf.tile(starts, (rows, 1))  # (rows * restarts, latent_dim)
+
+
+def sample_prior(shape, prior, seed):
+    """Draws z from its prior, as a function of the `seed` of two integers."""
+    if prior == "normal":
+        return tf.random.stateless_normal(shape, seed)
+    return tf.random.stateless_uniform(shape, seed, minval=-1.0, maxval=1.0)

@@ -1,0 +1,179 @@
+"""Weights on disk: weight files of Keras 2 and Keras 3, and runs, which hold all that scoring needs."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from anogan_tf import report, scoring
+from anogan_tf.anogan import AnoGAN
+from anogan_tf.callbacks import replace_durably
+from anogan_tf.gan import DCGAN
+from anogan_tf.networks import Generator
+
+FORMAT = 1
+NETWORKS = ("generator", "discriminator")
+
+
+def load_weights(network, path):
+    """Loads a weight file into a network, whatever the file is called.
+
+    Args:
+        network: A built Keras model, such as `gan.generator`.
+        path: Keras 2 `.h5` (weights, or a whole model), or Keras 3 `.weights.h5`; told apart by content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no weight file, or its layers do not fit; each layer's expected and found shapes are listed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No such weight file: {path}.")
+    try:
+        with h5py.File(path) as file:
+            legacy = "layer_names" in file.attrs or "model_weights" in file
+            if not legacy and "layers" not in file:
+                raise ValueError(f"{path} holds no Keras weights. It has: {sorted(file)}.")
+            if legacy:
+                _check_layers(network, file["model_weights"] if "model_weights" in file else file, path)
+    except OSError as error:
+        raise ValueError(f"{path} is not an HDF5 file ({error}).") from error
+    with tempfile.TemporaryDirectory() as folder:
+        named = Path(folder) / ("legacy.h5" if legacy else "v3.weights.h5")
+        named.symlink_to(path.resolve())
+        network.load_weights(named)
+
+
+def save_run(path, scorer, **info):
+    """Saves a scorer into a folder, from which `load_run` makes an equal one.
+
+    Args:
+        path: The folder; made where it is missing.
+        scorer: An `AnoGAN`.
+        **info: What else `run.json` shall tell, as JSON can hold it, such as `preprocessing`.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    gan = scorer.gan
+    for name in NETWORKS:
+        with _replacing(path / f"{name}.weights.h5") as partial:
+            getattr(gan, name).save_weights(partial)
+    if scorer.reference is not None:
+        with _replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
+            file["mean"], file["components"] = scorer.reference.mean, scorer.reference.components
+    run = {
+        "format": FORMAT,
+        "complete": True,
+        "versions": report.versions(),
+        "scorer": scorer.settings,
+        "gan": {"prior": gan.prior, "seed": gan.seed, **_architecture(gan)},
+        "calibration": scorer.calibration and vars(scorer.calibration),
+        **info,
+    }
+    report.write_json(path / "run.json", run)
+
+
+def load_run(path, *, generator=None, discriminator=None):
+    """Loads a run that `save_run` or `anogan-tf train` wrote.
+
+    Args:
+        path: The folder.
+        generator: Your own network, built as when the run was saved, for a run that says it needs it.
+        discriminator: Likewise.
+
+    Returns:
+        The scorer, its reference fitted and its thresholds set as they were.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+        ValueError: If the run is unfinished, of another format, or does not fit the networks.
+    """
+    path = Path(path)
+    run = read_run(path)
+    if not run.get("complete"):
+        raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
+    own, shape = run["gan"].pop("own_networks"), {}
+    if own and generator is None:
+        raise ValueError(
+            f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
+        )
+    if own:
+        for name in ("image_shape", "latent_dim"):
+            shape[name] = run["gan"].pop(name)
+    gan = DCGAN(**run["gan"], generator=generator, discriminator=discriminator)
+    for name in NETWORKS:
+        load_weights(getattr(gan, name), path / f"{name}.weights.h5")
+    settings = run["scorer"]
+    if isinstance(settings["learning_rate"], dict):
+        settings["learning_rate"] = keras.optimizers.schedules.deserialize(settings["learning_rate"])
+    scorer = AnoGAN(gan, **settings)
+    if (path / "reference.weights.h5").exists():
+        with h5py.File(path / "reference.weights.h5") as file:
+            scorer.reference = scoring.PrincipalSubspace(file["mean"][()], file["components"][()])
+    if run["calibration"]:
+        calibration = run["calibration"] | {"scores": tuple(run["calibration"]["scores"])}
+        scorer.calibration = scoring.Calibration(**calibration)
+    return scorer
+
+
+def read_run(path):
+    """The content of a run's `run.json`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, or of another format.
+    """
+    file = Path(path) / "run.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{path} is no run: it has no run.json. `anogan-tf train SOURCE --out {path}` makes one."
+        )
+    try:
+        run = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}).") from error
+    if run.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is a run of format {run.get('format')}, written by anogan-tf "
+            f"{run.get('versions', {}).get('anogan-tf')}; this version reads format {FORMAT}. Install the version that "
+            "wrote it, or train again."
+        )
+    return run
+
+
+def _architecture(gan):
+    generator = gan.generator
+    if not isinstance(generator, Generator):
+        return {"own_networks": True, "image_shape": gan.image_shape, "latent_dim": gan.latent_dim}
+    names = ("image_shape", "latent_dim", "architecture", "width", "kernel_initializer")
+    return {"own_networks": False, **{name: generator.get_config()[name] for name in names}}
+
+
+def _check_layers(network, group, path):
+    """Compares shapes layer by layer, in order, as the legacy reader matches them."""
+    expected = [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers if layer.weights]
+    found = []
+    for name in group.attrs["layer_names"]:
+        shapes = [group[name][weight].shape for weight in group[name].attrs["weight_names"]]
+        if shapes:
+            found.append((name if isinstance(name, str) else name.decode(), shapes))
+    if [shapes for _, shapes in expected] != [shapes for _, shapes in found]:
+        width = max(len(expected), len(found))
+        pairs = zip(
+            expected + [("-", [])] * (width - len(expected)), found + [("-", [])] * (width - len(found)), strict=True
+        )
+        lines = [f"  {'ok ' if e[1] == f[1] else 'BAD'} {e[0]} {e[1]} ← {f[0]} {f[1]}" for e, f in pairs]
+        raise ValueError(f"{path} does not fit {network.name}; expected ← found, layer by layer:\n" + "\n".join(lines))
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A name to write to, which becomes `path` when all is written."""
+    partial = path.with_name(f"partial-{path.name}")
+    yield partial
+    replace_durably(partial, path)
