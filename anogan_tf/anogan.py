@@ -96,10 +96,11 @@ class AnoGAN:
         self._search_networks = (gan.generator, self._features)
         if dtype is not None:
             self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
-        self._z0 = initial_z(chunk, gan.latent_dim, restarts=restarts, prior=gan.prior, seed=seed)
+        self._rows = chunk + scoring.GUARD
+        self._z0 = initial_z(self._rows, gan.latent_dim, restarts=restarts, prior=gan.prior, seed=seed)
         self._search = LatentSearch(
             self._loss,
-            chunk * restarts,
+            self._rows * restarts,
             gan.latent_dim,
             learning_rate=keras.optimizers.schedules.CosineDecay(0.2, steps)
             if learning_rate is None
@@ -172,7 +173,7 @@ class AnoGAN:
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        context = self._context(np.concatenate([images, np.repeat(images[:1], self.chunk - n, axis=0)]))
+        context = self._context(np.concatenate([images, np.repeat(images[:1], self._rows - n, axis=0)]))
         self._search.start(self._z0)
         losses_, path = [], []
         for step in range((steps or self.steps) + 1):
@@ -181,11 +182,11 @@ class AnoGAN:
         return {"loss": np.stack(losses_), "z": np.stack(path)}
 
     def feature_vectors(self, images):
-        """Discriminator features of one chunk of images, `(chunk, elements)`."""
+        """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
         return self._vectors(self._features(images, training=False))
 
     def score_chunk(self, images, progress=None):
-        """The outputs for exactly one chunk of images, see `score`; maps are not smoothed yet."""
+        """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
         if self.score_kind == "features" and self.reference is None:
             raise ValueError(
                 'score="features" learns from normal images first: call fit_reference(training images), or choose '
@@ -204,15 +205,15 @@ class AnoGAN:
         return outputs
 
     def _best_z(self, context, progress=None):
-        """For each image the z with the lowest loss over all steps and restarts, `(chunk, latent_dim)`."""
+        """For each image the z with the lowest loss over all steps and restarts, `(chunk + GUARD, latent_dim)`."""
         search = self._search
         search.start(self._z0)
         for done in range(0, self.steps, BLOCK):
             search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
             if progress is not None:
                 progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
-        best = tf.argmin(tf.reshape(search.best_loss, (self.chunk, self.restarts)), axis=1)
-        return tf.gather(tf.reshape(search.best_z, (self.chunk, self.restarts, -1)), best, batch_dims=1)
+        best = tf.argmin(tf.reshape(search.best_loss, (self._rows, self.restarts)), axis=1)
+        return tf.gather(tf.reshape(search.best_z, (self._rows, self.restarts, -1)), best, batch_dims=1)
 
     def _context(self, images):
         """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
@@ -249,5 +250,5 @@ class AnoGAN:
         }
 
     def _vectors(self, features):
-        flat = [tf.reshape(tensor, (self.chunk, -1)) for tensor in features.values()]
-        return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (chunk, elements)
+        flat = [tf.reshape(tensor, (self._rows, -1)) for tensor in features.values()]
+        return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (rows, elements)

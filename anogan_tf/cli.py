@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 import warnings
-from pathlib import Path
 
 import click
 

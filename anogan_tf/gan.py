@@ -87,7 +87,7 @@ class DCGAN(keras.Model):
         """Configures training.
 
         Args:
-            g_optimizer: Keras optimizer of the generator; None for Adam(2e-4, β₁ = 0.5).
+            g_optimizer: Keras optimizer of the generator; None for Adam(1e-3, β₁ = 0.5).
             d_optimizer: Keras optimizer of the discriminator; None for the same.
             generator_steps: Generator steps per discriminator step.
             label_smoothing: Real images are labelled `1 - label_smoothing` for the discriminator.
@@ -113,7 +113,7 @@ class DCGAN(keras.Model):
 
     def train_step(self, data):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        step = self.d_optimizer.iterations.value
+        step = tf.identity(self.d_optimizer.iterations.value)  # before it is counted up
         self._train_discriminator(images, self._noise(images, step, 0))
         for i in range(self.generator_steps):
             self._train_generator(self._noise(images, step, 1 + i))
@@ -184,7 +184,7 @@ class DCGAN(keras.Model):
         return sample_prior((tf.shape(images)[0], self.latent_dim), self.prior, seed)
 
     def _prepare(self, optimizer, network):
-        optimizer = optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5)
+        optimizer = optimizer or keras.optimizers.Adam(1e-3, beta_1=0.5)
         if self.dtype_policy.name == "mixed_float16" and not hasattr(optimizer, "inner_optimizer"):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(network.trainable_variables)

@@ -2,13 +2,11 @@
 
 import contextlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
 import h5py
 import keras
-import numpy as np
 
 from anogan_tf import report, scoring
 from anogan_tf.anogan import AnoGAN

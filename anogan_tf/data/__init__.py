@@ -28,7 +28,8 @@ class Splits:
         validation: Normal images for calibration, in a fixed order: dicts of batched `image`, `label`, `id`,
             `height`, `width`.
         test: The same of normal and anomalous images, with `mask` where the source has masks; padded to the largest of
-            the batch, `height` and `width` tell its own size. None if the source has no anomalous images.
+            the batch, `height` and `width` tell its own size. None if the source has no test part and no anomalous
+            images.
         reference: The training images in a fixed order, as dicts.
         samples: The manifest behind them.
         preprocessing: How pictures become network inputs.
@@ -107,8 +108,9 @@ def load(
     """
     normal = (normal,) if isinstance(normal, (str, int)) else normal
     normal = normal and tuple(str(name) for name in normal)
-    crop = tuple(crop) if isinstance(crop, (list, np.ndarray)) else crop
-    preprocessing = image_shape and Preprocessing(tuple(image_shape), crop, bits)
+    crop = tuple(map(int, crop)) if isinstance(crop, (list, np.ndarray)) else crop
+    image_shape = image_shape and tuple(image_shape)
+    Preprocessing(image_shape or DEFAULT_SHAPE, crop, bits)  # refuses what makes no sense before anything is read
     cache_folder = None if cache in ("memory", "auto", False) else cache
     if not isinstance(source, (str, os.PathLike)):
         samples = sources.from_arrays(source, labels, normal=normal, groups=group_by)
@@ -119,24 +121,25 @@ def load(
     elif Path(source).is_dir():
         samples = sources.from_folder(source, normal=normal, pattern=pattern, group_by=group_by)
     else:
-        build = functools.partial(sources.from_tfds, str(source), normal, data_dir, preprocessing)
-        samples = cached.keep(cache_folder, (str(source), normal, preprocessing), build)
-        crop = None
+        options = (str(source), normal, data_dir and str(data_dir), image_shape, crop)
+        samples = cached.keep(cache_folder, options, functools.partial(sources.from_tfds, *options))
     shape = image_shape or (DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:])
-    preprocessing = Preprocessing(tuple(shape), crop, bits)
+    preprocessing = Preprocessing(shape, crop, bits)
     samples = assign_parts(samples, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
     samples = samples.take(samples.parts != "")
     if samples.are_files:
-        _warn_of_dark_files(samples.images[samples.rows], bits)
-        if cache == "auto" and len(samples) * math.prod(shape) <= MEMORY_LIMIT or cache == "memory" or cache_folder:
+        files = samples.images[samples.rows]
+        if (cache == "auto" and len(samples) * math.prod(shape) <= MEMORY_LIMIT) or cache == "memory" or cache_folder:
             decode = functools.partial(samples.decoded, preprocessing)
-            decoded = cached.keep(cache_folder, (samples.fingerprint(), preprocessing), decode)
+            versions = [(os.path.abspath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            decoded = cached.keep(cache_folder, (versions, preprocessing), decode)
             samples = dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
+        _warn_of_dark_files(files, bits)
     return Splits(samples, preprocessing, batch_size, seed)
 
 
 def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir=None):
-    """All labelled images of a source for testing; of one with a training part, its test part. None if it has no labels.
+    """All labelled images of a source for testing; of one with a training part, its test part, or None without one.
 
     Args:
         source: As in `load`.

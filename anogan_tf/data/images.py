@@ -38,7 +38,8 @@ def read(path, image_shape, *, crop=None, bits=16):
 def read_mask(path, *, crop=None):
     """Reads a mask: `(height, width)` in its own pixels after cropping, True where the image is anomalous."""
     with _opened(path) as file:
-        mask = ImageOps.exif_transpose(file).convert("L")
+        mask = ImageOps.exif_transpose(file)
+        mask = mask if mask.mode in _SIXTEEN_BIT else mask.convert("L")
     return np.asarray(mask.crop(crop_box(mask.size[::-1], crop, path))) > 0
 
 
@@ -66,7 +67,7 @@ def is_sixteen_bit(path):
     try:
         with Image.open(path) as file:
             return file.mode in _SIXTEEN_BIT
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return False
 
 

@@ -24,6 +24,17 @@ class Preprocessing:
     crop: object = None
     bits: int = 16
 
+    def __post_init__(self):
+        shape, crop, bits = self.image_shape, self.crop, self.bits
+        if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+            raise ValueError(f"image_shape is (height, width, 1 or 3). Received: image_shape={shape}.")
+        sides = crop if isinstance(crop, tuple) else (crop, crop)
+        sound = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
+        if crop not in (None, "square") and not sound:
+            raise ValueError(f'crop is pixels, (height, width) in pixels, or "square". Received: crop={crop!r}.')
+        if not 1 <= bits <= 16:
+            raise ValueError(f"bits is from 1 to 16. Received: bits={bits}.")
+
     def read(self, path):
         """The file as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
         return image_files.read(path, self.image_shape, crop=self.crop, bits=self.bits)
@@ -41,7 +52,8 @@ class Samples:
         images: Files, or an array `(N, height, width, channels)` of bytes or of floats in [-1, 1]. It is shared by
             all samples taken from these, never copied.
         rows: Where each sample is in `images`, `(n,)`.
-        sizes: `(height, width)` in the pictures' own pixels, `(n, 2)`; None where files tell.
+        sizes: `(height, width)` in the pictures' own pixels after cropping, `(n, 2)`, of an array that already is
+            cropped and resized; None where files or the array tell.
         groups: What a split must not break, such as the images of one patient, `(n,)`; None for each on its own.
         masks: A mask file or None for each, `(n,)`; None where the source has no masks.
     """
@@ -78,13 +90,17 @@ class Samples:
         image = self.images[self.rows[index]]
         if self.are_files:
             return preprocessing.read(image)
-        size = image.shape[:2] if self.sizes is None else self.sizes[index]
-        return fit_array(image, preprocessing), size
+        return fit_array(image, preprocessing) if self.sizes is None else (_to_floats(image), self.sizes[index])
 
     def mask(self, index, size, preprocessing):
         """The mask at `index`, `(height, width)`; all False for an image without one."""
         path = self.masks[index]
-        return np.zeros(size, bool) if path is None else image_files.read_mask(path, crop=preprocessing.crop)
+        if path is None:
+            return np.zeros(size, bool)
+        mask = image_files.read_mask(path, crop=preprocessing.crop)
+        if mask.shape != tuple(size):
+            raise ValueError(f"{path}: a mask is as large as its image, {size[0]}×{size[1]}. Received: {mask.shape}.")
+        return mask
 
     def decoded(self, preprocessing, allocate=np.empty):
         """The same samples with their images read into one array, of bytes, or of floats where files have 16 bits.
@@ -125,15 +141,16 @@ class Samples:
 
 
 def fit_array(image, preprocessing):
-    """An array of bytes, or of floats in [-1, 1], cropped and resized to float32 in [-1, 1]."""
-    values = image.astype(np.float32) if image.dtype == np.uint8 else (image + np.float32(1.0)) * np.float32(127.5)
-    if image.shape != preprocessing.image_shape or preprocessing.crop is not None:
-        box = image_files.crop_box(image.shape[:2], preprocessing.crop)
-        if image.dtype == np.uint8:
-            picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-            return image_files.fit(picture.crop(box), preprocessing.image_shape)
-        values = _resize_floats(values, box, preprocessing.image_shape)
-    return values / np.float32(127.5) - np.float32(1.0)
+    """An array of bytes, or of floats in [-1, 1], as `images.read` gives a file: the image, and its own size."""
+    left, upper, right, lower = image_files.crop_box(image.shape[:2], preprocessing.crop)
+    image = image[upper:lower, left:right]
+    size = image.shape[:2]
+    if image.shape == preprocessing.image_shape:
+        return _to_floats(image), size
+    if image.dtype == np.uint8:
+        picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+        return image_files.fit(picture, preprocessing.image_shape), size
+    return _resize_floats(image, preprocessing.image_shape), size
 
 
 def to_bytes(image):
@@ -141,13 +158,17 @@ def to_bytes(image):
     return np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
 
 
-def _resize_floats(values, box, image_shape):
+def _to_floats(image):
+    return image / np.float32(127.5) - np.float32(1.0) if image.dtype == np.uint8 else np.asarray(image, np.float32)
+
+
+def _resize_floats(values, image_shape):
     height, width, channels = image_shape
     if values.shape[-1] == 3 and channels == 1:
         values = values @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    planes = [Image.fromarray(np.ascontiguousarray(values[..., c])).crop(box) for c in range(values.shape[-1])]
+    planes = [Image.fromarray(np.ascontiguousarray(values[..., c])) for c in range(values.shape[-1])]
     resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
-    return np.broadcast_to(np.stack(resized, axis=-1), image_shape)
+    return np.broadcast_to(np.clip(np.stack(resized, axis=-1), -1.0, 1.0), image_shape)
 
 
 def assign_parts(samples, *, validation_fraction, test_fraction, seed):

@@ -5,6 +5,7 @@ images for training unless the source sets some of them apart.
 """
 
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 
@@ -34,25 +35,25 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
     files = image_files_in(folder, pattern)
     paths = [file.relative_to(folder).parts for file in files]
     layout = any(path[0] == "train" and len(path) > 1 for path in paths)
+    used = [path[0] in ("train", "validation", "test") if layout else path[0] != "ground_truth" for path in paths]
+    files, paths = list(itertools.compress(files, used)), list(itertools.compress(paths, used))
     if layout:
-        normal = normal or ("good",)
-        keep = [i for i, path in enumerate(paths) if path[0] in ("train", "validation", "test")]
-        files, paths = [files[i] for i in keep], [paths[i] for i in keep]
         parts = np.array([path[0] for path in paths])
-        classes = np.array([path[1] if len(path) > 2 else "" for path in paths])
-        if "" in classes[parts == "test"]:
-            raise ValueError(f"Images in {folder / 'test'} lie in no class folder, such as test/good and test/defect.")
+        in_part = [path[1:] for path in paths]
     else:
         parts = np.full(len(paths), "train")
-        classes = np.array([path[0] if normal and len(path) > 1 else "" for path in paths])
-    labels = np.where(np.isin(classes, ("", *normal) if layout or not normal else normal), 0, 1)
+        in_part = paths
+    classes = np.array([path[0] if (layout or normal) and len(path) > 1 else "" for path in in_part])
+    if "" in classes[parts == "test"] or (normal and not layout and "" in classes):
+        where = folder / "test" if layout else folder
+        raise ValueError(f"Images in {where} lie in no class folder, such as good/ and defect/ in {where.name}.")
+    labels = np.where(np.isin(classes, ("", *(normal or ("good",)))), 0, 1)
     if not layout:
         parts = np.where(labels == 1, "test", parts)
-    if normal:
-        where = folder / "train" if layout else folder
-        _need(normal, labels[parts == "train"], classes[parts != "test"] if layout else classes, where)
+    _need_normal(labels[parts == "train"], normal, classes[parts == "train"] if layout else classes, folder)
+    _need_known(normal or (), np.unique(classes), folder)
     ids = np.array(["/".join(path) for path in paths])
-    masks = [_mask(folder, file, name) for file, name in zip(files, classes, strict=True)]
+    masks = [_mask(folder, path) for path in in_part]
     return Samples(
         ids=ids,
         labels=labels,
@@ -81,13 +82,12 @@ def from_arrays(images, labels=None, *, normal=None, groups=None):
     """
     images = _checked(images)
     normal = normal or ("0",)
-    classes = np.full(len(images), normal[0]) if labels is None else np.ravel(labels).astype(str)
-    if len(classes) != len(images):
-        raise ValueError(f"Each image has one label. Received: {len(images)} images and {len(classes)} labels.")
-    normal_ones = np.isin(classes, normal)
-    samples = _numbered(images, classes, np.where(normal_ones, 0, 1), np.where(normal_ones, "train", "test"))
-    _need(normal, samples.labels[normal_ones], classes, "the labels")
-    return samples if groups is None else dataclasses.replace(samples, groups=np.asarray(groups).astype(str))
+    classes = _one_each(images, labels, normal[0], "label")
+    labels = np.where(np.isin(classes, normal), 0, 1)
+    _need_normal(labels, normal, classes, "The labels")
+    _need_known(normal, np.unique(classes), "The labels")
+    samples = _numbered(images, classes, labels, np.where(labels == 0, "train", "test"))
+    return samples if groups is None else dataclasses.replace(samples, groups=_one_each(images, groups, "", "group"))
 
 
 def from_npz(path, normal):
@@ -100,55 +100,50 @@ def from_npz(path, normal):
             )
         normal = normal or ("0",)
         images = {name: _checked(file[f"{name}_images"]) for name in names}
-        classes = {
-            name: np.ravel(file[f"{name}_labels"]).astype(str)
-            if f"{name}_labels" in file.files
-            else np.full(len(images[name]), normal[0])
-            for name in names
-        }
+        labels = {name: file[f"{name}_labels"] if f"{name}_labels" in file.files else None for name in names}
     parts = np.repeat([PART_NAMES[name] for name in names], [len(images[name]) for name in names])
-    classes = np.concatenate([classes[name] for name in names])
+    classes = np.concatenate([_one_each(images[name], labels[name], normal[0], "label") for name in names])
     labels = np.where(np.isin(classes, normal), 0, 1)
-    _need(normal, labels[parts == "train"], classes, path)
-    if "test" not in names:
-        parts = np.where(labels == 1, "test", parts)
+    _need_normal(labels[parts == "train"], normal, classes[parts == "train"], path)
+    _need_known(normal, np.unique(classes), path)
+    parts = np.where((labels == 1) & (parts != "test"), "" if "test" in names else "test", parts)
     return _numbered(np.concatenate([images[name] for name in names]), classes, labels, parts)
 
 
-def from_tfds(name, normal=None, data_dir=None, preprocessing=None, allocate=np.empty):
+def from_tfds(name, normal=None, data_dir=None, image_shape=None, crop=None, allocate=np.empty):
     """A data set of TensorFlow Datasets, read once into an array of bytes of the networks' size.
 
     `normal` names classes, or attributes such as `Eyeglasses=0`; a set with neither is all normal. The `test` split
-    is for testing, or `validation` where there is no other; a `validation` split beside it is for calibration.
+    is for testing, or `validation` where there is no other; a `validation` split beside it is for calibration. Of a
+    set with one split the anomalous images are for testing.
 
     Raises:
-        ValueError: For an unknown name, or where the set is neither prepared nor can be downloaded.
+        ValueError: For an unknown name, a set without images, or one that is neither prepared nor can be downloaded.
     """
     import tensorflow_datasets as tfds
 
     builder = _prepared(tfds, name, data_dir)
     features = builder.info.features
-    if preprocessing is None:
-        preprocessing = Preprocessing(_fixed_shape(name, features["image"].shape))
+    preprocessing = Preprocessing(_shape(name, features, image_shape), crop)
     classify = _classifier(features, normal, name)
     names = [split for split in ("train", "validation", "test") if split in builder.info.splits]
+    names = names or ["train", "test"]  # tfds.testing.mock_data knows no splits, and takes any
     last = names[-1] if len(names) > 1 else None
-    images = allocate(
-        (sum(builder.info.splits[split].num_examples for split in names), *preprocessing.image_shape), np.uint8
-    )
+    datasets = [builder.as_dataset(split=split, shuffle_files=False) for split in names]
+    count = sum(int(dataset.cardinality()) for dataset in datasets)
+    images = allocate((count, *preprocessing.image_shape), np.uint8)
     columns = []
-    for split in names:
-        part = "test" if split == last else split
-        dataset = builder.as_dataset(split=split, shuffle_files=False)
+    for split, dataset in zip(names, datasets, strict=True):
         for number, example in enumerate(dataset.as_numpy_iterator()):
             label, class_name = classify(example)
+            part = "test" if split == last or (label == 1 and not last) else split
             if label == 1 and part != "test":
                 continue
-            images[len(columns)] = to_bytes(fit_array(example["image"], preprocessing))
-            columns.append((f"{split}/{number}", label, class_name, part, example["image"].shape[:2]))
+            image, size = fit_array(example["image"], preprocessing)
+            images[len(columns)] = to_bytes(image)
+            columns.append((f"{split}/{number}", label, class_name, part, size))
     ids, labels, classes, parts, sizes = map(np.array, zip(*columns, strict=True))
-    if normal:
-        _need(normal, labels[parts == "train"], classes, name)
+    _need_normal(labels[parts == "train"], normal, classes, name)
     return Samples(ids, labels, classes, parts, images, rows=np.arange(len(ids)), sizes=sizes)
 
 
@@ -157,7 +152,8 @@ def _prepared(tfds, name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
-            f"No such source: {name!r} is no folder, no .npz file, and no data set of TensorFlow Datasets ({error})."
+            f"No such source: {name!r} is no folder, no .npz file, and no data set of TensorFlow Datasets "
+            f"({str(error).partition(chr(10))[0]})."
         ) from None
     try:
         builder.download_and_prepare()
@@ -170,12 +166,16 @@ def _prepared(tfds, name, data_dir):
     return builder
 
 
-def _fixed_shape(name, shape):
-    if None in shape:
+def _shape(name, features, image_shape):
+    """The shape asked for, or else that of the data set's images, which have to be ones that can be used."""
+    image = dict(features).get("image")
+    if image is None or image.np_dtype != np.uint8 or image.shape[-1:] not in ((1,), (3,)):
+        raise ValueError(f"{name} needs a feature `image` of bytes in 1 or 3 channels. Received: {image}.")
+    if image_shape is None and None in image.shape:
         raise ValueError(
             f"The images of {name} are of different sizes: give image_shape (--size), such as (64, 64, 3)."
         )
-    return shape
+    return image_shape or image.shape
 
 
 def _classifier(features, normal, name):
@@ -218,11 +218,11 @@ def image_files_in(folder, pattern=None):
     return found
 
 
-def _mask(root, file, class_name):
-    """The mask of an image in MVTec layout; None without one."""
-    folder = root / "ground_truth" / class_name
-    candidates = (folder / f"{file.stem}_mask.png", folder / f"{file.stem}.png")
-    return next((path for path in candidates if path.is_file()), None) if class_name else None
+def _mask(root, path):
+    """The mask of an image, which lies under `ground_truth` as the image does in its part; None without one."""
+    beside = root / "ground_truth" / Path(*path)
+    candidates = (beside.with_name(f"{beside.stem}_mask.png"), beside.with_name(f"{beside.stem}.png"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _groups(ids, group_by):
@@ -230,23 +230,30 @@ def _groups(ids, group_by):
         return np.array([str(group_by(name)) for name in ids])
     matches = [re.search(group_by, name) for name in ids]
     if None in matches:
-        raise ValueError(f"group_by={group_by!r} does not match {ids[matches.index(None)]!r}.")
+        raise ValueError(f"group_by={group_by!r} does not match {_listed([ids[matches.index(None)]])}.")
     return np.array([match[1] if match.re.groups else match[0] for match in matches])
 
 
-def _need(normal, train_labels, classes, where):
+def _need_normal(train_labels, normal, classes, where):
     if not np.any(train_labels == 0):
         raise ValueError(
-            f"{where} has no images of the normal class {_listed(normal)}. There are: {_listed(np.unique(classes))}. "
-            "Name it with normal= (--normal)."
+            f"{where}: no images of the normal class {_listed(normal or ('good',))} to train on. There are: "
+            f"{_listed(np.unique(classes))}. Name the normal class with normal= (--normal)."
         )
-    _need_known(normal, np.unique(classes), where)
 
 
 def _need_known(names, known, where):
     missing = [name for name in names if name not in known]
     if missing:
-        raise ValueError(f"{where} has no class {_listed(missing)}. There are: {_listed(known)}.")
+        raise ValueError(f"{where}: no class {_listed(missing)}. There are: {_listed(known)}.")
+
+
+def _one_each(images, values, default, what):
+    """One string for each image: its label, or its group."""
+    values = np.full(len(images), default) if values is None else np.ravel(values).astype(str)
+    if len(values) != len(images):
+        raise ValueError(f"Each image has one {what}. Received: {len(images)} images and {len(values)} {what}s.")
+    return values
 
 
 def _numbered(images, classes, labels, parts):

@@ -1,0 +1,71 @@
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import anogan_tf as agt
+
+# Two logical CPUs, so that MirroredStrategy can be tested anywhere.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+tf.config.experimental.enable_op_determinism()
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real images, beside the repository or where ANOGAN_TF_DATA says."""
+    folder = Path(os.environ.get("ANOGAN_TF_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        if "ANOGAN_TF_DATA" in os.environ:
+            pytest.fail(f"ANOGAN_TF_DATA names no folder: {folder}")
+        pytest.skip("needs real images: set ANOGAN_TF_DATA")
+    return folder
+
+
+@pytest.fixture(params=[1, 2], ids=["one replica", "two replicas"])
+def strategy(request):
+    """Runs a test without a distribution strategy, and with two mirrored CPUs."""
+    if request.param == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(2)])
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Random smooth images that a small GAN takes, (40, 8, 8, 1) in [-1, 1]."""
+    z = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    return small_gan(seed=5).generator(z).numpy()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The digits' splits with 8 as the normal class."""
+    return agt.data.load("digits", batch_size=16)
+
+
+@pytest.fixture(scope="session")
+def trained(digits):
+    """A GAN trained on digits for a few epochs, enough to be no longer at its initial weights."""
+    gan = small_gan()
+    gan.compile()
+    gan.fit(digits.train, epochs=3, shuffle=False, verbose=0)
+    return gan
+
+
+@pytest.fixture
+def scorer(trained, digits):
+    """A calibrated AnoGAN with a small chunk."""
+    anogan = agt.AnoGAN(trained, steps=5, chunk=8)
+    anogan.fit_reference(digits.reference)
+    anogan.calibrate(digits.validation)
+    return anogan
+
+
+def small_gan(**options):
+    return agt.DCGAN(**{"image_shape": (8, 8, 1), "latent_dim": 6, "width": 4} | options)

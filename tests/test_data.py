@@ -1,0 +1,858 @@
+import os
+import re
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from anogan_tf import data
+from anogan_tf.data import sources
+from anogan_tf.data.samples import Preprocessing
+
+SHAPE = (8, 8, 1)
+
+
+def paint(folder, names, *, size=(10, 12), first=0):
+    """Gray pictures, each of a level of its own; level and place in `names` go together."""
+    for level, name in enumerate(names, start=first):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(size, level, np.uint8)).save(path)
+    return folder
+
+
+def numbered(prefix, count):
+    return [f"{prefix}/{i:03}.png" for i in range(count)]
+
+
+@pytest.fixture
+def mvtec(tmp_path):
+    """MVTec layout: 10 normal images to train on, 3 normal and 4 scratched ones of another size to test, with masks."""
+    folder = paint(tmp_path / "screw", [*numbered("train/good", 10), *numbered("test/good", 3)])
+    paint(folder, numbered("test/scratch", 4), size=(20, 16), first=100)
+    for i in range(4):
+        mask = np.zeros((20, 16), np.uint8)
+        mask[i : i + 3, 2:9] = 255
+        path = folder / f"ground_truth/scratch/{i:03}_mask.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    return folder
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Class folders without a training part: 20 of `oak`, 10 of `ash`, 5 of `knot`."""
+    return paint(tmp_path / "wood", [*numbered("oak", 20), *numbered("ash", 10), *numbered("knot", 5)])
+
+
+def load(source, *args, **options):
+    return data.load(source, *args, **({"image_shape": SHAPE, "batch_size": 4} | options))
+
+
+def ids(splits, part):
+    return set(splits.samples.part(part).ids)
+
+
+def column(dataset, name):
+    return np.concatenate([batch[name] for batch in dataset.as_numpy_iterator()])
+
+
+def levels(images):
+    """The gray level each image was painted with."""
+    return np.rint((np.asarray(images)[:, 0, 0, 0] + 1) * 127.5).astype(int)
+
+
+def assert_disjoint(splits):
+    parts = [ids(splits, part) for part in ("train", "validation", "test")]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == len(splits.samples)
+
+
+# Folders
+
+
+def test_mvtec_layout_keeps_its_own_test_part(mvtec):
+    splits = load(mvtec)
+    assert ids(splits, "test") == {*numbered("test/good", 3), *numbered("test/scratch", 4)}
+    assert len(ids(splits, "train")) == 8
+    assert len(ids(splits, "validation")) == 2
+    assert_disjoint(splits)
+    assert {
+        i: int(label) for i, label in zip(column(splits.test, "id"), column(splits.test, "label"), strict=True)
+    } == {i.encode(): int("scratch" in i) for i in ids(splits, "test")}
+
+
+@pytest.mark.parametrize("cache", ["memory", False, "folder"])
+def test_masks_are_true_where_painted_and_padded_to_the_largest_of_the_batch(mvtec, tmp_path, cache):
+    splits = load(mvtec, batch_size=5, cache=tmp_path / "cache" if cache == "folder" else cache)
+    first = next(splits.test.as_numpy_iterator())  # three good ones, two scratched
+    assert first["image"].shape == (5, 8, 8, 1)
+    assert first["mask"].shape == (5, 20, 16)
+    assert first["mask"].dtype == bool
+    np.testing.assert_array_equal(first["height"], [10, 10, 10, 20, 20])
+    np.testing.assert_array_equal(first["width"], [12, 12, 12, 16, 16])
+    wanted = np.zeros((5, 20, 16), bool)
+    wanted[3, 0:3, 2:9] = wanted[4, 1:4, 2:9] = True
+    np.testing.assert_array_equal(first["mask"], wanted)
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+def test_masks_are_cropped_with_their_images(mvtec, cache):
+    batch = next(load(mvtec, crop=8, cache=cache).test.skip(1).as_numpy_iterator())  # scratched 001 to 003
+    assert batch["mask"].shape == (3, 8, 8)
+    wanted = np.zeros((3, 20, 16), bool)
+    for i in range(3):
+        wanted[i, i + 1 : i + 4, 2:9] = True
+    np.testing.assert_array_equal(batch["mask"], wanted[:, 6:14, 4:12])
+
+
+def test_crop_is_applied_once_however_images_are_kept(mvtec, tmp_path):
+    ramp = np.tile(np.arange(0, 240, 10, dtype=np.uint8), (24, 1))
+    for path in mvtec.rglob("0*.png"):
+        Image.fromarray(ramp).save(path)
+    read = [column(load(mvtec, crop=12, cache=cache).reference, "image") for cache in (False, "memory", tmp_path / "c")]
+    np.testing.assert_array_equal(read[0][0, 0, [0, -1], 0] > 0, [False, True])
+    np.testing.assert_array_equal(read[0], read[1])
+    np.testing.assert_array_equal(read[0], read[2])
+    splits = load(mvtec, crop=12)
+    assert {(12, 12)} == set(zip(column(splits.test, "height"), column(splits.test, "width"), strict=True))
+
+
+def test_mask_of_another_size_than_its_image_is_refused(mvtec):
+    Image.new("L", (5, 5)).save(mvtec / "ground_truth/scratch/000_mask.png")
+    with pytest.raises(Exception, match=r"000_mask\.png.*20×16"):
+        list(load(mvtec).test)
+
+
+def test_masks_of_nested_folders_are_their_own(mvtec):
+    for side in ("left", "right"):
+        paint(mvtec, [f"test/dent/{side}/000.png"], size=(6, 6))
+        path = mvtec / f"ground_truth/dent/{side}/000_mask.png"
+        path.parent.mkdir(parents=True)
+        mask = np.zeros((6, 6), np.uint8)
+        mask[:, 0 if side == "left" else 5] = 255
+        Image.fromarray(mask).save(path)
+    batch = next(load(mvtec).test.as_numpy_iterator())
+    np.testing.assert_array_equal(batch["mask"].any(axis=1)[:2, :6], [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+
+
+def test_source_without_masks_gives_none(classes):
+    assert "mask" not in load(classes, normal="oak").test.element_spec
+
+
+def test_normal_class_is_found_by_name_not_by_position(tmp_path):
+    folder = paint(tmp_path, [*numbered("train/zebra", 10), *numbered("test/zebra", 2), *numbered("test/aardvark", 2)])
+    test = load(folder, normal="zebra").samples.part("test")
+    np.testing.assert_array_equal(test.labels, [1, 1, 0, 0])
+    np.testing.assert_array_equal(test.classes, ["aardvark", "aardvark", "zebra", "zebra"])
+    with pytest.raises(ValueError, match=r"'good'.*'zebra'"):
+        load(folder)
+
+
+@pytest.mark.parametrize("place", ["validation", "validation/good"])
+def test_validation_folder_is_used_and_training_images_are_not_split(mvtec, place):
+    paint(mvtec, [*numbered(place, 3), *numbered("validation/scratch", 2)])
+    splits = load(mvtec)
+    assert ids(splits, "validation") == set(numbered(place, 3))
+    assert ids(splits, "train") == set(numbered("train/good", 10))
+
+
+@pytest.mark.parametrize(
+    "test_images", [[], numbered("test/good", 2) + numbered("test/bad", 2), numbered("test/bad", 2)]
+)
+def test_images_may_lie_directly_in_train(tmp_path, test_images):
+    splits = load(paint(tmp_path, [*numbered("train", 10), *test_images]))
+    normal = {i for i in splits.samples.ids if i.startswith("train/")}
+    assert normal == set(numbered("train", 10))
+    assert {i for i, label in zip(splits.samples.ids, splits.samples.labels, strict=True) if label} == {
+        i for i in test_images if "bad" in i
+    }
+
+
+def test_anomalous_images_of_the_training_part_are_left_out(mvtec):
+    paint(mvtec, numbered("train/scratch", 4))
+    splits = load(mvtec)
+    assert not any("train/scratch" in i for i in splits.samples.ids)
+    assert not splits.samples.part("train").labels.any()
+
+
+def test_plain_folder_is_all_normal_and_has_no_test(tmp_path):
+    splits = load(paint(tmp_path, [f"{i}.png" for i in range(10)]))
+    assert splits.test is None
+    assert len(ids(splits, "train")) == 8
+    assert not splits.samples.labels.any()
+
+
+@pytest.mark.parametrize("normal", ["oak", ("oak", "ash"), ["oak"]])
+def test_class_folders_test_on_held_out_normals_and_all_anomalies(classes, normal):
+    normal_ids = {i for name in np.atleast_1d(normal) for i in numbered(name, {"oak": 20, "ash": 10}[name])}
+    splits = load(classes, normal=normal)
+    anomalous = set(splits.samples.ids[splits.samples.labels == 1])
+    assert anomalous == set(splits.samples.ids) - normal_ids
+    assert anomalous < ids(splits, "test")
+    held_out = ids(splits, "test") - anomalous
+    assert len(held_out) == len(normal_ids) // 5
+    assert not splits.samples.part("train").labels.any()
+    assert not splits.samples.part("validation").labels.any()
+    assert len(splits.samples) == 35
+    assert_disjoint(splits)
+
+
+def test_mask_folder_beside_class_folders_is_no_class(classes):
+    paint(classes, numbered("ground_truth/knot", 5))
+    assert set(load(classes, normal="oak").samples.classes) == {"ash", "knot", "oak"}
+
+
+def test_image_beside_class_folders_is_refused(classes):
+    paint(classes, ["stray.png"])
+    with pytest.raises(ValueError, match="wood lie in no class folder"):
+        load(classes, normal="oak")
+
+
+def test_pattern_selects_file_names(classes):
+    assert len(load(classes, pattern="00*.png", normal="oak").samples) == 25
+    with pytest.raises(ValueError, match=r"\*_front\.png"):
+        load(classes, pattern="*_front.png")
+
+
+def test_hidden_files_other_files_and_ground_truth_are_ignored(mvtec):
+    before = load(mvtec).samples.ids
+    paint(mvtec, ["train/good/.hidden.png", "train/.thumbnails/a.png"])
+    (mvtec / "train/good/notes.txt").write_text("words")
+    (mvtec / "train/good/folder.png").mkdir()
+    np.testing.assert_array_equal(load(mvtec).samples.ids, before)
+
+
+def test_upper_case_suffixes_and_nested_folders_are_found(tmp_path):
+    names = ["train/good/A.PNG", "train/good/b/c/D.JPG", "train/good/e.TIF", "train/good/b/f.bmp", "train/good/g.WebP"]
+    assert set(load(paint(tmp_path, names)).samples.ids) == set(names)
+
+
+def test_missing_class_is_answered_with_the_classes_there_are(classes):
+    with pytest.raises(ValueError, match="'elm'.*'ash', 'knot', 'oak'"):
+        load(classes, normal="elm")
+    with pytest.raises(ValueError, match="no class 'elm'.*'ash', 'knot', 'oak'"):
+        load(classes, normal=("oak", "elm"))
+
+
+def test_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="No images"):
+        load(tmp_path)
+
+
+def test_images_directly_in_test_are_refused(mvtec):
+    paint(mvtec, ["test/000.png"])
+    with pytest.raises(ValueError, match="test lie in no class folder"):
+        load(mvtec)
+
+
+@pytest.mark.parametrize("group_by", [r"(p\d+)_", r"p\d+", lambda name: name.split("_")[0]])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_groups_never_straddle_a_split(tmp_path, group_by, seed):
+    folder = paint(tmp_path, [f"good/p{i % 7}_{i}.png" for i in range(40)] + [f"bad/q{i}_p9_.png" for i in range(3)])
+    splits = load(folder, normal="good", group_by=group_by, seed=seed)
+    patients = [{i[5:7] for i in ids(splits, part) if i.startswith("good")} for part in ("train", "validation", "test")]
+    assert all(patients)
+    assert sum(map(len, patients)) == 7
+
+
+def test_group_by_that_does_not_match_is_refused(classes):
+    with pytest.raises(ValueError, match=r"does not match 'ash/000\.png'"):
+        load(classes, normal="oak", group_by=r"patient(\d+)")
+
+
+def test_too_few_images_to_split_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="1 normal images in 1 groups"):
+        load(paint(tmp_path, ["a.png"]))
+    paint(tmp_path, ["b.png"])
+    with pytest.raises(ValueError, match="2 normal images in 1 groups"):
+        load(tmp_path, group_by="png")
+
+
+def test_own_shape_of_files_is_64(mvtec):
+    assert data.load(mvtec).train.element_spec[0].shape[1:] == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_shape": (64, 64)},
+        {"image_shape": (8, 8, 2)},
+        {"crop": 0},
+        {"crop": "round"},
+        {"bits": 0},
+        {"crop": (3,)},
+    ],
+)
+def test_senseless_options_are_named(mvtec, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"Received: {name}="):
+        load(mvtec, **options)
+
+
+# Splits
+
+
+def test_a_fifth_is_held_out_unless_said_otherwise(tmp_path):
+    folder = paint(tmp_path, numbered("good", 50))
+    assert len(ids(load(folder), "validation")) == 10
+    assert len(ids(load(folder, validation_fraction=0.5), "validation")) == 25
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 1.5])
+def test_a_fraction_that_leaves_nothing_is_refused(classes, fraction):
+    with pytest.raises(ValueError, match=f"fraction of {fraction}"):
+        load(classes, validation_fraction=fraction)
+
+
+def test_split_is_a_function_of_the_seed(classes):
+    one, same, other = (load(classes, normal="oak", seed=seed) for seed in (3, 3, 4))
+    for part in ("train", "validation", "test"):
+        assert ids(one, part) == ids(same, part)
+        assert ids(one, part) != ids(other, part)
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+def test_fingerprint_tells_whether_data_changed(tmp_path, cache):
+    folder = paint(tmp_path, numbered("good", 10))
+
+    def fingerprint():
+        return load(folder, cache=cache).samples.fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    paint(folder, ["good/000.png"], size=(200, 300), first=50)
+    second = fingerprint()
+    assert second != first
+    (folder / "good/001.png").rename(folder / "good/0001.png")
+    assert fingerprint() not in (first, second)
+
+
+# Digits, arrays, .npz
+
+
+def test_digits_have_eight_as_normal_class():
+    splits = data.load("digits")
+    assert splits.samples.images.shape == (1797, 8, 8, 1)
+    assert set(splits.samples.classes[splits.samples.labels == 0]) == {"8"}
+    assert len(splits.samples) == 1797
+    assert set(data.load("digits", normal=3).samples.part("train").classes) == {"3"}
+    images, labels = next(splits.train.as_numpy_iterator())
+    assert images.shape == (32, 8, 8, 1)
+    assert -1 <= images.min() < 0 < images.max() <= 1
+    assert not labels.any()
+
+
+def test_bytes_and_floats_give_the_same_images():
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), np.uint8)
+    floats = pictures / np.float32(127.5) - 1
+    for array in (pictures, pictures[..., 0], floats, floats.astype(np.float64)):
+        splits = data.load(array)
+        np.testing.assert_allclose(
+            column(splits.reference, "image"), floats[splits.samples.part("train").rows], atol=1e-6
+        )
+
+
+def test_floats_of_the_right_shape_are_not_touched():
+    floats = np.random.default_rng(0).uniform(-1, 1, (10, 4, 4, 3)).astype(np.float32)
+    splits = data.load(floats)
+    np.testing.assert_array_equal(column(splits.reference, "image"), floats[splits.samples.part("train").rows])
+
+
+@pytest.mark.parametrize("channels", [(1, 3), (3, 1), (3, 3)])
+def test_floats_are_resized_as_bytes_are(channels):
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 24, 20, channels[0]), np.uint8)
+    shape = (6, 10, channels[1])
+    from_bytes = data.load(pictures, image_shape=shape, crop=(20, 16))
+    from_floats = data.load(pictures / 127.5 - 1, image_shape=shape, crop=(20, 16))
+    one, other = next(from_bytes.reference.as_numpy_iterator()), next(from_floats.reference.as_numpy_iterator())
+    np.testing.assert_allclose(one["image"], other["image"], atol=2 / 127.5)
+    assert {*one["height"], *other["height"]} == {20}
+    assert {*one["width"], *other["width"]} == {16}
+
+
+def test_white_and_black_stay_in_range_when_resized():
+    checks = np.where(np.indices((10, 7, 7)).sum(axis=0)[..., None].repeat(3, -1) < 12, -1.0, 1.0).astype(np.float32)
+    resized = column(data.load(checks, image_shape=(23, 19, 1)).reference, "image")
+    assert resized.min() >= -1
+    assert resized.max() <= 1
+
+
+def test_labels_of_an_array_are_classes_of_which_zero_is_normal():
+    samples = data.load(np.zeros((30, 8, 8), np.uint8), np.arange(30) % 3).samples
+    np.testing.assert_array_equal(samples.labels == 0, samples.classes == "0")
+    assert (samples.labels == 1).sum() == 20
+    named = data.load(np.zeros((30, 8, 8), np.uint8), ["ok", "ok", "bad"] * 10, normal="ok").samples
+    assert (named.labels == 1).sum() == 10
+
+
+def test_groups_of_an_array_never_straddle_a_split():
+    splits = data.load(np.zeros((30, 8, 8), np.uint8), group_by=[f"patient {i % 5}" for i in range(30)])
+    train, validation = (set(splits.samples.part(part).groups) for part in ("train", "validation"))
+    assert len(train) + len(validation) == 5
+    assert not train & validation
+
+
+@pytest.mark.parametrize(
+    ("array", "labels", "received"),
+    [
+        (np.random.default_rng(0).uniform(0, 1, (9, 8, 8)), None, r"values in \[0\.\d+, 0\.9\d*\]"),
+        (np.linspace(0, 255, 576).reshape(9, 8, 8), None, r"values in \[0, 255\]"),
+        (np.arange(576).reshape(9, 8, 8), None, r"values in \[0, 575\]"),
+        (np.full((9, 8, 8), np.nan), None, "nan"),
+        (np.zeros((9, 8, 8, 4), np.uint8), None, r"\(9, 8, 8, 4\)"),
+        (np.zeros((8, 8), np.uint8), None, r"\(8, 8\)"),
+        (np.zeros((9, 8, 8), np.uint8), [0] * 8, "9 images and 8 labels"),
+        (np.zeros((9, 8, 8), np.uint8), [5] * 9, "class '0'.*'5'"),
+    ],
+    ids=["zero to one", "zero to 255", "wide integers", "nan", "channels", "one picture", "labels", "no normal"],
+)
+def test_arrays_of_unknown_meaning_are_refused(array, labels, received):
+    with pytest.raises(ValueError, match=received):
+        data.load(array, labels)
+
+
+def test_groups_that_are_not_one_an_image_are_refused():
+    with pytest.raises(ValueError, match="9 images and 1 groups"):
+        data.load(np.zeros((9, 8, 8), np.uint8), group_by=r"(\d)")
+
+
+def npz(path, **counts):
+    """Parts of so many images, every third of class 1; an image's bytes are its number in the file."""
+    arrays, first = {}, 0
+    for name, count in counts.items():
+        numbers = np.arange(first, first + count)
+        arrays[f"{name}_images"] = np.tile(numbers.astype(np.uint8)[:, None, None], (1, 8, 8))
+        arrays[f"{name}_labels"] = (numbers % 3 == 0).astype(int)[:, None]
+        first += count
+    np.savez(path, **arrays)
+    return path
+
+
+def test_npz_keeps_its_parts_and_trains_on_normal_images_only(tmp_path):
+    splits = data.load(npz(tmp_path / "a.npz", train=30, val=12, test=9))
+    assert not splits.samples.part("train").labels.any()
+    assert not splits.samples.part("validation").labels.any()
+    assert sorted(levels(column(splits.reference, "image"))) == [i for i in range(30) if i % 3]
+    assert list(levels(column(splits.validation, "image"))) == [i for i in range(30, 42) if i % 3]
+    assert list(levels(column(splits.test, "image"))) == list(range(42, 51))
+    np.testing.assert_array_equal(column(splits.test, "label"), [1, 0, 0] * 3)
+
+
+def test_npz_with_training_part_only_is_split(tmp_path):
+    splits = data.load(npz(tmp_path / "a.npz", train=60))
+    assert splits.samples.part("test").labels.sum() == 20
+    assert len(ids(splits, "test")) == 20 + 8
+    assert_disjoint(splits)
+
+
+def test_npz_without_training_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="train_images.*test_images"):
+        data.load(npz(tmp_path / "a.npz", test=9))
+    with pytest.raises(FileNotFoundError):
+        data.load(tmp_path / "missing.npz")
+
+
+def test_npz_with_too_few_labels_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((9, 8, 8), np.uint8), train_labels=np.zeros(7))
+    with pytest.raises(ValueError, match="9 images and 7 labels"):
+        data.load(tmp_path / "a.npz")
+
+
+def test_real_pneumonia_trains_on_healthy_chests_only(real_data):
+    path = real_data / "pneumoniamnist/pneumoniamnist_rebuilt.npz"
+    splits = data.load(path)
+    with np.load(path) as file:
+        healthy = {part: int((file[f"{part}_labels"] == 0).sum()) for part in ("train", "val", "test")}
+        assert len(ids(splits, "train")) == healthy["train"]
+        assert len(ids(splits, "validation")) == healthy["val"]
+        np.testing.assert_array_equal(splits.samples.part("test").labels, file["test_labels"].ravel() != 0)
+
+
+# TensorFlow Datasets
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_tfds_class_is_normal_by_name(tmp_path, name):
+    with tfds.testing.mock_data(num_examples=40):
+        samples = data.load(name, normal="7", data_dir=tmp_path).samples
+    np.testing.assert_array_equal(samples.labels == 0, samples.classes == "7")
+    assert not samples.labels[samples.parts != "test"].any()
+    assert (samples.parts == "test").sum() == 40
+    assert len(set(samples.ids)) == len(samples)
+
+
+def test_tfds_ids_tell_where_an_image_is(tmp_path):
+    with tfds.testing.mock_data(num_examples=30):
+        splits = data.load("mnist", normal="7", data_dir=tmp_path)
+        examples = list(tfds.load("mnist", split="test", data_dir=tmp_path).as_numpy_iterator())
+    for batch in splits.test.as_numpy_iterator():
+        for image, label, name in zip(batch["image"], batch["label"], batch["id"], strict=True):
+            example = examples[int(name.decode().removeprefix("test/"))]
+            np.testing.assert_allclose(image, example["image"] / 127.5 - 1, atol=1e-6)
+            assert label == (example["label"] != 7)
+
+
+def test_tfds_attribute_with_a_value_is_a_class(tmp_path):
+    with tfds.testing.mock_data(num_examples=40):
+        options = {"crop": 108, "image_shape": (64, 64, 3), "data_dir": tmp_path}
+        without = data.load("celeb_a", normal="Eyeglasses=0", **options)
+        wearing = data.load("celeb_a", normal="Eyeglasses", **options)
+        examples = list(tfds.load("celeb_a", split="test", data_dir=tmp_path).as_numpy_iterator())
+    glasses = [int(example["attributes"]["Eyeglasses"]) for example in examples]
+    np.testing.assert_array_equal(without.samples.part("test").labels, glasses)
+    np.testing.assert_array_equal(wearing.samples.part("test").labels, 1 - np.array(glasses))
+    batch = next(without.test.as_numpy_iterator())
+    height, width = examples[0]["image"].shape[:2]
+    top, left = (height - 108) // 2, (width - 108) // 2
+    middle = Image.fromarray(examples[0]["image"][top : top + 108, left : left + 108])
+    resized = np.asarray(middle.resize((64, 64), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(batch["image"][0], resized / 127.5 - 1, atol=1e-6)
+    assert {*batch["height"], *batch["width"]} == {108}
+    assert without.preprocessing.crop == 108
+
+
+def test_tfds_set_without_classes_is_all_normal(tmp_path):
+    with tfds.testing.mock_data(num_examples=10):
+        assert not data.load("celeb_a_hq/64", data_dir=tmp_path).samples.labels.any()
+        lsun = data.load("lsun/classroom", image_shape=(32, 32, 3), data_dir=tmp_path)
+        assert not lsun.samples.labels.any()
+        with pytest.raises(ValueError, match="different sizes: give image_shape"):
+            data.load("lsun/classroom", data_dir=tmp_path)
+        with pytest.raises(ValueError, match="neither classes nor attributes"):
+            data.load("celeb_a_hq/64", normal="smiling", data_dir=tmp_path)
+
+
+def test_tfds_crop_without_image_shape_gives_the_own_shape(tmp_path):
+    with tfds.testing.mock_data(num_examples=40):
+        cropped = data.load("mnist", normal="7", crop=14, data_dir=tmp_path)
+        plain = data.load("mnist", normal="7", data_dir=tmp_path)
+    one, other = (next(splits.test.as_numpy_iterator()) for splits in (cropped, plain))
+    assert one["image"].shape == other["image"].shape
+    assert not np.array_equal(one["image"], other["image"])
+    assert set(one["height"]) == {14}
+
+
+def test_tfds_set_without_images_is_refused(tmp_path):
+    with (
+        tfds.testing.mock_data(num_examples=2),
+        pytest.raises(ValueError, match="imdb_reviews needs a feature `image`"),
+    ):
+        data.load("imdb_reviews", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("normal", ["Hat=0", "11"])
+def test_tfds_class_that_is_not_there_is_refused(tmp_path, normal):
+    name = "celeb_a" if "=" in normal else "mnist"
+    with tfds.testing.mock_data(num_examples=2), pytest.raises(ValueError, match=f"no class '{normal[:2]}.*There are:"):
+        data.load(name, normal=normal, image_shape=(28, 28, 1), data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["no_such_set", "no/such/folder"])
+def test_unknown_source_is_refused_in_a_line(name):
+    with pytest.raises(ValueError, match=f"No such source: '{name}'") as error:
+        data.load(name)
+    assert len(str(error.value)) < 300
+
+
+def test_unprepared_set_without_network_says_what_to_do(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", offline)
+    with pytest.raises(ValueError, match=r"not prepared in .*--data-dir.*tfds build mnist"):
+        data.load("mnist", data_dir=tmp_path)
+
+
+class Leaves(tfds.core.GeneratorBasedBuilder):
+    """A set of one class folder's worth of pictures in whatever splits are asked for; prepared without network."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name=name) for name in ("train", "train-validation", "train-validation-test")
+    ]
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 1)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, _):
+        return {name: self._generate_examples() for name in self.builder_config.name.split("-")}
+
+    def _generate_examples(self):
+        for i in range(20):
+            yield i, {"image": np.full((9, 7, 1), i, np.uint8), "label": i % 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "validation", "tested"),
+    [
+        ("train", "train", "train"),
+        ("train-validation", "train", "validation"),
+        ("train-validation-test", "validation", "test"),
+    ],
+)
+def test_tfds_splits_become_parts(tmp_path, config, validation, tested):
+    splits = data.load(f"leaves/{config}", data_dir=tmp_path, image_shape=SHAPE)
+    assert {name.split("/")[0] for name in ids(splits, "train")} == {"train"}
+    assert {name.split("/")[0] for name in ids(splits, "validation")} == {validation}
+    assert {name.split("/")[0] for name in ids(splits, "test")} == {tested}
+    assert splits.samples.part("test").labels.sum() == 10
+    assert not splits.samples.part("test").labels.all()
+    assert not splits.samples.labels[splits.samples.parts != "test"].any()
+    np.testing.assert_array_equal(levels(column(splits.test, "image")) % 2, column(splits.test, "label"))
+    assert_disjoint(splits)
+
+
+def test_cached_tfds_set_is_not_read_again(tmp_path, monkeypatch):
+    with tfds.testing.mock_data(num_examples=40):
+        first = data.load("mnist", normal="7", data_dir=tmp_path / "sets", cache=tmp_path / "cache")
+    monkeypatch.setattr(sources, "_prepared", None)
+    second = data.load("mnist", normal="7", data_dir=tmp_path / "sets", cache=tmp_path / "cache")
+    np.testing.assert_array_equal(column(first.test, "image"), column(second.test, "image"))
+    np.testing.assert_array_equal(first.samples.ids, second.samples.ids)
+    assert first.samples.fingerprint() == second.samples.fingerprint()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "normal", "counts"),
+    [("mnist", "8", (5851, 974)), ("fashion_mnist", "Bag", (6000, 1000)), ("cifar10", "automobile", (5000, 1000))],
+)
+def test_real_tfds_sets(real_data, tmp_path, name, normal, counts):
+    folder = real_data / "tensorflow_datasets"
+    splits = data.load(name, normal=normal, data_dir=folder, cache=tmp_path)
+    normal_test = splits.samples.part("test").labels == 0
+    assert len(ids(splits, "train")) + len(ids(splits, "validation")) == counts[0]
+    assert (len(normal_test), normal_test.sum()) == (10_000, counts[1])
+    assert_disjoint(splits)
+
+
+# Pipelines
+
+
+def orders(dataset, epochs=1):
+    return [[level for images, _ in dataset.as_numpy_iterator() for level in levels(images)] for _ in range(epochs)]
+
+
+@pytest.fixture
+def fifty():
+    pictures = np.tile(np.arange(50, dtype=np.uint8)[:, None, None], (1, 8, 8))
+    return data.load(pictures, batch_size=16, seed=2)
+
+
+def test_training_order_is_a_function_of_seed_and_epoch(fifty):
+    first, second, third = orders(fifty.train, 3)
+    assert len({tuple(order) for order in (first, second, third)}) == 3
+    fifty.train.epoch.assign(1)
+    assert orders(fifty.train, 2) == [second, third]
+    again = data.load(fifty.samples.images, batch_size=16, seed=2).train
+    assert orders(again, 2) == [first, second]
+    splits = data.load(fifty.samples.images, batch_size=16, seed=3)
+    assert orders(splits.train) != [first]
+
+
+def test_training_shows_an_image_at_most_once_an_epoch_in_full_batches(fifty):
+    assert int(fifty.train.cardinality()) == 2  # of 40
+    batches = [len(images) for images, _ in fifty.train.as_numpy_iterator()]
+    assert batches == [16, 16]
+    seen = orders(fifty.train, 10)
+    assert all(len(set(order)) == 32 for order in seen)
+    normal = set(levels(column(fifty.reference, "image")))
+    assert set().union(*seen) == normal
+
+
+def test_batch_larger_than_the_training_part_is_all_of_it():
+    splits = data.load(np.zeros((10, 8, 8), np.uint8), batch_size=64)
+    assert [images.shape[0] for images, _ in splits.train.as_numpy_iterator()] == [8]
+    assert int(splits.train.cardinality()) == 1
+
+
+def test_ordered_batches_are_complete_and_the_same_each_time(fifty):
+    sizes = [len(batch["image"]) for batch in fifty.reference.as_numpy_iterator()]
+    assert sizes == [16, 16, 8]
+    assert int(fifty.reference.cardinality()) == 3
+    first, second = (column(fifty.reference, "image") for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(levels(first) + 1, column(fifty.reference, "id").astype(int))
+
+
+def test_ids_line_up_with_files_of_any_name(tmp_path):
+    names = [
+        b"a b.png",
+        b'it\'s "quoted".png',
+        "Ä–ß日本.png".encode(),
+        b"comma,semi;.png",
+        b"new\nline.png",
+        b"\xff\xfe.png",
+    ]
+    for name in names:
+        try:
+            os.close(os.open(os.fsencode(tmp_path) + b"/" + name, os.O_CREAT))
+        except OSError:
+            pytest.skip("this file system takes only UTF-8 names")
+    paint(tmp_path, [os.fsdecode(name) for name in names], first=10)
+    wanted = {name: level for level, name in enumerate(names, start=10)}
+    for cache in ("memory", False, tmp_path / "cache"):
+        splits = load(tmp_path, cache=cache, validation_fraction=0.5)
+        got = {}
+        for part in (splits.reference, splits.validation):
+            got |= dict(zip(column(part, "id"), levels(column(part, "image")), strict=True))
+        assert got == wanted
+        assert len(splits.samples.fingerprint()) == 64
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_images_are_the_same_however_they_are_kept(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        Image.fromarray(rng.integers(0, np.iinfo(dtype).max, (30, 20), dtype)).save(tmp_path / f"{i}.png")
+    kept = [load(tmp_path, cache=cache) for cache in (False, "memory", tmp_path / ".cache", tmp_path / ".cache")]
+    wanted = column(kept[0].reference, "image")
+    assert len(np.unique(wanted)) > (300 if dtype == np.uint16 else 50)
+    for splits in kept[1:]:
+        np.testing.assert_array_equal(column(splits.reference, "image"), wanted)
+        np.testing.assert_array_equal(column(splits.reference, "height"), 30)
+
+
+def test_cache_folder_is_read_and_not_made_again(mvtec, tmp_path):
+    load(mvtec, cache=tmp_path / "cache")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert {path.suffix for path in times} == {".npy", ".npz"}
+    splits = load(mvtec, cache=tmp_path / "cache")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == times
+    (images_file,) = (tmp_path / "cache").glob("*.npy")
+    assert os.fspath(splits.samples.images.filename) == os.fspath(images_file)
+
+
+@pytest.mark.parametrize("interrupted", ["while decoding", "before the columns"])
+def test_interrupted_cache_is_made_anew(mvtec, tmp_path, interrupted):
+    wanted = column(load(mvtec, cache=tmp_path / "cache").test, "image")
+    (columns,), (images,) = (tmp_path / "cache").glob("*.npz"), (tmp_path / "cache").glob("*.npy")
+    columns.unlink()
+    if interrupted == "while decoding":
+        images.unlink()
+    (tmp_path / "cache" / f"{columns.stem}.123.part").write_bytes(b"half of")
+    np.testing.assert_array_equal(column(load(mvtec, cache=tmp_path / "cache").test, "image"), wanted)
+
+
+def test_cache_tells_folders_and_edits_apart_that_have_equal_names_and_sizes(tmp_path):
+    one, other = (paint(tmp_path / name, [f"{i}.bmp" for i in range(5)], first=f) for name, f in (("a", 10), ("b", 20)))
+    cache = tmp_path / "cache"
+    assert levels(column(load(one, cache=cache).reference, "image")).max() < 20
+    assert levels(column(load(other, cache=cache).reference, "image")).min() >= 20
+    paint(one, [f"{i}.bmp" for i in range(5)], first=30)
+    assert levels(column(load(one, cache=cache).reference, "image")).min() >= 30
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_all_unreadable_files_are_listed_at_load(tmp_path, dtype):
+    for i in range(8):
+        Image.fromarray(np.random.default_rng(i).integers(0, 60000 % 2**16, (64, 64), np.uint16).astype(dtype)).save(
+            tmp_path / f"{i}.png"
+        )
+    for name in ("2.png", "5.png"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:1000])
+    (tmp_path / "7.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"(?s)3 of 8 images.*2\.png.*5\.png.*7\.png"):
+        load(tmp_path)
+
+
+def test_a_bomb_among_the_files_is_named(tmp_path, monkeypatch):
+    paint(tmp_path, numbered("good", 5))
+    Image.new("1", (500, 500)).save(tmp_path / "good/bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"1 of 6 images.*\n.*bomb\.png"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+def test_dark_sixteen_bit_images_are_warned_of(tmp_path, cache):
+    for i in range(5):
+        Image.fromarray(np.full((8, 8), 4000 - i, np.uint16)).save(tmp_path / f"{i}.png")
+    with pytest.warns(UserWarning, match=r"largest value in 5 of them is 4000 of 65535.*bits=12"):
+        load(tmp_path, cache=cache)
+    load(tmp_path, cache=cache, bits=12)
+
+
+@pytest.mark.parametrize("brightest", [np.uint8(3), np.uint16(8192)])
+def test_ordinary_images_are_not_warned_of(tmp_path, brightest):
+    for i in range(5):
+        Image.fromarray(np.full((8, 8), brightest)).save(tmp_path / f"{i}.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path)
+
+
+# Scoring and testing
+
+
+@pytest.mark.parametrize("batch_size", [2, 100])
+def test_read_files_skips_and_reports_what_cannot_be_read(mvtec, batch_size):
+    bad = mvtec / "test/good/bad.png"
+    bad.write_text("words")
+    skipped = []
+    paths = [mvtec / "test", mvtec / "train/good/004.png", mvtec / "missing.png"]
+    batches = list(data.read_files(paths, Preprocessing(SHAPE), batch_size, skipped))
+    names = [name for batch in batches for name in batch["id"]]
+    good = [*numbered("test/good", 3), *numbered("test/scratch", 4), "train/good/004.png"]
+    assert names == [str(mvtec / name) for name in good]
+    images = np.concatenate([batch["image"] for batch in batches])
+    np.testing.assert_array_equal(levels(images), [10, 11, 12, 100, 101, 102, 103, 4])
+    np.testing.assert_array_equal(np.concatenate([batch["height"] for batch in batches]), [10] * 3 + [20] * 4 + [10])
+    assert sorted(name for name, _ in skipped) == sorted(map(str, (bad, mvtec / "missing.png")))
+    assert all(name in reason for name, reason in skipped)
+
+
+def test_load_labelled_takes_the_test_part_of_mvtec_layout(mvtec):
+    batches = data.load_labelled(mvtec, Preprocessing(SHAPE))
+    assert [i.decode() for i in column(batches, "id")] == [*numbered("test/good", 3), *numbered("test/scratch", 4)]
+    np.testing.assert_array_equal(column(batches, "label"), [0] * 3 + [1] * 4)
+
+
+def test_load_labelled_takes_all_of_class_folders(tmp_path):
+    folder = paint(tmp_path, [*numbered("bad", 3), *numbered("good", 4)])
+    batches = data.load_labelled(folder, Preprocessing(SHAPE))
+    np.testing.assert_array_equal(column(batches, "label"), [1] * 3 + [0] * 4)
+    swapped = data.load_labelled(folder, Preprocessing(SHAPE), normal=("bad",))
+    np.testing.assert_array_equal(column(swapped, "label"), [0] * 3 + [1] * 4)
+
+
+def test_load_labelled_preprocesses_as_load_does(tmp_path):
+    with tfds.testing.mock_data(num_examples=60):
+        options = {"normal": "7", "data_dir": tmp_path}
+        splits = data.load("mnist", crop=20, image_shape=(16, 16, 1), **options)
+        batches = data.load_labelled("mnist", splits.preprocessing, **options)
+    np.testing.assert_array_equal(column(batches, "image"), column(splits.test, "image"))
+
+
+def test_load_labelled_gives_none_without_a_test_part(tmp_path):
+    assert data.load_labelled(paint(tmp_path, numbered("train/good", 4)), Preprocessing(SHAPE)) is None
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_real_bottles_are_normal_in_training_and_calibration(real_data, part):
+    splits = data.load(real_data / "mvtec256/bottle", image_shape=(32, 32, 3), cache=False)
+    assert len(ids(splits, "train")) + len(ids(splits, "validation")) == 209
+    assert all(re.match("train/good/", name) for name in ids(splits, part))
+
+
+def test_real_bottles_have_masks_exactly_where_they_are_anomalous(real_data):
+    test = data.load(real_data / "mvtec256/bottle", image_shape=(32, 32, 3), cache=False).test
+    masks, labels = column(test, "mask"), column(test, "label")
+    assert masks.shape == (83, 256, 256)
+    np.testing.assert_array_equal(masks.any(axis=(1, 2)), labels == 1)
+    assert labels.sum() == 63
+
+
+def test_real_hazelnuts_without_masks_are_split_by_folder(real_data):
+    folder = real_data / "hazelnut_small256"
+    splits = data.load(folder, image_shape=(16, 16, 3), cache=False)
+    files = {part: len(list((folder / part).rglob("*.jpg"))) for part in ("train", "test")}
+    assert len(ids(splits, "train")) + len(ids(splits, "validation")) == files["train"]
+    assert len(ids(splits, "test")) == files["test"]
+    assert "mask" not in splits.test.element_spec

@@ -1,0 +1,273 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf.data import images
+
+ORIENTATION = 0x0112
+
+
+def scene(height=24, width=32):
+    """A smooth RGB picture with a different colour in each corner, so that any turn or flip shows."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return np.rint(np.stack([255 * x, 255 * y, 255 * (1 - x) * (1 - y)], axis=-1)).astype(np.uint8)
+
+
+def saved(path, picture, **options):
+    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    picture.save(path, **options)
+    return path
+
+
+def in_range(array):
+    return np.asarray(array, np.float32) / 127.5 - 1.0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".PNG"])
+def test_lossless_formats_give_the_same_array(tmp_path, suffix):
+    array, size = images.read(saved(tmp_path / f"a{suffix}", scene()), (24, 32, 3))
+    np.testing.assert_array_equal(array, in_range(scene()))
+    assert array.dtype == np.float32
+    assert size == (24, 32)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_lossy_formats_give_about_the_same_array(tmp_path, suffix):
+    array, _ = images.read(saved(tmp_path / f"a{suffix}", scene(), quality=98), (24, 32, 3))
+    assert np.abs(array - in_range(scene())).mean() < 0.02
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".jpg"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_white_is_one_and_black_is_minus_one(tmp_path, suffix, channels):
+    halves = np.zeros((16, 16), np.uint8)
+    halves[:, 8:] = 255
+    array, _ = images.read(saved(tmp_path / f"a{suffix}", halves), (16, 16, channels))
+    assert array.shape == (16, 16, channels)
+    np.testing.assert_allclose(array[:, :8], -1.0, atol=0.01)
+    np.testing.assert_allclose(array[:, 8:], 1.0, atol=0.01)
+
+
+def test_gray_picture_repeats_in_three_channels(tmp_path):
+    gray = scene()[..., 0]
+    array, _ = images.read(saved(tmp_path / "a.png", gray), (24, 32, 3))
+    np.testing.assert_array_equal(array, np.repeat(in_range(gray)[..., None], 3, axis=2))
+
+
+def test_colour_becomes_luminance_in_one_channel(tmp_path):
+    array, _ = images.read(saved(tmp_path / "a.png", scene()), (24, 32, 1))
+    luminance = scene() @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose((array[..., 0] + 1) * 127.5, luminance, atol=1.0)
+
+
+def test_transparency_is_laid_on_black(tmp_path):
+    rgba = np.dstack([scene(), np.full((24, 32), 255, np.uint8)])
+    rgba[:12, :, 3], rgba[12:18, :, 3] = 0, 128
+    array, _ = images.read(saved(tmp_path / "a.png", rgba), (24, 32, 3))
+    np.testing.assert_array_equal(array[:12], -1.0)
+    np.testing.assert_allclose(array[12:18], in_range(scene()[12:18] * (128 / 255)), atol=1.01 / 127.5)
+    np.testing.assert_array_equal(array[18:], in_range(scene()[18:]))
+
+
+def test_gray_with_transparency_is_laid_on_black(tmp_path):
+    la = np.dstack([np.full((8, 8), 200, np.uint8), np.full((8, 8), 255, np.uint8)])
+    la[:4, :, 1] = 0
+    array, _ = images.read(saved(tmp_path / "a.png", Image.fromarray(la)), (8, 8, 1))
+    np.testing.assert_array_equal(array[:4], -1.0)
+    np.testing.assert_allclose(array[4:], 200 / 127.5 - 1, atol=1e-6)
+
+
+def palette_picture():
+    picture = Image.new("P", (8, 8), 0)
+    picture.putpalette([255, 0, 0, 0, 255, 0])
+    picture.paste(1, (4, 0, 8, 8))
+    return picture
+
+
+def test_palette_gives_its_colours(tmp_path):
+    array, _ = images.read(saved(tmp_path / "a.png", palette_picture()), (8, 8, 3))
+    np.testing.assert_array_equal(array[0, 0], [1, -1, -1])
+    np.testing.assert_array_equal(array[0, 7], [-1, 1, -1])
+
+
+def test_transparent_colour_of_a_palette_is_black(tmp_path):
+    array, _ = images.read(saved(tmp_path / "a.png", palette_picture(), transparency=0), (8, 8, 3))
+    np.testing.assert_array_equal(array[0, 0], -1)
+    np.testing.assert_array_equal(array[0, 7], [-1, 1, -1])
+
+
+def test_one_bit_picture_is_black_and_white(tmp_path):
+    bits = np.arange(64).reshape(8, 8) % 2 == 1
+    array, _ = images.read(saved(tmp_path / "a.png", Image.fromarray(bits)), (8, 8, 1))
+    np.testing.assert_array_equal(array[..., 0], np.where(bits, 1.0, -1.0))
+
+
+def test_cmyk_is_read_as_colour(tmp_path):
+    path = saved(tmp_path / "a.tif", Image.new("CMYK", (8, 8), (0, 255, 255, 0)))
+    array, _ = images.read(path, (8, 8, 3))
+    np.testing.assert_allclose(array[0, 0], [1, -1, -1], atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_kept(tmp_path, suffix):
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    path = saved(tmp_path / f"a{suffix}", levels)
+    assert images.is_sixteen_bit(path)
+    array, _ = images.read(path, (8, 8, 1))
+    np.testing.assert_allclose(array[..., 0], levels / 32767.5 - 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["I;16B", "I;16L"])
+def test_byte_order_of_sixteen_bits_does_not_matter(tmp_path, mode):
+    levels = np.array([[0, 1], [256, 65535]])
+    raw = levels.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
+    saved(tmp_path / "a.tif", Image.frombytes("I;16B" if mode == "I;16B" else "I;16", (2, 2), raw))
+    array, _ = images.read(tmp_path / "a.tif", (2, 2, 1))
+    np.testing.assert_allclose(array[..., 0], levels / 32767.5 - 1.0, atol=1e-6)
+
+
+def test_twelve_bits_reach_white_at_4095(tmp_path):
+    levels = np.array([[0, 2047], [4095, 5000]], np.uint16)
+    array, _ = images.read(saved(tmp_path / "a.png", levels), (2, 2, 1), bits=12)
+    np.testing.assert_allclose(array[..., 0], [[-1, 2047 / 2047.5 - 1], [1, 1]], atol=1e-6)
+
+
+def test_sixteen_bits_take_three_channels_and_a_crop(tmp_path):
+    levels = np.full((8, 8), 65535, np.uint16)
+    levels[0] = 0
+    array, size = images.read(saved(tmp_path / "a.png", levels), (4, 4, 3), crop=4)
+    np.testing.assert_array_equal(array, np.ones((4, 4, 3)))
+    assert size == (4, 4)
+
+
+@pytest.mark.parametrize("value", [65536, -1])
+def test_values_beyond_sixteen_bits_are_refused(tmp_path, value):
+    path = saved(tmp_path / "deep.tif", np.full((4, 4), value, np.int32))
+    with pytest.raises(ValueError, match=rf"deep\.tif.*{value}"):
+        images.read(path, (4, 4, 1))
+
+
+def test_floating_point_tiff_is_refused_by_name(tmp_path):
+    path = saved(tmp_path / "float.tif", np.full((4, 4), 0.5, np.float32))
+    with pytest.raises(ValueError, match=r"float\.tif.*floating-point"):
+        images.read(path, (4, 4, 1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    upright = scene()
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),  # to be turned clockwise for viewing
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    for name in ("a.png", "a.tif"):
+        path = saved(tmp_path / name, np.ascontiguousarray(stored), exif=exif)
+        array, size = images.read(path, (24, 32, 3))
+        assert size == (24, 32)
+        np.testing.assert_array_equal(array, in_range(upright))
+
+
+@pytest.mark.parametrize(
+    ("crop", "box"),
+    [(10, (7, 17, 11, 21)), ((8, 20), (8, 16, 6, 26)), ("square", (0, 24, 4, 28)), ((24, 32), (0, 24, 0, 32))],
+)
+def test_centre_is_cropped(tmp_path, crop, box):
+    top, bottom, left, right = box
+    wanted = scene()[top:bottom, left:right]
+    array, size = images.read(saved(tmp_path / "a.png", scene()), wanted.shape, crop=crop)
+    np.testing.assert_array_equal(array, in_range(wanted))
+    assert size == wanted.shape[:2]
+
+
+@pytest.mark.parametrize("crop", [25, (24, 33)])
+def test_crop_larger_than_the_image_is_refused_by_name(tmp_path, crop):
+    path = saved(tmp_path / "small.png", scene())
+    with pytest.raises(ValueError, match=r"small\.png.*24×32.*crop"):
+        images.read(path, (8, 8, 3), crop=crop)
+
+
+def test_image_shape_is_height_then_width(tmp_path):
+    wide = np.zeros((20, 40), np.uint8)
+    wide[:, 20:] = 255
+    array, size = images.read(saved(tmp_path / "a.png", wide), (10, 30, 1))
+    assert array.shape == (10, 30, 1)
+    assert size == (20, 40)
+    np.testing.assert_array_equal(array[:, :14], -1.0)
+    np.testing.assert_array_equal(array[:, 16:], 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_shrinking_averages_areas_rather_than_picking_pixels(tmp_path, dtype):
+    checks = (np.indices((64, 64)).sum(axis=0) % 2 * np.iinfo(dtype).max).astype(dtype)
+    array, _ = images.read(saved(tmp_path / "a.png", checks), (8, 8, 1))
+    np.testing.assert_allclose(array, 0.0, atol=0.06)
+
+
+def test_mask_is_true_exactly_where_painted(tmp_path):
+    painted = np.zeros((24, 32), bool)
+    painted[3:9, 20:30] = True
+    for name, values in {
+        "byte": painted * np.uint8(255),
+        "faint": painted * np.uint8(1),
+        "bit": painted,
+        "wide": painted * np.uint16(200),
+        "colour": painted[..., None] * np.array([0, 0, 255], np.uint8),
+    }.items():
+        np.testing.assert_array_equal(images.read_mask(saved(tmp_path / f"{name}.png", values)), painted, name)
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "byte.png", crop=(20, 24)), painted[2:22, 4:28])
+
+
+def truncated(path):
+    saved(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def checksum_broken(path):
+    saved(path, scene())
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"IHDR") + 18] ^= 255
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        truncated,
+        checksum_broken,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("These are words."),
+        lambda path: path.mkdir(),
+        lambda path: None,
+    ],
+    ids=["truncated", "broken", "zero bytes", "text", "folder", "missing"],
+)
+def test_unreadable_file_is_named(tmp_path, spoil):
+    path = tmp_path / "bad one.png"
+    spoil(path)
+    with pytest.raises(ValueError, match=r"bad one\.png.*not a readable image"):
+        images.read(path, (8, 8, 3))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".bmp", ".webp"])
+def test_truncation_is_found_in_every_format(tmp_path, suffix):
+    path = tmp_path / f"cut{suffix}"
+    saved(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"cut\."):
+        images.read(path, (8, 8, 3))
+
+
+def test_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
+    path = saved(tmp_path / "bomb.png", Image.new("1", (500, 500)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"bomb\.png.*not a readable image"):
+        images.read(path, (8, 8, 1))
+    assert not images.is_sixteen_bit(path)
