@@ -26,8 +26,8 @@ class AnoGAN:
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`scoring.PrincipalSubspace`), which `fit_reference` learns. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`:
-            R. `"discrimination"`: D.
+            (`scoring.PrincipalSubspace`), which `fit_reference` learns; the search then only draws the map. `"paper"`:
+            A(x) = (1 - λ) R + λ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         restarts: Searches for each image, from different z₀; the best counts.
         prior_weight: w, the weight of `losses.latent_prior`.

@@ -147,8 +147,8 @@ class StopOnNaN(keras.callbacks.Callback):
         broken = {name: value for name, value in (logs or {}).items() if not math.isfinite(value)}
         if broken:
             raise ArithmeticError(
-                f"Training diverged in epoch {self.epoch + 1}, batch {batch + 1}: {broken}. The last checkpoint is kept; "
-                "try a smaller learning rate."
+                f"Training diverged in epoch {self.epoch + 1}, batch {batch + 1}: {broken}. The last checkpoint is "
+                "kept; try a smaller learning rate."
             )
 
 

@@ -76,15 +76,21 @@ model_options = [
     click.option("--learning-rate", default=1e-3, help="Adam's, of both networks."),
 ]
 scorer_options = [
-    click.option("--score", "score_kind", type=click.Choice(["features", "paper", "residual", "discrimination"]), default="features", help="What decides; see docs/scores.md."),
+    click.option(
+        "--score",
+        "score_kind",
+        type=click.Choice(["features", "paper", "residual", "discrimination"]),
+        default="features",
+        help="What decides.",
+    ),
     click.option("--steps", default=50, help="Steps of the latent search."),
     click.option("--search-rate", type=float, help="Constant rate of the search; default 0.2 with cosine decay."),
     click.option("--feature-weight", default=0.1, help="λ of the search's loss."),
-    click.option("--distance", type=click.Choice(["l1", "l2"]), default="l1"),
+    click.option("--distance", type=click.Choice(["l1", "l2"]), default="l1", help="Of images and of features."),
     click.option("--restarts", default=1, help="Searches for each image, of which the best counts."),
     click.option("--chunk", default=64, help="Images searched at once."),
     click.option("--alpha", default=0.05, help="Rate of false alarms to allow."),
-]  # fmt: skip
+]
 
 
 def _with(options):

@@ -91,7 +91,7 @@ def regions(anomaly_map, threshold):
         A list of dicts: `box` as (top, left, bottom, right) in pixels, the last two exclusive; `area` in pixels;
         `peak`, the largest value; `peak_at`, its (row, column).
     """
-    labelled, n = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
+    labelled, _ = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
     found = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labelled), start=1):
         row, column = ndimage.maximum_position(anomaly_map, labelled, index)

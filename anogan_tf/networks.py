@@ -156,17 +156,18 @@ def feature_extractor(discriminator, layers=None):
     if unknown:
         raise ValueError(f"No such discriminator layer. Received: feature_layers={unknown}; there are {names}.")
     outputs = {name: discriminator.get_layer(name).output for name in layers}
-    return keras.Model(discriminator.input, outputs, name="features")
+    return keras.Model(discriminator.inputs[0], outputs, name="features")
 
 
 def with_dtype(network, dtype):
-    """A copy of `network` with the same weights that computes under another dtype policy, such as `"mixed_bfloat16"`."""
+    """A copy of `network` with the same weights under another dtype policy, such as `"mixed_bfloat16"`."""
 
     def clone(layer):
         own = {} if isinstance(layer, keras.layers.InputLayer) else {"dtype": dtype}
         return type(layer).from_config(layer.get_config() | own)
 
-    copy = keras.models.clone_model(keras.Model(network.input, network.output), clone_function=clone)
+    outputs = network.outputs[0] if isinstance(network, keras.Sequential) else network.output
+    copy = keras.models.clone_model(keras.Model(network.inputs[0], outputs), clone_function=clone)
     copy.set_weights(network.get_weights())
     return copy
 

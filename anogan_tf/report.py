@@ -21,8 +21,8 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     """Writes a results folder, in place of files of the same names.
 
     `metrics.json`, `scores.csv` (a row an image), `regions.json` (the anomalous regions of images that have any),
-    `test_image_NNN.png` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`, which shows them and any other
-    PNG in the folder.
+    `test_image_NNN.png` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`, which shows them and any
+    other PNG in the folder.
 
     Args:
         folder: Path; made where it is missing.
@@ -91,7 +91,8 @@ def _title(result, metrics):
     truth = "" if result["label"] is None else f", labelled {'anomalous' if result['label'] else 'normal'}"
     p_value = "" if result["p_value"] is None else f", p = {result['p_value']:.3g}"
     name = result["id"].encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
-    return f"{name}: score {result['anomaly_score']:.4g} (threshold {metrics['threshold']:.4g}{p_value}): {decision}{truth}"
+    score = f"score {result['anomaly_score']:.4g} (threshold {metrics['threshold']:.4g}{p_value})"
+    return f"{name}: {score}: {decision}{truth}"
 
 
 def _write_page(folder, results, regions, drawn, metrics, skipped):

@@ -170,8 +170,8 @@ def _preprocessing(description):
 def _check_fingerprint(run, description, splits):
     if splits.samples.fingerprint() != description["fingerprint"]:
         raise ValueError(
-            f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot be "
-            "made again, and training images could be tested on. Bring them back, or test on another SOURCE."
+            f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot "
+            "be made again, and training images could be tested on. Bring them back, or test on another SOURCE."
         )
 
 

@@ -43,18 +43,21 @@ class PrincipalSubspace:
 
     def __init__(self, mean, components):
         self.mean = np.asarray(mean, np.float32)
-        self.components = np.asarray(components, np.float32)
+        self.components = np.ascontiguousarray(components, np.float32)  # another layout rounds in another way
 
     @classmethod
     def fit(cls, vectors, n_components=128):
-        """Learns from `(n, elements)`; at most half as many components as images or elements leave something outside."""
+        """Learns from `(n, elements)`; with at most half as many components as images or elements."""
         pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)
         return cls(pca.mean_, pca.components_)
 
     def __call__(self, vectors):
-        centred = vectors - self.mean
-        outside = centred - (centred @ self.components.T) @ self.components
-        return np.mean(np.square(outside), axis=1)  # (batch,)
+        """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""
+        return np.array([self._distance(vector) for vector in vectors])
+
+    def _distance(self, vector):
+        centred = vector - self.mean
+        return np.mean(np.square(centred - (self.components @ centred) @ self.components))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,7 +359,7 @@ def _threshold(scorer, threshold, scores, labels):
 
 
 def _chunks(rows, size):
-    """Triples of up to `size` rows, their images filled up to `size + GUARD` with copies of the first, and their number.
+    """Triples of up to `size` rows, their images filled up to `size + GUARD` with the first, and their number.
 
     Matrix products round the last rows of a batch in another way than the others, where the batch is no multiple of
     the kernel's block (6 on AVX2). No image ever lies there, so all are treated alike, bit by bit.

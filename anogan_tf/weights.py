@@ -27,7 +27,7 @@ def load_weights(network, path):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no weight file, or its layers do not fit; each layer's expected and found shapes are listed.
+        ValueError: If it is no weight file, or its layers do not fit; expected and found shapes are listed by layer.
     """
     path = Path(path)
     if not path.is_file():
@@ -38,7 +38,7 @@ def load_weights(network, path):
             if not legacy and "layers" not in file:
                 raise ValueError(f"{path} holds no Keras weights. It has: {sorted(file)}.")
             if legacy:
-                _check_layers(network, file["model_weights"] if "model_weights" in file else file, path)
+                _check_layers(network, file.get("model_weights", file), path)
     except OSError as error:
         raise ValueError(f"{path} is not an HDF5 file ({error}).") from error
     with tempfile.TemporaryDirectory() as folder:

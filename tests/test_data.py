@@ -230,9 +230,9 @@ def test_upper_case_suffixes_and_nested_folders_are_found(tmp_path):
 
 
 def test_missing_class_is_answered_with_the_classes_there_are(classes):
-    with pytest.raises(ValueError, match="'elm'.*'ash', 'knot', 'oak'"):
+    with pytest.raises(ValueError, match=r"'elm'.*'ash', 'knot', 'oak'"):
         load(classes, normal="elm")
-    with pytest.raises(ValueError, match="no class 'elm'.*'ash', 'knot', 'oak'"):
+    with pytest.raises(ValueError, match=r"no class 'elm'.*'ash', 'knot', 'oak'"):
         load(classes, normal=("oak", "elm"))
 
 
@@ -448,7 +448,7 @@ def test_npz_with_training_part_only_is_split(tmp_path):
 
 
 def test_npz_without_training_images_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="train_images.*test_images"):
+    with pytest.raises(ValueError, match=r"train_images.*test_images"):
         data.load(npz(tmp_path / "a.npz", test=9))
     with pytest.raises(FileNotFoundError):
         data.load(tmp_path / "missing.npz")
@@ -481,6 +481,16 @@ def test_tfds_class_is_normal_by_name(tmp_path, name):
     assert not samples.labels[samples.parts != "test"].any()
     assert (samples.parts == "test").sum() == 40
     assert len(set(samples.ids)) == len(samples)
+
+
+def test_tfds_class_names_are_those_of_the_prepared_set(real_data):
+    folder = real_data / "tensorflow_datasets"
+    with tfds.testing.mock_data(num_examples=60, data_dir=folder):
+        samples = data.load("cifar10", normal=["automobile", "cat"], data_dir=folder).samples
+        with pytest.raises(ValueError, match=r"cifar10: no class 'car'\. There are: 'airplane', 'automobile'"):
+            data.load("cifar10", normal="car", data_dir=folder)
+    assert set(samples.classes[samples.labels == 0]) == {"automobile", "cat"}
+    assert set(samples.part("test").classes) > {"airplane", "automobile"}
 
 
 def test_tfds_ids_tell_where_an_image_is(tmp_path):
@@ -856,3 +866,25 @@ def test_real_hazelnuts_without_masks_are_split_by_folder(real_data):
     assert len(ids(splits, "train")) + len(ids(splits, "validation")) == files["train"]
     assert len(ids(splits, "test")) == files["test"]
     assert "mask" not in splits.test.element_spec
+
+
+def test_a_group_with_an_anomaly_is_not_trained_on():
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    labels = np.zeros(40, int)
+    labels[[3, 17]] = 1
+    patients = np.arange(40) // 4  # images 0-3 are of the first patient, 16-19 of the fifth
+    samples = data.load(images, labels, normal="0", group_by=patients).samples
+    tested = set(samples.part("test").groups)
+    assert {"0", "4"} <= tested
+    assert not tested & set(samples.groups[samples.parts != "test"])
+
+
+@pytest.mark.parametrize("option", [{"pattern": "*.png"}, {"group_by": "x"}, {"labels": [1]}])
+def test_options_without_meaning_for_a_source_are_refused(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} has no meaning"):
+        data.load("digits", **option)
+
+
+def test_a_missing_path_is_no_data_set_name():
+    with pytest.raises(FileNotFoundError, match=r"No such folder: \./nowhere"):
+        data.load("./nowhere")

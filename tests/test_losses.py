@@ -14,7 +14,8 @@ def test_discriminator_loss_is_the_cross_entropy():
 
 def test_label_smoothing_is_one_sided():
     real, generated = tf.constant([[2.0]]), tf.constant([[-1.0]])
-    change = losses.discriminator_loss(real, generated, label_smoothing=0.1) - losses.discriminator_loss(real, generated)
+    smoothed = losses.discriminator_loss(real, generated, label_smoothing=0.1)
+    change = smoothed - losses.discriminator_loss(real, generated)
     assert float(change) == pytest.approx(0.1 * 2.0, rel=1e-5)  # d/dy of the cross-entropy is -logit
     generated_alone = losses.discriminator_loss(tf.constant([[0.0]]), generated, label_smoothing=0.1)
     assert float(generated_alone) == pytest.approx(math.log(2) + math.log(1 + math.exp(-1)), rel=1e-5)

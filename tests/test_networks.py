@@ -23,7 +23,7 @@ def test_other_image_shapes_are_refused(shape):
 
 
 def test_unknown_architecture_is_refused_and_the_known_are_named():
-    with pytest.raises(ValueError, match="dcgan.*Received: architecture='resnet'"):
+    with pytest.raises(ValueError, match=r"dcgan.*Received: architecture='resnet'"):
         Discriminator(architecture="resnet")
 
 

@@ -112,14 +112,25 @@ def load(
     image_shape = image_shape and tuple(image_shape)
     Preprocessing(image_shape or DEFAULT_SHAPE, crop, bits)  # refuses what makes no sense before anything is read
     cache_folder = None if cache in ("memory", "auto", False) else cache
-    if not isinstance(source, (str, os.PathLike)):
+    is_array = not isinstance(source, (str, os.PathLike))
+    is_folder = not is_array and Path(source).is_dir()
+    for name, value, meant in (
+        ("labels", labels, is_array),
+        ("pattern", pattern, is_folder),
+        ("group_by", group_by, is_array or is_folder),
+    ):
+        if value is not None and not meant:
+            raise ValueError(f"{name} has no meaning for this source. Received: {name}={value!r} for {source}.")
+    if is_array:
         samples = sources.from_arrays(source, labels, normal=normal, groups=group_by)
     elif str(source) == "digits":
         samples = sources.from_digits(normal)
     elif str(source).endswith(".npz"):
         samples = sources.from_npz(source, normal)
-    elif Path(source).is_dir():
+    elif is_folder:
         samples = sources.from_folder(source, normal=normal, pattern=pattern, group_by=group_by)
+    elif str(source).startswith((os.sep, ".")):
+        raise FileNotFoundError(f"No such folder: {source}.")
     else:
         options = (str(source), normal, data_dir and str(data_dir), image_shape, crop)
         samples = cached.keep(cache_folder, options, functools.partial(sources.from_tfds, *options))
@@ -173,14 +184,15 @@ def read_files(paths, preprocessing, batch_size, skipped):
 
     def read(file):
         try:
-            return preprocessing.read(file)
+            return file, *preprocessing.read(file)
         except ValueError as error:
-            skipped.append((str(file), str(error)))
+            return file, str(error)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), batch_size):
-            some = files[start : start + batch_size]
-            good = [(file, *read) for file, read in zip(some, pool.map(read, some), strict=True) if read]
+            found = list(pool.map(read, files[start : start + batch_size]))
+            skipped.extend((str(file), reason[0]) for file, *reason in found if len(reason) == 1)
+            good = [row for row in found if len(row) == 3]
             if good:
                 names, arrays, sizes = zip(*good, strict=True)
                 heights, widths = np.transpose(sizes)

@@ -174,11 +174,15 @@ def _resize_floats(values, image_shape):
 def assign_parts(samples, *, validation_fraction, test_fraction, seed):
     """Holds out validation images, and test images where only anomalous ones are there, from the training images.
 
-    Groups are not broken. A source's own validation part is kept as it is.
+    Groups are not broken: training images of a group that is tested on go to the test part, or are left out where the
+    source has a test part of its own. A source's own validation part is kept as it is.
     """
     parts = samples.parts.astype("U10")  # as long as "validation"
     test = samples.parts == "test"
-    if test.any() and samples.labels[test].all():
+    ours = test.any() and samples.labels[test].all()
+    if samples.groups is not None:
+        parts[(parts == "train") & np.isin(samples.groups, samples.groups[test])] = "test" if ours else ""
+    if ours:
         parts[_hold_out(samples, parts, test_fraction, (seed, 0))] = "test"
     if "validation" not in parts:
         parts[_hold_out(samples, parts, validation_fraction, (seed, 1))] = "validation"

@@ -1,0 +1,31 @@
+import pytest
+
+from benchmarks import mnist
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def figures(real_data, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return mnist.measure("2", real_data / "tensorflow_datasets", cache=cache)
+
+
+def test_generator_draws_the_digit_it_was_trained_on(figures):
+    assert figures["samples_called_normal"] >= 0.8
+
+
+def test_generator_does_not_collapse(figures):
+    assert figures["sample_diversity"] >= 0.7
+
+
+def test_search_reconstructs_held_out_normal_images(figures):
+    assert figures["reconstruction_to_mean_image_error"] <= 0.8
+
+
+def test_scores_beat_pca_and_the_mean_image(figures):
+    assert figures["auroc_features"] > figures["auroc_pca_32"] > figures["auroc_mean_image"]
+
+
+def test_false_alarms_are_as_promised(figures):
+    assert figures["false_alarm_rate_at_alpha_0.05"] < 0.11  # of about 200 normal images, with 1,191 to calibrate

@@ -1,0 +1,145 @@
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from anogan_tf import plots, report
+
+RNG = np.random.default_rng(0)
+
+
+def results(n=4, labels=(0, 1)):
+    return [
+        {
+            "id": f"part {i}",
+            "anomaly_score": 0.1 * i,
+            "residual": 0.2,
+            "discrimination": 0.3,
+            "p_value": 1 / (i + 1),
+            "prediction": int(i > 1),
+            "label": labels[i % len(labels)],
+        }
+        for i in range(n)
+    ]
+
+
+def picture(side=8, channels=1):
+    image, reconstruction = RNG.uniform(-1, 1, (2, side, side, channels))
+    return {"image": image, "reconstruction": reconstruction, "anomaly_map": RNG.random((side, side))}
+
+
+METRICS = {"threshold": 0.15, "threshold_method": "conformal", "alpha": 0.05, "auroc": 0.9, "f1": None, "n": 4}
+REGION = {"box": (1, 2, 3, 4), "area": 4, "peak": 0.5, "peak_at": (1, 2)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = results()
+    rows[3]["id"] = '<script>alert("x")</script>, "quoted"\nname'
+    skipped = [("broken & bad.png", "not a readable image")]
+    folder = tmp_path / "a" / "b"
+    report.write(folder, rows, [[], [], [REGION], []], {3: picture(), 4: picture()}, METRICS, 0.4, skipped)
+    return folder
+
+
+def test_folder_holds_every_output(folder):
+    assert {path.name for path in folder.iterdir()} == {
+        "metrics.json", "scores.csv", "regions.json", "index.html", "histogram.png", "roc.png",
+        "test_image_003.png", "test_image_004.png",
+    }  # fmt: skip
+
+
+def test_csv_has_a_row_an_image_and_the_columns_of_the_results(folder):
+    with open(folder / "scores.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == report.COLUMNS
+    assert len(rows) == 5
+    assert rows[3]["id"] == '<script>alert("x")</script>, "quoted"\nname'
+    assert float(rows[2]["anomaly_score"]) == pytest.approx(0.2)
+    assert (rows[4]["id"], rows[4]["anomaly_score"]) == ("broken & bad.png", "")
+    assert "not a readable image" in rows[4]["prediction"]
+
+
+def test_json_keeps_numbers_and_nothing(folder):
+    assert json.loads((folder / "metrics.json").read_text()) == METRICS
+    region = {**REGION, "box": [1, 2, 3, 4], "peak_at": [1, 2]}
+    assert json.loads((folder / "regions.json").read_text()) == {"part 2": [region]}
+
+
+def test_page_lists_the_most_anomalous_first_and_escapes_names(folder):
+    page = (folder / "index.html").read_text()
+    assert "<script>" not in page
+    assert page.index("&lt;script&gt;") < page.index("part 2") < page.index("part 1")
+    assert "broken &amp; bad.png" in page
+    assert "undefined" in page
+
+
+def test_page_refers_to_files_of_its_folder_only(folder):
+    references = re.findall(r'(?:src|href)="([^"]+)"', (folder / "index.html").read_text())
+    assert references
+    assert all((folder / reference).is_file() for reference in references)
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(folder):
+    report.write(folder, results(2), [[], []], {1: picture()}, METRICS)
+    assert [path.name for path in folder.glob("test_image_*")] == ["test_image_001.png"]
+
+
+def test_unlabelled_images_have_no_roc(tmp_path):
+    rows = results(labels=(None,))
+    report.write(tmp_path, rows, [[]] * 4, {}, METRICS)
+    assert not (tmp_path / "roc.png").exists()
+
+
+def test_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        report.write(tmp_path / "file" / "results", results(), [[]] * 4, {}, METRICS)
+
+
+def test_names_that_are_no_utf8_are_escaped(tmp_path):
+    rows = results(1)
+    rows[0]["id"] = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    report.write(tmp_path, rows, [[]], {1: picture()}, METRICS)
+    assert r"caf\udce9.png" in (tmp_path / "scores.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: plots.result(**picture(), pixel_threshold=0.5, title="score 1"),
+        lambda: plots.result(**picture(16, 3)),
+        lambda: plots.histogram([0.1, 0.2, 0.9], 0.5, [0, 0, 1]),
+        lambda: plots.histogram([0.1], 0.5),
+        lambda: plots.roc([0, 1, 1], [0.1, 0.3, 0.2]),
+        lambda: plots.samples(RNG.uniform(-1, 1, (5, 8, 8, 3)), columns=4, title="t"),
+        lambda: plots.losses({"d_loss": [1, 2], "g_loss": [2, 1], "d_real_accuracy": [0.5, 0.6]}),
+        lambda: plots.mapping_loss(RNG.random((11, 3))),
+        lambda: plots.search_path(RNG.uniform(-1, 1, (2, 8, 8, 1)), RNG.uniform(-1, 1, (3, 2, 8, 8, 1)), (0, 5, 9)),
+    ],
+)  # fmt: skip
+def test_every_figure_can_be_saved_without_a_screen(figure, tmp_path):
+    figure = figure()
+    assert isinstance(figure, Figure)
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+    assert np.asarray(Image.open(tmp_path / "figure.png").convert("L")).std() > 1
+
+
+def test_difference_is_red_where_the_reconstruction_differs():
+    image = np.full((8, 8, 1), -1.0)
+    reconstruction = image.copy()
+    reconstruction[2:4, 2:4] = 1.0
+    panels = plots.result(image, reconstruction, np.zeros((8, 8))).axes
+    red = panels[2].get_images()[0].get_array()
+    np.testing.assert_allclose(red[3, 3], [1.0, 0.0, 0.0])
+    np.testing.assert_allclose(red[6, 6], 0.0)
+
+
+def test_contour_is_drawn_only_above_the_pixel_threshold():
+    quiet, loud = (plots.result(**picture(), pixel_threshold=t).axes[3].collections for t in (2.0, 0.5))
+    assert not quiet
+    assert loud

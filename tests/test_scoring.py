@@ -1,0 +1,220 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import anogan_tf as agt
+from anogan_tf import metrics, report, scoring
+from tests.conftest import small_gan
+
+
+@pytest.fixture
+def paper(trained):
+    return agt.AnoGAN(trained, steps=2, chunk=8, score="paper")
+
+
+@pytest.fixture(scope="session")
+def normal(digits):
+    return np.concatenate([batch["image"] for batch in digits.validation])
+
+
+def test_every_image_gets_one_result_and_ids_line_up(scorer, digits):
+    results, threshold, accuracy = scorer.test(digits.test.take(3))
+    samples = digits.samples.part("test")
+    assert [result["id"] for result in results] == samples.ids[:48].tolist()
+    assert [result["label"] for result in results] == samples.labels[:48].tolist()
+    assert threshold == scorer.calibration.threshold
+    assert accuracy == np.mean([result["prediction"] == result["label"] for result in results])
+
+
+def test_results_have_the_documented_keys_in_order(scorer, digits):
+    result = scorer.test(digits.test.take(1))
+    assert tuple(result.results[0]) == report.COLUMNS
+    for row in result.results:
+        assert row["prediction"] == int(row["anomaly_score"] > result.threshold) == int(row["p_value"] <= result.alpha)
+
+
+@pytest.mark.parametrize("form", ["array", "images", "labelled", "dicts"])
+def test_all_forms_of_data_give_the_same_scores(paper, normal, form):
+    dataset = tf.data.Dataset.from_tensor_slices
+    data = {
+        "array": normal,
+        "images": dataset(normal).batch(5),
+        "labelled": dataset((normal, np.zeros(len(normal), int))).batch(9),
+        "dicts": dataset({"image": normal, "id": [f"n{i}" for i in range(len(normal))]}).batch(4),
+    }[form]
+    out = paper.score(data)
+    np.testing.assert_array_equal(out["anomaly_score"], paper.score(normal)["anomaly_score"])
+    assert out["id"][1] == ("n1" if form == "dicts" else "2")
+
+
+def test_score_batches_come_in_chunks_and_lose_nothing(paper, normal):
+    batches = tf.data.Dataset.from_tensor_slices(normal).batch(3)
+    sizes = [len(out["anomaly_score"]) for out in paper.score_batches(batches)]
+    assert sizes == [8] * (len(normal) // 8) + [len(normal) % 8] * bool(len(normal) % 8)
+
+
+def test_principal_subspace_distance_is_pca_reconstruction_error():
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(12, 12)))[0]
+    inside = rng.normal(size=(50, 3)) @ basis[:3] + 5.0
+    subspace = scoring.PrincipalSubspace.fit(inside.astype(np.float32), n_components=3)
+    beside = inside[:4] + 2.0 * basis[7]
+    np.testing.assert_allclose(subspace(inside.astype(np.float32)), 0.0, atol=1e-8)
+    np.testing.assert_allclose(subspace(beside.astype(np.float32)), 4.0 / 12, rtol=1e-3)
+
+
+def test_subspace_leaves_something_outside_however_few_the_images():
+    vectors = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
+    assert scoring.PrincipalSubspace.fit(vectors).components.shape == (3, 40)
+
+
+def test_reference_does_not_depend_on_batches(trained, digits):
+    scores = []
+    for batch_size in (7, 50):
+        data = tf.data.Dataset.from_tensor_slices(digits.samples.images[digits.samples.part("train").rows] / 127.5 - 1)
+        anogan = agt.AnoGAN(trained, steps=1, chunk=8)
+        anogan.fit_reference(data.map(lambda x: tf.cast(x, tf.float32)).batch(batch_size))
+        scores.append(anogan.reference.mean)
+    np.testing.assert_array_equal(*scores)
+
+
+def test_calibration_sets_the_conformal_thresholds(paper, normal):
+    paper.calibrate(normal, alpha=0.1)
+    out = paper.score(normal)
+    above = int(0.1 * (len(normal) + 1)) - 1  # the threshold is itself one of the scores
+    assert np.sum(out["anomaly_score"] > paper.calibration.threshold) == above
+    assert np.sum(out["anomaly_map"].max(axis=(1, 2)) > paper.calibration.pixel_threshold) == above
+
+
+def test_calibration_learns_nothing_but_thresholds(trained, digits, normal):
+    anogan = agt.AnoGAN(trained, steps=2, chunk=8)
+    anogan.fit_reference(digits.reference)
+    before = anogan.score(normal)["anomaly_score"]
+    anogan.calibrate(digits.validation)
+    np.testing.assert_array_equal(anogan.score(normal)["anomaly_score"], before)
+
+
+def test_anomalous_images_do_not_calibrate(paper, digits):
+    with pytest.raises(ValueError, match="normal images only"):
+        paper.calibrate(digits.test.take(1))
+
+
+def test_uncalibrated_test_is_refused_before_any_scoring(paper):
+    def never():
+        pytest.fail("images were read")
+        yield
+
+    with pytest.raises(ValueError, match=r"call calibrate.*midpoint"):
+        paper.test(never())
+
+
+@pytest.mark.parametrize("method", ["f1", "midpoint", 0.25])
+def test_thresholds_by_explicit_choice(paper, digits, method):
+    result = paper.test(digits.test.take(4), threshold=method)
+    assert result.threshold_method == (method if isinstance(method, str) else "given")
+    assert result.alpha is None
+    assert result.results[0]["p_value"] is None
+
+
+def test_unknown_threshold_is_refused(paper, digits):
+    with pytest.raises(ValueError, match="threshold='best'"):
+        paper.test(digits.test, threshold="best")
+
+
+def test_class_indices_are_not_labels(scorer, normal):
+    data = tf.data.Dataset.from_tensor_slices((normal, np.full(len(normal), 7))).batch(8)
+    with pytest.raises(ValueError, match=r"Received: 7 for 1.*label != normal_class"):
+        scorer.test(data)
+
+
+def test_labels_are_needed_for_a_test(scorer, normal):
+    with pytest.raises(ValueError, match="needs labels"):
+        scorer.test(normal)
+
+
+def test_one_class_only_reports_what_is_undefined(scorer, digits):
+    result = scorer.test(digits.validation)
+    assert result.auroc is None
+    assert 0 <= result.accuracy <= 1
+
+
+@pytest.mark.parametrize("change", [lambda x: (x + 1) / 2, lambda x: (x + 1) * 127.5], ids=["0 to 1", "0 to 255"])
+def test_scoring_warns_of_images_in_another_range(paper, normal, change):
+    with pytest.warns(UserWarning, match=r"floats in \[-1, 1\]"):
+        paper.score(change(normal))
+
+
+def test_wrong_shape_and_nan_are_refused(paper, normal):
+    with pytest.raises(ValueError, match=r"Received: \(28, 8, 8, 3\)"):
+        paper.score(np.repeat(normal, 3, axis=-1))
+    with pytest.raises(ValueError, match="not finite"):
+        paper.score(np.where(normal > 0.9, np.nan, normal))
+
+
+def test_nothing_to_score_is_an_error(scorer):
+    with pytest.raises(ValueError, match="no images"):
+        scorer.test(np.zeros((0, 8, 8, 1), np.float32))
+
+
+def planted_defects(n=6, size=32):
+    """Pictures of 32 pixels of which half have a bright square, as the dicts of a test set with masks."""
+    images = np.full((n, 8, 8, 1), -0.2, np.float32)
+    masks = np.zeros((n, size, size), bool)
+    for i in range(0, n, 2):
+        images[i, 2:4, 4:6] = 1.0
+        masks[i, 8:16, 16:24] = True
+    labels = masks.any(axis=(1, 2)).astype(int)
+    columns = {"image": images, "label": labels, "mask": masks, "height": np.full(n, size), "width": np.full(n, size)}
+    return tf.data.Dataset.from_tensor_slices(columns).batch(4)
+
+
+def test_defects_are_found_in_the_pixels_of_the_picture(tmp_path):
+    anogan = agt.AnoGAN(small_gan(), steps=1, chunk=4, score="paper", smoothing=0.0)
+    gray = np.linspace(-0.25, -0.15, 40, dtype=np.float32)
+    anogan.calibrate(np.broadcast_to(gray[:, None, None, None], (40, 8, 8, 1)))
+    result = anogan.test(planted_defects(), threshold="midpoint", results_dir=tmp_path)
+    assert result.pixel_auroc > 0.9
+    assert (result.auroc, result.accuracy) == (1.0, 1.0)
+    for i, found in enumerate(result.regions):
+        if i % 2:
+            continue
+        top, left, bottom, right = found[0]["box"]
+        assert 8 <= found[0]["peak_at"][0] < 16
+        assert 16 <= found[0]["peak_at"][1] < 24
+        assert (top, left) >= (0, 0)
+        assert (bottom, right) <= (32, 32)
+
+
+def test_map_smoothing_is_a_gaussian_in_units_of_the_side(trained, normal):
+    from scipy.ndimage import gaussian_filter
+
+    raw, smooth = (
+        agt.AnoGAN(trained, steps=1, chunk=8, score="paper", smoothing=s).score(normal)["anomaly_map"] for s in (0, 0.1)
+    )
+    np.testing.assert_allclose(smooth[3], gaussian_filter(raw[3], 0.8), atol=1e-6)
+
+
+def test_memory_holds_no_pictures_without_a_folder(scorer, digits):
+    assert scoring.judge(scorer, digits.test.take(1), pictures=0).drawn == {}
+
+
+def test_the_most_anomalous_images_are_drawn(scorer, digits, tmp_path):
+    result = scorer.test(digits.test.take(3), results_dir=tmp_path / "new" / "folder", pictures=5)
+    scores = [row["anomaly_score"] for row in result.results]
+    expected = {report.picture_name(i + 1) for i in np.argsort(scores)[-5:]}
+    assert {path.name for path in (tmp_path / "new" / "folder").glob("test_image_*.png")} == expected
+
+
+def test_metrics_file_holds_what_the_result_says(scorer, digits, tmp_path):
+    result = scorer.test(digits.test.take(3), results_dir=tmp_path)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    for name, value in result.metrics.items():
+        assert written[name] == value
+    assert written["settings"]["steps"] == 5
+    assert written["versions"]["tensorflow"] == tf.__version__
+    figures = metrics.image_metrics(
+        [row["label"] for row in result.results], [row["anomaly_score"] for row in result.results], result.threshold
+    )
+    assert result.auroc == figures["auroc"]

@@ -1,0 +1,161 @@
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+import anogan_tf as agt
+from tests.conftest import small_gan
+
+tf_keras = pytest.importorskip("tf_keras")
+
+
+def hazelnut_of_keras_2():
+    """The networks of Pippo7x/AnoGAN-Keras, as their notebook builds them."""
+    layers = tf_keras.layers
+    convolution = {"padding": "same", "use_bias": False}
+    generator = tf_keras.Sequential(
+        [
+            layers.Dense(8 * 8 * 256, activation="relu", use_bias=False, input_shape=(100,)),
+            layers.BatchNormalization(),
+            layers.Reshape((8, 8, 256)),
+            layers.Conv2DTranspose(256, 5, strides=2, activation="relu", **convolution),
+            layers.BatchNormalization(),
+            layers.Conv2DTranspose(128, 5, strides=2, activation="relu", **convolution),
+            layers.BatchNormalization(),
+            layers.Conv2DTranspose(64, 5, strides=2, activation="relu", **convolution),
+            layers.BatchNormalization(),
+            layers.Conv2DTranspose(3, 5, strides=1, activation="tanh", **convolution),
+        ]
+    )
+    blocks = []
+    for filters in (64, 128, 256):
+        shape = {"input_shape": (64, 64, 3)} if filters == 64 else {}
+        blocks += [
+            layers.Conv2D(filters, 5, strides=2, padding="same", **shape),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(0.2),
+            layers.Dropout(0.3),
+        ]
+    discriminator = tf_keras.Sequential([*blocks, layers.Flatten(), layers.Dense(1)])
+    rng = np.random.default_rng(0)
+    for model in (generator, discriminator):  # statistics and scales that are not those of a new layer
+        model.set_weights([w + 0.1 * rng.random(w.shape).astype(np.float32) for w in model.get_weights()])
+    return generator, discriminator
+
+
+@pytest.fixture(scope="module")
+def old_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keras2")
+    tf_keras.layers.Dense(1)  # so that the suffixes of layer names are shifted, as in a long session
+    generator, discriminator = hazelnut_of_keras_2()
+    for name, model in (("generator", generator), ("discriminator", discriminator)):
+        model.save_weights(folder / f"{name}.h5")
+        shutil.copy(folder / f"{name}.h5", folder / f"{name}-renamed.weights.h5")
+        model.save(folder / f"{name}-whole.h5")
+    return folder, generator, discriminator
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".h5", "-renamed.weights.h5", "-whole.h5"])
+def test_files_of_keras_2_load_whatever_their_name(old_files, suffix):
+    folder, generator, discriminator = old_files
+    gan = agt.DCGAN(architecture="hazelnut")
+    agt.load_weights(gan.generator, folder / f"generator{suffix}")
+    agt.load_weights(gan.discriminator, folder / f"discriminator{suffix}")
+    z = np.random.default_rng(1).normal(size=(2, 100)).astype(np.float32)
+    images = generator(z, training=False).numpy()
+    np.testing.assert_allclose(gan.generator(z, training=False), images, atol=1e-5)
+    np.testing.assert_allclose(
+        gan.discriminator(images, training=False), discriminator(images, training=False), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["x.weights.h5", "x.h5"])
+def test_files_of_keras_3_load_whatever_their_name(tmp_path, name):
+    saved, other = small_gan(seed=1).generator, small_gan(seed=9).generator
+    saved.save_weights(tmp_path / "x.weights.h5")
+    if name == "x.h5":
+        (tmp_path / "x.weights.h5").rename(tmp_path / name)
+    agt.load_weights(other, tmp_path / name)
+    for a, b in zip(saved.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_mismatch_of_an_old_file_is_explained_by_layer(old_files):
+    with pytest.raises(ValueError, match=r"BAD project \[\(100, 8192\)\] ← dense.*\(100, 16384\)"):
+        agt.load_weights(agt.Generator(architecture="hazelnut", width=32), old_files[0] / "generator.h5")
+
+
+@pytest.mark.parametrize("content", [b"no HDF5", b""])
+def test_other_files_are_refused_by_name(tmp_path, content):
+    (tmp_path / "w.h5").write_bytes(content)
+    with pytest.raises(ValueError, match="w.h5 is not an HDF5 file"):
+        agt.load_weights(small_gan().generator, tmp_path / "w.h5")
+    with pytest.raises(FileNotFoundError, match="No such weight file"):
+        agt.load_weights(small_gan().generator, tmp_path / "missing.h5")
+
+
+def test_a_run_loads_as_it_was_saved(scorer, digits, tmp_path):
+    agt.save_run(tmp_path / "run", scorer, note="mine")
+    loaded = agt.load_run(tmp_path / "run")
+    assert loaded.settings == scorer.settings
+    assert loaded.calibration == scorer.calibration
+    a, b = (s.test(digits.test.take(2)) for s in (scorer, loaded))
+    assert a.results == b.results
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["note"] == "mine"
+
+
+def test_schedules_and_layers_survive(trained, tmp_path):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([50], [0.1, 0.01])
+    options = {"learning_rate": schedule, "feature_layers": ["features_1"], "score": "paper", "restarts": 2}
+    anogan = agt.AnoGAN(trained, steps=60, chunk=4, **options)
+    agt.save_run(tmp_path, anogan)
+    loaded = agt.load_run(tmp_path)
+    assert tuple(loaded.settings["feature_layers"]) == ("features_1",)
+    assert [float(loaded.learning_rate(step)) for step in (0, 50, 51)] == pytest.approx([0.1, 0.1, 0.01])
+    images = np.linspace(-1, 1, 2 * 64, dtype=np.float32).reshape(2, 8, 8, 1)
+    np.testing.assert_array_equal(loaded.score(images)["z"], anogan.score(images)["z"])
+
+
+def test_a_run_with_own_networks_says_so_and_takes_them(tmp_path):
+    def networks():
+        generator = keras.Sequential(
+            [keras.Input((5,)), keras.layers.Dense(64, "tanh"), keras.layers.Reshape((8, 8, 1))]
+        )
+        discriminator = keras.Sequential(
+            [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+        )
+        return {"generator": generator, "discriminator": discriminator}
+
+    anogan = agt.AnoGAN(agt.DCGAN(**networks()), steps=2, chunk=4, score="paper")
+    agt.save_run(tmp_path, anogan)
+    with pytest.raises(ValueError, match="networks of your own"):
+        agt.load_run(tmp_path)
+    images = np.linspace(-1, 1, 2 * 64, dtype=np.float32).reshape(2, 8, 8, 1)
+    loaded = agt.load_run(tmp_path, **networks())
+    np.testing.assert_array_equal(loaded.score(images)["anomaly_score"], anogan.score(images)["anomaly_score"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, r"format 99.*reads format 1"),
+        ({"complete": False}, "has not finished"),
+    ],
+)
+def test_runs_that_cannot_be_used_are_refused(scorer, tmp_path, change, message):
+    agt.save_run(tmp_path, scorer)
+    run = json.loads((tmp_path / "run.json").read_text()) | change
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ValueError, match=message):
+        agt.load_run(tmp_path)
+
+
+def test_damaged_and_missing_runs_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no run"):
+        agt.load_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        agt.load_run(tmp_path)
