@@ -91,7 +91,7 @@ def _explain(out, normal, result, compared):
     print(f"""
 AUROC {result.auroc:.3f}: take a random {normal} and a random other digit; that often the other scores higher.
   Without a GAN: {others}.
-Threshold {result.threshold:.4g}: set on normal images alone, so that about {result.alpha:.0%} of new {normal}s exceed it.
+Threshold {result.threshold:.4g}: set on normal images alone: about {result.alpha:.0%} of new {normal}s exceed it.
   Of {tp + fn} other digits {tp} were found; of {tn + fp} digits {normal}, {fp} raised a false alarm.
 
 Open {out / "index.html"}: each image, what the GAN could draw of it, and where the two differ.""")

@@ -1,0 +1,214 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import anogan_tf as agt
+from anogan_tf import scoring
+from anogan_tf.cli import main
+
+SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A folder in MVTec layout: gray squares, some with a bright scratch, and a mask for each of these."""
+    folder = tmp_path_factory.mktemp("parts")
+    rng = np.random.default_rng(0)
+
+    def save(name, scratch=False):
+        pixels = rng.normal(90, 5, (40, 40)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros_like(pixels)
+        if scratch:
+            mask[10:14, 5:30] = 255
+            pixels[mask > 0] = 250
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        if scratch:
+            mask_path = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+            mask_path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(mask_path)
+
+    for i in range(30):
+        save(f"train/good/{i:03d}.png")
+    for i in range(5):
+        save(f"test/good/{i:03d}.png")
+        save(f"test/scratch/{i:03d}.png", scratch=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_run(parts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "parts"
+    result = run("train", parts, "--out", out, "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL)
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["test"], ["score"]], ids=str)
+def test_help_answers_without_tensorflow(command):
+    code = (
+        "import sys; from anogan_tf.cli import main\n"
+        f"try: main({[*command, '--help']})\n"
+        "finally: assert not {'tensorflow', 'keras', 'sklearn', 'matplotlib'} & set(sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "Usage:" in answer.stdout
+
+
+def test_a_run_holds_what_scoring_needs(trained_run):
+    out, result = trained_run
+    description = json.loads((out / "run.json").read_text())
+    assert description["complete"]
+    assert description["images"] == {"test": 10, "train": 24, "validation": 6}
+    assert description["preprocessing"]["image_shape"] == [16, 16, 1]
+    assert description["calibration"]["attained_alpha"] == 0.2
+    assert {"generator.weights.h5", "discriminator.weights.h5", "reference.weights.h5", "losses.png", "samples.png"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert "6 normal validation images" in result.output
+
+
+def test_test_writes_metrics_and_regions(trained_run, tmp_path):
+    result = run("test", trained_run[0], "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["n"] == 10
+    assert metrics["pixel_auroc"] is not None
+    assert metrics["threshold_method"] == "conformal"
+    assert (tmp_path / "search_path.png").exists()
+    assert "auroc" in result.output
+    for found in json.loads((tmp_path / "regions.json").read_text()).values():
+        assert max(found[0]["box"]) <= 40
+
+
+def test_test_takes_another_source_and_a_labelled_threshold(trained_run, parts, tmp_path):
+    result = run("test", trained_run[0], parts / "test", "--out", tmp_path, "--threshold", "f1")
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["n"], metrics["threshold_method"]) == (10, "f1")
+
+
+def test_score_judges_files_and_folders_and_skips_what_it_cannot_read(trained_run, parts, tmp_path):
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for name in ("a", "b"):
+        (mixed / f"{name}.png").write_bytes((parts / "test" / "good" / "000.png").read_bytes())
+    (mixed / "broken.png").write_bytes(b"")
+    out = tmp_path / "out"
+    result = run("score", trained_run[0], mixed, parts / "test" / "scratch" / "001.png", "--out", out)
+    assert result.exit_code == 0, result.output
+    with open(out / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"].rsplit("/", 1)[1] for row in rows] == ["a.png", "b.png", "001.png", "broken.png"]
+    assert rows[0]["anomaly_score"] == rows[1]["anomaly_score"]
+    assert (rows[3]["anomaly_score"], "not a readable image" in rows[3]["prediction"]) == ("", True)
+    assert "Skipped" in result.output
+    assert "of 3 images look anomalous" in result.output
+    assert (out / "index.html").exists()
+
+
+def test_command_line_and_library_give_the_same_scores(trained_run, parts, tmp_path):
+    run("score", trained_run[0], parts / "test" / "scratch", "--out", tmp_path)
+    with open(tmp_path / "scores.csv", newline="") as file:
+        written = [float(row["anomaly_score"]) for row in csv.DictReader(file)]
+    splits = agt.data.load(parts, image_shape=(16, 16, 1), cache=False)
+    scratches = splits.samples.part("test")
+    scratches = scratches.take(scratches.classes == "scratch")
+    images = np.stack([scratches.read(i, splits.preprocessing)[0] for i in range(5)])
+    np.testing.assert_array_equal(agt.load_run(trained_run[0]).score(images)["anomaly_score"], np.float32(written))
+
+
+def test_training_again_finds_it_done(trained_run, parts):
+    out = trained_run[0]
+    before = (out / "generator.weights.h5").stat().st_mtime_ns
+    result = run("train", parts, "--out", out, "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL)
+    assert "trained already" in result.output
+    assert (out / "generator.weights.h5").stat().st_mtime_ns == before
+
+
+def test_other_settings_do_not_overwrite_a_run(trained_run, parts):
+    out = trained_run[0]
+    result = run("train", parts, "--out", out, "--size", "16", "--channels", "1", "--alpha", "0.1", *SMALL)
+    assert result.exit_code == 1
+    assert "alpha: 0.2 there, 0.1 now" in result.output
+
+
+def test_an_interrupted_training_goes_on_and_says_how(tmp_path, monkeypatch):
+    options = ["train", "digits", "--out", tmp_path / "run", *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "calibrate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        result = run(*options)
+    assert result.exit_code == 130
+    assert "To go on" in result.output
+    with pytest.raises(ValueError, match="has not finished"):
+        agt.load_run(tmp_path / "run")
+    result = run(*options)
+    assert result.exit_code == 0, result.output
+    whole = run("train", "digits", "--out", tmp_path / "whole", *SMALL)
+    assert whole.exit_code == 0
+    a, b = (agt.load_run(tmp_path / name) for name in ("run", "whole"))
+    assert a.calibration == b.calibration
+
+
+def test_changed_images_are_noticed(tmp_path, parts):
+    copy = tmp_path / "copy"
+    shutil.copytree(parts, copy)
+    run("train", copy, "--out", tmp_path / "run", "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL)
+    (copy / "train" / "good" / "000.png").rename(copy / "train" / "good" / "900.png")
+    result = run("test", tmp_path / "run", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "changed since" in result.output
+
+
+def test_a_source_without_anomalies_cannot_be_tested_on(tmp_path, parts):
+    plain = parts / "train" / "good"
+    run("train", plain, "--out", tmp_path / "run", "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL)
+    result = run("test", tmp_path / "run", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "no anomalous images to test on" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "no_such_set", "--out", "x"], "No such source: 'no_such_set'"),
+        (["train", "digits", "--normal", "ten", "--out", "x"], "no images of the normal class 'ten'"),
+        (["train", "digits", "--size", "big", "--out", "x"], "a side such as 64"),
+        (["test", "."], "is no run"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_is_wrong(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_unreadable_training_images_are_listed_before_training(parts, tmp_path):
+    shutil.copytree(parts, tmp_path / "copy")
+    for name in ("003.png", "007.png"):
+        (tmp_path / "copy" / "train" / "good" / name).write_bytes(b"no image")
+    result = run("train", tmp_path / "copy", "--out", tmp_path / "run", *SMALL)
+    assert result.exit_code == 1
+    assert "003.png" in result.output
+    assert "007.png" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_shows_the_trace(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run("--debug", "test", tmp_path)
