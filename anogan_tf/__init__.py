@@ -22,6 +22,7 @@ _HOME = {
     "Discriminator": "networks",
     "load_run": "weights",
     "load_weights": "weights",
+    "save_keras2_weights": "weights",
     "save_run": "weights",
 }
 _MODULES = (

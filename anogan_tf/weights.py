@@ -47,6 +47,26 @@ def load_weights(network, path):
         network.load_weights(named)
 
 
+def save_keras2_weights(network, path):
+    """Writes a weights file as Keras 2 does, which `tf_keras` and old programs load into the same topology.
+
+    Args:
+        network: A flat Functional or Sequential Keras model, such as `gan.generator`.
+        path: The file, `.h5`.
+    """
+    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    with _replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.15.0"
+        for layer in layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, layer.weights, strict=True):
+                group[name] = weight.numpy()
+
+
 def save_run(path, scorer, **info):
     """Saves a scorer into a folder, from which `load_run` makes an equal one.
 

@@ -75,9 +75,13 @@ def test_a_run_holds_what_scoring_needs(trained_run):
     assert description["images"] == {"test": 10, "train": 24, "validation": 6}
     assert description["preprocessing"]["image_shape"] == [16, 16, 1]
     assert description["calibration"]["attained_alpha"] == 0.2
-    assert {"generator.weights.h5", "discriminator.weights.h5", "reference.weights.h5", "losses.png", "samples.png"} <= {
-        path.name for path in out.iterdir()
-    }
+    assert {
+        "generator.weights.h5",
+        "discriminator.weights.h5",
+        "reference.weights.h5",
+        "losses.png",
+        "samples.png",
+    } <= {path.name for path in out.iterdir()}
     assert "6 normal validation images" in result.output
 
 

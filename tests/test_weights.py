@@ -72,6 +72,20 @@ def test_files_of_keras_2_load_whatever_their_name(old_files, suffix):
     )
 
 
+@pytest.mark.parametrize("name", ["generator", "discriminator"])
+def test_files_that_we_write_load_in_keras_2(name, tmp_path):
+    ours = getattr(agt.DCGAN(architecture="hazelnut", seed=4), name)
+    ours.set_weights([w + 0.1 * np.random.default_rng(0).random(w.shape, np.float32) for w in ours.get_weights()])
+    agt.save_keras2_weights(ours, tmp_path / f"{name}.h5")
+    theirs = dict(zip(("generator", "discriminator"), hazelnut_of_keras_2(), strict=True))[name]
+    theirs.load_weights(tmp_path / f"{name}.h5")
+    x = np.random.default_rng(1).uniform(-1, 1, (2, *ours.input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(ours(x, training=False), theirs(x, training=False), rtol=1e-5, atol=1e-5)
+    again = getattr(agt.DCGAN(architecture="hazelnut", seed=5), name)
+    agt.load_weights(again, tmp_path / f"{name}.h5")
+    np.testing.assert_array_equal(again(x, training=False), ours(x, training=False))
+
+
 @pytest.mark.parametrize("name", ["x.weights.h5", "x.h5"])
 def test_files_of_keras_3_load_whatever_their_name(tmp_path, name):
     saved, other = small_gan(seed=1).generator, small_gan(seed=9).generator
