@@ -204,6 +204,12 @@ class AnoGAN:
             outputs["anomaly_score"] = outputs[self.score_kind]
         return outputs
 
+    def _refresh_search_networks(self):
+        """Brings copies in another precision up to date with networks that may have trained on."""
+        for network, original in zip(self._search_networks, (self.gan.generator, self._features), strict=True):
+            if network is not original:
+                network.set_weights(original.get_weights())
+
     def _best_z(self, context, progress=None):
         """For each image the z with the lowest loss over all steps and restarts, `(chunk + GUARD, latent_dim)`."""
         search = self._search
@@ -217,6 +223,7 @@ class AnoGAN:
 
     def _context(self, images):
         """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
+        self._refresh_search_networks()
         _, extractor = self._search_networks
         rows = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
         return (rows, extractor(rows, training=False) if self.feature_weight else {})

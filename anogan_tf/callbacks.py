@@ -38,7 +38,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         path: The file, ending in `.weights.h5`.
-        every_seconds: Least time between two saves, which happen at ends of epochs; the end of training always saves.
+        every_seconds: Least time between two saves, which happen at ends of epochs; the first epoch and the end of
+            training always save.
 
     Attributes:
         logs: For each metric its value at each epoch, those before an interruption included.
@@ -57,7 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self.path.exists():
             self._restore()
         self.model._initial_epoch = self.epochs_done
-        self._saved_at = time.monotonic()
+        self._saved_at = -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs_done = epoch + 1

@@ -168,6 +168,17 @@ def test_bfloat16_search_stays_close_and_scores_in_float32(wide_gan):
     np.testing.assert_allclose(rough["reconstruction"], wide_gan.generator(rough["z"], training=False), atol=1e-6)
 
 
+def test_bfloat16_search_follows_a_gan_that_trains_on(digits):
+    gan = small_gan(width=8, kernel_initializer="glorot_uniform")
+    gan.compile()
+    images = np.concatenate([batch["image"] for batch in digits.validation])[:8]
+    before, fresh = (agt.AnoGAN(gan, steps=5, chunk=8, score="paper", dtype="bfloat16") for _ in range(2))
+    first = before.score(images)["z"]
+    gan.fit(digits.train, epochs=2, shuffle=False, verbose=0)
+    assert not np.array_equal(before.score(images)["z"], first)
+    np.testing.assert_array_equal(before.score(images)["z"], fresh.score(images)["z"])
+
+
 def test_search_path_shows_every_step_of_the_search(trained, queries):
     anogan = agt.AnoGAN(trained, steps=12, chunk=8, score="paper")
     path = anogan.search_path(queries[:3])
