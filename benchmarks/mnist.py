@@ -20,7 +20,7 @@ from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Progress
 from anogan_tf.gan import DCGAN
 
-EPOCHS, BATCH_SIZE, WIDTH, LATENT_DIM = 16, 64, 32, 64
+EPOCHS, BATCH_SIZE, WIDTH, LATENT_DIM = 28, 64, 32, 64
 SEARCHED = 2000
 
 
