@@ -137,8 +137,9 @@ class AnoGAN:
 
         Returns:
             A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` G(z) of the images'
-            shape, `anomaly_map` `(n, height, width)`, the mean of |x - G(z)| over channels, smoothed, `z`
-            `(n, latent_dim)`, and `id`.
+            shape, `anomaly_map` `(n, height, width)`, the mean of |x - G(z)| (or its square, for `"l2"`) over channels,
+            smoothed, `z` `(n, latent_dim)`, `id`, and once calibrated `anomaly_mask`, where the map exceeds the pixel
+            threshold.
         """
         return scoring.score(self, images)
 
@@ -241,7 +242,7 @@ class AnoGAN:
             loss += self.prior_weight * losses.latent_prior(z, self.gan.prior)
         return loss
 
-    @tf.function
+    @tf.function(autograph=False)
     def _evaluate(self, images, z):
         """All that a score is made of, at the given z, in the networks' own precision."""
         reconstruction = tf.cast(self.gan.generator(z, training=False), tf.float32)

@@ -155,13 +155,15 @@ class StopOnNaN(keras.callbacks.Callback):
 
 def replace_durably(partial, path):
     """Renames a finished file into place, such that a power cut leaves the old one or the new one."""
-    for name in (partial, None):
-        if name is None:
-            os.replace(partial, path)
-            name = Path(path).parent
-        descriptor = os.open(name, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+    _flush(partial)
+    os.replace(partial, path)
+    _flush(Path(path).parent)
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _random_states(model):

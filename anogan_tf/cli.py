@@ -30,6 +30,10 @@ def command(function):
     def guarded(*args, **kwargs):
         try:
             return function(*args, **kwargs)
+        except KeyboardInterrupt:
+            again = shlex.join(["anogan-tf", *sys.argv[1:]])
+            click.echo(f"\nInterrupted; what was saved is kept. To go on:\n  {again}")
+            raise SystemExit(130) from None
         except (ValueError, OSError, ArithmeticError) as error:
             if click.get_current_context().find_root().params["debug"]:
                 raise
@@ -126,13 +130,7 @@ def train(source, out, seed, **options):
     """
     from anogan_tf import runs
 
-    try:
-        runs.train(source, out, seed=seed, **options)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nInterrupted; the last checkpoint is kept. To go on:\n  {shlex.join(['anogan-tf', *sys.argv[1:]])}"
-        )
-        raise SystemExit(130) from None
+    runs.train(source, out, seed=seed, **options)
 
 
 @command
@@ -155,7 +153,7 @@ def test(run, source, out, threshold, pictures, data_dir):
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--pictures", default=100, help="Images to draw at most, the most anomalous first.")
+@click.option("--pictures", default=1000, help="Images to draw at most, the most anomalous first.")
 def score(run, paths, out, pictures):
     """Scores images (files or folders) with RUN, and decides on each."""
     from anogan_tf import runs

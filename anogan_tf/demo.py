@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
@@ -59,10 +58,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
 def train(splits, seed, epochs=EPOCHS):
     """A small DCGAN trained on the digits, and the history of its losses."""
     gan = DCGAN(splits.preprocessing.image_shape, latent_dim=16, width=32, seed=seed)
-    gan.compile(
-        keras.optimizers.Adam(1e-3, beta_1=0.5),
-        keras.optimizers.Adam(1e-3, beta_1=0.5),
-    )
+    gan.compile()
     history = gan.fit(splits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=[Progress()])
     return gan, history.history
 

@@ -281,4 +281,11 @@ def _initializers(identifier, architecture, seed):
 
 
 def _deepest_features(discriminator):
-    return [layer.name for layer in discriminator.layers if len(layer.output.shape) == 4][-1]
+    maps = [
+        layer.name
+        for layer in discriminator.layers
+        if len(layer.output.shape) == 4 and not isinstance(layer, keras.layers.InputLayer)
+    ]
+    if not maps:
+        raise ValueError("The discriminator has no feature map: name the layers that make f(x) with feature_layers=.")
+    return maps[-1]

@@ -37,13 +37,17 @@ def result(image, reconstruction, anomaly_map, *, pixel_threshold=None, title=""
 
 def histogram(scores, threshold, labels=None):
     """The distribution of scores, by label where labels are given, with the threshold."""
-    scores, labels = np.asarray(scores), np.zeros(len(scores)) if labels is None else np.asarray(labels)
+    scores = np.asarray(scores)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     bins = np.histogram_bin_edges(scores, bins=min(50, max(10, len(scores) // 10)))
-    for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
-        if np.any(labels == label):
-            axis.hist(scores[labels == label], bins, alpha=0.6, label=name, color=colour, density=True)
+    if labels is None:
+        axis.hist(scores, bins, color="gray", label="images", density=True)
+    else:
+        for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+            some = scores[np.asarray(labels) == label]
+            if len(some):
+                axis.hist(some, bins, alpha=0.6, label=name, color=colour, density=True)
     axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
     axis.set(xlabel="anomaly score", ylabel="density")
     axis.legend()

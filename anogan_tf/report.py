@@ -42,8 +42,8 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     write_json(folder / "regions.json", {r["id"]: found for r, found in zip(results, regions, strict=True) if found})
     rows = [*results, *({"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped)]
     write_csv(folder / "scores.csv", rows)
-    for old in folder.glob("test_image_*.png"):
-        old.unlink()
+    for old in (*folder.glob("test_image_*.png"), folder / "roc.png"):
+        old.unlink(missing_ok=True)
     for number, image in drawn.items():
         figure = plots.result(**image, pixel_threshold=pixel_threshold, title=_title(results[number - 1], metrics))
         figure.savefig(folder / picture_name(number), dpi=DPI)

@@ -26,8 +26,13 @@ def train(source, out, **settings):
     """
     out = Path(out)
     settings = {"source": _absolute(source), **settings}
-    if (out / "run.json").exists() and read_run(out)["settings"] != _jsonable(settings):
-        raise ValueError(_differences(out, read_run(out)["settings"], _jsonable(settings)))
+    settings |= {name: _absolute(settings[name]) for name in ("data_dir", "cache") if settings[name]}
+    if Path(source).resolve() == out.resolve():
+        raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
+    if (out / "run.json").exists():
+        earlier = read_run(out).get("settings", {})
+        if earlier != _jsonable(settings):
+            raise ValueError(_differences(out, earlier, _jsonable(settings)))
     splits = load_splits(settings)
     description = _description(splits, settings)
     if (out / "run.json").exists():
@@ -85,13 +90,16 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
     """Tests a run on labelled images, those that its training set aside where no `source` is named."""
     description = read_run(run)
     scorer = load_run(run)
-    settings = description["settings"] | ({"data_dir": data_dir} if data_dir else {})
-    if source is None or _absolute(source) == settings["source"]:
+    scoring.check_threshold(scorer, threshold)
+    settings = description.get("settings", {}) | ({"data_dir": _absolute(data_dir)} if data_dir else {})
+    if source is None and not settings:
+        raise ValueError(f"{run} was saved from Python and names no source: anogan-tf test {run} SOURCE.")
+    if source is None or _absolute(source) == settings.get("source"):
         splits = load_splits(settings)
         _check_fingerprint(run, description, splits)
         tested = splits.test
     else:
-        normal = settings["normal"] or None
+        normal = settings.get("normal") or None
         tested = data.load_labelled(source, _preprocessing(description), normal=normal, data_dir=data_dir)
     if tested is None:
         raise ValueError(
@@ -113,7 +121,13 @@ def score(run, paths, out, *, pictures=100):
     scorer = load_run(run)
     skipped = []
     batches = data.read_files(paths, _preprocessing(description), scorer.chunk, skipped)
-    judged = scoring.judge(scorer, batches, pictures=pictures)
+    try:
+        judged = scoring.judge(scorer, batches, pictures=pictures)
+    finally:
+        for name, reason in skipped:
+            print(f"Skipped {name}: {reason}")
+    for name in ("mapping_loss.png", "search_path.png"):  # of an earlier test into the same folder
+        (Path(out) / name).unlink(missing_ok=True)
     figures = {
         "threshold": judged.threshold,
         "threshold_method": judged.threshold_method,
@@ -123,8 +137,6 @@ def score(run, paths, out, *, pictures=100):
         "run": str(run),
     }
     scoring.write_report(scorer, judged, out, figures, skipped)
-    for name, reason in skipped:
-        print(f"Skipped {name}: {reason}")
     anomalous = sum(result["prediction"] for result in judged.results)
     print(f"{anomalous} of {len(judged.results)} images look anomalous. Open {Path(out) / 'index.html'}.")
     return judged
@@ -133,9 +145,8 @@ def score(run, paths, out, *, pictures=100):
 def load_splits(settings):
     """The splits that a run's settings name."""
     keys = ("pattern", "group_by", "bits", "validation_fraction", "cache", "data_dir", "batch_size", "crop", "seed")
-    shape = None
-    if settings["size"] or settings["channels"]:
-        shape = (*(settings["size"] or data.DEFAULT_SHAPE[:2]), int(settings["channels"] or data.DEFAULT_SHAPE[2]))
+    channels = settings["channels"]
+    shape = (*(settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
@@ -156,19 +167,20 @@ def _description(splits, settings):
     return {
         "settings": _jsonable(settings),
         "preprocessing": dataclasses.asdict(splits.preprocessing),
-        "fingerprint": splits.samples.fingerprint(),
+        "fingerprint": splits.fingerprint,
         "images": dict(zip(parts.tolist(), counts.tolist(), strict=True)),
     }
 
 
 def _preprocessing(description):
-    fields = description["preprocessing"]
+    fields = description.get("preprocessing") or {"image_shape": description["gan"]["image_shape"]}
+    fields = {"crop": None, "bits": 16} | fields
     crop = tuple(fields["crop"]) if isinstance(fields["crop"], list) else fields["crop"]
     return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"])
 
 
 def _check_fingerprint(run, description, splits):
-    if splits.samples.fingerprint() != description["fingerprint"]:
+    if splits.fingerprint != description["fingerprint"]:
         raise ValueError(
             f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot "
             "be made again, and training images could be tested on. Bring them back, or test on another SOURCE."
@@ -189,5 +201,6 @@ def _jsonable(settings):
 
 
 def _absolute(source):
-    """A path made absolute, so that it means the same from any folder; a name as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    """A path made absolute, so that it means the same from any folder; a name, and that of a run, as it is."""
+    path = Path(source)
+    return str(path.resolve()) if path.exists() and not (path / "run.json").exists() else source

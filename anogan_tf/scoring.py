@@ -146,6 +146,8 @@ class Judgement:
 def score(scorer, images):
     """All outputs for all images, in one dict of arrays."""
     chunks = list(score_batches(scorer, images))
+    if not chunks:
+        raise ValueError("There are no images to score.")
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -166,6 +168,8 @@ def scored_chunks(scorer, data):
         for chunk, images, n in _chunks(rows, scorer.chunk):
             outputs = scorer.score_chunk(images, progress)
             outputs["anomaly_map"] = _smooth(outputs["anomaly_map"], scorer.smoothing)
+            if scorer.calibration is not None:
+                outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
             yield chunk, {name: values[:n] for name, values in outputs.items()}
             progress.update(n)
 
@@ -207,6 +211,7 @@ def fit_reference(scorer, data):
     rows = itertools.islice(image_rows(data, scorer.image_shape), REFERENCE_IMAGES)
     vectors = [scorer.feature_vectors(images)[:n] for _, images, n in _chunks(rows, scorer.chunk)]
     scorer.reference = PrincipalSubspace.fit(np.concatenate(vectors))
+    scorer.calibration = None  # it was of another score
 
 
 def calibrate(scorer, data, alpha=0.05):
@@ -234,7 +239,7 @@ def calibrate(scorer, data, alpha=0.05):
     scorer.calibration = Calibration(tuple(sorted(scores)), threshold, pixel_threshold, alpha, attained_alpha)
 
 
-def judge(scorer, data, threshold=None, *, pictures=0):
+def judge(scorer, data, threshold=None, *, pictures=0, need_labels=False):
     """Scores images and decides on each.
 
     Args:
@@ -242,19 +247,23 @@ def judge(scorer, data, threshold=None, *, pictures=0):
         data: Images, see `image_rows`; labels are needed only for a threshold chosen on them.
         threshold: A float; None for the calibrated one; `"f1"` or `"midpoint"`.
         pictures: How many images to keep for drawing, the most anomalous ones.
+        need_labels: Whether images without a label are refused.
 
     Returns:
         A `Judgement`.
 
     Raises:
-        ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1.
+        ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
-    _check_threshold(scorer, threshold)
+    check_threshold(scorer, threshold)
+    need_labels = need_labels or isinstance(threshold, str)
     results, regions, masks, maps, drawn = [], [], [], [], []
     for rows, outputs in scored_chunks(scorer, data):
         for i, row in enumerate(rows):
             image = {name: outputs[name][i] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
-            results.append({name: float(outputs[name][i]) for name in PARTS} | {"id": row["id"], "label": _label(row)})
+            results.append(
+                {name: float(outputs[name][i]) for name in PARTS} | {"id": row["id"], "label": _label(row, need_labels)}
+            )
             regions.append(_regions(scorer, image["anomaly_map"], (row.get("height"), row.get("width"))))
             if "mask" in row:
                 masks.append(row["mask"])
@@ -295,11 +304,9 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
     start = time.perf_counter()
-    judged = judge(scorer, data, threshold, pictures=pictures if results_dir else 0)
+    judged = judge(scorer, data, threshold, pictures=pictures if results_dir else 0, need_labels=True)
     seconds = time.perf_counter() - start
     labels = [result["label"] for result in judged.results]
-    if None in labels:
-        raise ValueError("A test needs labels, 0 for normal and 1 for anomalous; use score_batches without them.")
     result = TestResult(
         results=judged.results,
         regions=judged.regions,
@@ -322,8 +329,10 @@ def write_report(scorer, judged, results_dir, figures, skipped=()):
     report.write(results_dir, judged.results, judged.regions, judged.drawn, figures, pixel_threshold, skipped)
 
 
-def _label(row):
+def _label(row, needed):
     label = row.get("label")
+    if needed and label is None:
+        raise ValueError("A test needs labels, 0 for normal and 1 for anomalous; use score_batches without them.")
     if label is not None and label not in (0, 1):
         raise ValueError(
             f"Labels are 0 for normal and 1 for anomalous. Received: {label} for {row['id']}. If these are class "
@@ -340,7 +349,8 @@ def _regions(scorer, anomaly_map, size):
     return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold)
 
 
-def _check_threshold(scorer, threshold):
+def check_threshold(scorer, threshold):
+    """Raises a ValueError if nothing sets the threshold, or `threshold` is none."""
     if threshold is None and scorer.calibration is None:
         raise ValueError(
             "No threshold yet: call calibrate(normal validation images) first, or give threshold= a number, or "

@@ -39,15 +39,19 @@ class LatentSearch:
         for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
             variable.assign(value)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def advance(self, context, steps):
         """Takes `steps` (a scalar tensor) steps of Adam, and returns the loss at the z reached, `(rows,)`."""
-        for _ in tf.range(steps):
+
+        def step(done):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(self.z)
                 loss = self.loss(self.z, context)
             self._keep_best(loss)
             self.optimizer.apply([tape.gradient(loss, self.z)], [self.z])
+            return (done + 1,)
+
+        tf.while_loop(lambda done: done < steps, step, (tf.constant(0),))
         loss = self.loss(self.z, context)
         self._keep_best(loss)
         return loss

@@ -33,11 +33,11 @@ def conformal(scores, alpha=0.05):
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is a rate of false alarms in (0, 1), such as 0.05. Received: alpha={alpha}.")
     scores = _finite(scores)
-    n = len(scores)
-    allowed = math.floor((n + 1) * Fraction(alpha).limit_denominator(10**9))  # scores that may lie above
+    n, exact = len(scores), Fraction(str(alpha))
+    allowed = min(math.floor((n + 1) * exact), n)  # the threshold is the n + 1 - allowed-th smallest
     if allowed == 0:
         warnings.warn(
-            f"α = {alpha:g} needs at least {math.ceil(1 / Fraction(alpha).limit_denominator(10**9)) - 1} normal "
+            f"α = {alpha:g} needs at least {math.ceil(1 / exact) - 1} normal "
             f"validation images. Received: {n}, which attain α = 1/{n + 1} = {1 / (n + 1):.3f}.",
             stacklevel=3,
         )

@@ -12,7 +12,7 @@ from anogan_tf import report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import replace_durably
 from anogan_tf.gan import DCGAN
-from anogan_tf.networks import Generator
+from anogan_tf.networks import Discriminator, Generator
 
 FORMAT = 1
 NETWORKS = ("generator", "discriminator")
@@ -73,7 +73,8 @@ def save_run(path, scorer, **info):
     Args:
         path: The folder; made where it is missing.
         scorer: An `AnoGAN`.
-        **info: What else `run.json` shall tell, as JSON can hold it, such as `preprocessing`.
+        **info: What else `run.json` shall tell, as JSON can hold it; `preprocessing`, the fields of the
+            `data.Preprocessing` of `splits.preprocessing`, where pictures are cropped or have other than 8 or 16 bits.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -115,15 +116,17 @@ def load_run(path, *, generator=None, discriminator=None):
     run = read_run(path)
     if not run.get("complete"):
         raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
-    own, shape = run["gan"].pop("own_networks"), {}
+    own = run["gan"].pop("own_networks")
     if own and generator is None:
         raise ValueError(
             f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
         )
-    if own:
-        for name in ("image_shape", "latent_dim"):
-            shape[name] = run["gan"].pop(name)
     gan = DCGAN(**run["gan"], generator=generator, discriminator=discriminator)
+    expected = tuple(run["gan"]["image_shape"]), run["gan"]["latent_dim"]
+    if (gan.image_shape, gan.latent_dim) != expected:
+        raise ValueError(
+            f"{path} has image_shape, latent_dim = {expected}. Received: networks of {gan.image_shape, gan.latent_dim}."
+        )
     for name in NETWORKS:
         load_weights(getattr(gan, name), path / f"{name}.weights.h5")
     settings = run["scorer"]
@@ -165,11 +168,14 @@ def read_run(path):
 
 
 def _architecture(gan):
-    generator = gan.generator
-    if not isinstance(generator, Generator):
-        return {"own_networks": True, "image_shape": gan.image_shape, "latent_dim": gan.latent_dim}
-    names = ("image_shape", "latent_dim", "architecture", "width", "kernel_initializer")
-    return {"own_networks": False, **{name: generator.get_config()[name] for name in names}}
+    shape = {"image_shape": gan.image_shape, "latent_dim": gan.latent_dim}
+    if not (isinstance(gan.generator, Generator) and isinstance(gan.discriminator, Discriminator)):
+        return {"own_networks": True, **shape}
+    names = ("architecture", "width", "kernel_initializer")
+    generator, discriminator = (
+        {name: network.get_config()[name] for name in names} for network in (gan.generator, gan.discriminator)
+    )
+    return {"own_networks": generator != discriminator, **shape, **generator}
 
 
 def _check_layers(network, group, path):

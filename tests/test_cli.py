@@ -216,3 +216,34 @@ def test_unreadable_training_images_are_listed_before_training(parts, tmp_path):
 def test_debug_shows_the_trace(tmp_path):
     with pytest.raises(FileNotFoundError):
         run("--debug", "test", tmp_path)
+
+
+def test_a_run_saved_from_python_scores_and_tests(parts, tmp_path, trained_run):
+    agt.save_run(tmp_path / "run", agt.load_run(trained_run[0]))
+    assert run("score", tmp_path / "run", parts / "test" / "good", "--out", tmp_path / "out").exit_code == 0
+    assert run("test", tmp_path / "run", parts, "--out", tmp_path / "out").exit_code == 0
+    result = run("test", tmp_path / "run", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "names no source" in result.output
+    result = run("train", "digits", "--out", tmp_path / "run", *SMALL)
+    assert result.exit_code == 1
+    assert "other settings" in result.output
+
+
+def test_size_or_channels_alone_leave_the_other_to_the_source(tmp_path):
+    run("train", "digits", "--out", tmp_path / "run", "--size", "12", *SMALL)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["preprocessing"]["image_shape"] == [12, 12, 1]
+
+
+def test_a_run_does_not_lie_among_its_images(parts):
+    result = run("train", parts, "--out", parts, *SMALL)
+    assert result.exit_code == 1
+    assert "among its own images" in result.output
+
+
+def test_only_unreadable_images_say_why(trained_run, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    result = run("score", trained_run[0], tmp_path / "broken.png", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "broken.png" in result.output
+    assert "no images to score" in result.output

@@ -888,3 +888,36 @@ def test_options_without_meaning_for_a_source_are_refused(option):
 def test_a_missing_path_is_no_data_set_name():
     with pytest.raises(FileNotFoundError, match=r"No such folder: \./nowhere"):
         data.load("./nowhere")
+
+
+def test_groups_do_not_straddle_the_parts_of_a_source_either(tmp_path):
+    for part in ("train/good", "validation/good", "test/good", "test/bad"):
+        (tmp_path / part).mkdir(parents=True)
+    for name in (
+        "train/good/p1_a", "train/good/p2_a", "train/good/p3_a",
+        "validation/good/p2_b", "validation/good/p4_a", "validation/good/p5_a", "test/good/p5_b", "test/bad/p1_b",
+    ):  # fmt: skip
+        Image.fromarray(np.full((8, 8), 60, np.uint8)).save(tmp_path / f"{name}.png")
+    samples = data.load(tmp_path, image_shape=(8, 8, 1), group_by=r"(p\d)_").samples
+    assert {part: sorted(set(samples.part(part).groups)) for part in ("train", "validation", "test")} == {
+        "train": ["p3"],
+        "validation": ["p2", "p4"],
+        "test": ["p1", "p5"],
+    }
+
+
+def test_streamed_folders_are_checked_before_training(tmp_path):
+    for i in range(8):
+        Image.fromarray(np.full((8, 8), 60, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 of 8 images cannot be used:\s+.*3\.png"):
+        data.load(tmp_path, cache=False)
+
+
+def test_an_anomaly_without_its_mask_is_refused(tmp_path):
+    for name in ("train/good/0", "train/good/1", "train/good/2", "test/bad/0", "test/bad/1", "ground_truth/bad/0_mask"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 60, np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"no mask of 1 anomalous images: 'test/bad/1\.png'"):
+        data.load(tmp_path)

@@ -130,8 +130,19 @@ def test_class_indices_are_not_labels(scorer, normal):
 
 
 def test_labels_are_needed_for_a_test(scorer, normal):
-    with pytest.raises(ValueError, match="needs labels"):
-        scorer.test(normal)
+    for threshold in (None, "f1"):
+        with pytest.raises(ValueError, match="needs labels"):
+            scorer.test(normal, threshold=threshold)
+
+
+def test_a_new_reference_asks_for_a_new_calibration(scorer, digits):
+    scorer.fit_reference(digits.reference)
+    assert scorer.calibration is None
+
+
+def test_calibrated_scores_have_a_mask_of_anomalous_pixels(scorer, digits):
+    out = scorer.score(digits.test.take(1))
+    np.testing.assert_array_equal(out["anomaly_mask"], out["anomaly_map"] > scorer.calibration.pixel_threshold)
 
 
 def test_one_class_only_reports_what_is_undefined(scorer, digits):
@@ -154,8 +165,9 @@ def test_wrong_shape_and_nan_are_refused(paper, normal):
 
 
 def test_nothing_to_score_is_an_error(scorer):
-    with pytest.raises(ValueError, match="no images"):
-        scorer.test(np.zeros((0, 8, 8, 1), np.float32))
+    for method in (scorer.test, scorer.score):
+        with pytest.raises(ValueError, match="no images"):
+            method(np.zeros((0, 8, 8, 1), np.float32))
 
 
 def planted_defects(n=6, size=32):

@@ -13,7 +13,7 @@ import numpy as np
 
 from anogan_tf.data import cache as cached
 from anogan_tf.data import images, pipeline, sources
-from anogan_tf.data.samples import Preprocessing, Samples, assign_parts
+from anogan_tf.data.samples import Preprocessing, Samples, assign_parts, complete_shape
 
 DEFAULT_SHAPE = (64, 64, 3)
 MEMORY_LIMIT = 2**30
@@ -32,10 +32,12 @@ class Splits:
             images.
         reference: The training images in a fixed order, as dicts.
         samples: The manifest behind them.
+        fingerprint: A hash of the images, before they were decoded, and of the split.
         preprocessing: How pictures become network inputs.
     """
 
     samples: Samples
+    fingerprint: str
     preprocessing: Preprocessing
     batch_size: int
     seed: int
@@ -81,7 +83,8 @@ def load(
         source: `"digits"`, a folder, an `.npz` file, a name of TensorFlow Datasets such as `"mnist"`, or an array
             `(n, height, width[, channels])` of bytes or of floats in [-1, 1].
         labels: For an array: the class of each image.
-        image_shape: `(height, width, channels)` of the networks; None for the source's own, or (64, 64, 3) for files.
+        image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
+            (64, 64, 3) for files.
         normal: Name of the normal class, or several; for attributes `"Eyeglasses=0"`. None for the source's habit:
             `good` in MVTec layout, 8 of the digits, the first class elsewhere, everything where there are no classes.
         batch_size: Images in a batch of any part.
@@ -110,10 +113,12 @@ def load(
     normal = normal and tuple(str(name) for name in normal)
     crop = tuple(map(int, crop)) if isinstance(crop, (list, np.ndarray)) else crop
     image_shape = image_shape and tuple(image_shape)
-    Preprocessing(image_shape or DEFAULT_SHAPE, crop, bits)  # refuses what makes no sense before anything is read
+    Preprocessing(
+        complete_shape(image_shape, DEFAULT_SHAPE), crop, bits
+    )  # refuses what makes no sense before anything is read
     cache_folder = None if cache in ("memory", "auto", False) else cache
     is_array = not isinstance(source, (str, os.PathLike))
-    is_folder = not is_array and Path(source).is_dir()
+    is_folder = not is_array and Path(source).is_dir() and not (Path(source) / "run.json").exists()
     for name, value, meant in (
         ("labels", labels, is_array),
         ("pattern", pattern, is_folder),
@@ -134,10 +139,11 @@ def load(
     else:
         options = (str(source), normal, data_dir and str(data_dir), image_shape, crop)
         samples = cached.keep(cache_folder, options, functools.partial(sources.from_tfds, *options))
-    shape = image_shape or (DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:])
+    shape = complete_shape(image_shape, DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:])
     preprocessing = Preprocessing(shape, crop, bits)
     samples = assign_parts(samples, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
     samples = samples.take(samples.parts != "")
+    fingerprint = samples.fingerprint()
     if samples.are_files:
         files = samples.images[samples.rows]
         if (cache == "auto" and len(samples) * math.prod(shape) <= MEMORY_LIMIT) or cache == "memory" or cache_folder:
@@ -145,8 +151,10 @@ def load(
             versions = [(os.path.abspath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
             decoded = cached.keep(cache_folder, (versions, preprocessing), decode)
             samples = dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
+        else:
+            samples.check(preprocessing)
         _warn_of_dark_files(files, bits)
-    return Splits(samples, preprocessing, batch_size, seed)
+    return Splits(samples, fingerprint, preprocessing, batch_size, seed)
 
 
 def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir=None):

@@ -116,28 +116,51 @@ class Samples:
         images = allocate((len(self), *preprocessing.image_shape), np.float32 if exact else np.uint8)
         sizes = np.empty((len(self), 2), int)
 
-        def decode(index):
+        def keep(index, image, size):
+            images[index], sizes[index] = image if exact else to_bytes(image), size
+
+        self.check(preprocessing, keep)
+        return dataclasses.replace(self, images=images, rows=np.arange(len(self)), sizes=sizes)
+
+    def check(self, preprocessing, use=lambda *_: None):
+        """Reads every image and mask, in parallel, and hands index, image and size to `use`.
+
+        Raises:
+            ValueError: If some cannot be read; it lists them all.
+        """
+
+        def problem(index):
             try:
-                image, sizes[index] = self.read(index, preprocessing)
-                images[index] = image if exact else to_bytes(image)
+                image, size = self.read(index, preprocessing)
+                if self.masks is not None:
+                    self.mask(index, size, preprocessing)
+                use(index, image, size)
             except ValueError as error:
                 return str(error)
 
         with ThreadPoolExecutor() as pool:
-            problems = [problem for problem in pool.map(decode, range(len(self))) if problem]
+            problems = [found for found in pool.map(problem, range(len(self))) if found]
         if problems:
             listing = "\n  ".join(problems)
             raise ValueError(f"{len(problems)} of {len(self)} images cannot be used:\n  {listing}")
-        return dataclasses.replace(self, images=images, rows=np.arange(len(self)), sizes=sizes)
 
     def fingerprint(self):
-        """A hash of names, labels, parts and contents (of files: sizes), which tells whether the data changed."""
+        """A hash of names, labels, parts and contents, which tells whether the data changed."""
         digest = hashlib.sha256()
         for row, *columns in zip(self.rows, self.ids, self.labels, self.parts, strict=True):
             image = self.images[row]
-            content = str(image.stat().st_size).encode() if self.are_files else image.tobytes()
+            content = image.read_bytes() if self.are_files else image.tobytes()
             digest.update(repr(columns).encode() + hashlib.sha256(content).digest())
         return digest.hexdigest()
+
+
+def complete_shape(image_shape, own):
+    """`image_shape`, with the source's `own` where it is None, or has None."""
+    if image_shape is None:
+        return tuple(own)
+    if None not in image_shape:
+        return tuple(image_shape)
+    return tuple(o if n is None else n for n, o in zip(image_shape, own, strict=True))
 
 
 def fit_array(image, preprocessing):
@@ -174,14 +197,16 @@ def _resize_floats(values, image_shape):
 def assign_parts(samples, *, validation_fraction, test_fraction, seed):
     """Holds out validation images, and test images where only anomalous ones are there, from the training images.
 
-    Groups are not broken: training images of a group that is tested on go to the test part, or are left out where the
-    source has a test part of its own. A source's own validation part is kept as it is.
+    Groups are not broken: other images of a group that is tested on go to the test part, or are left out where the
+    source has a test part of its own; so are training images of a group that the source's own validation part has.
     """
     parts = samples.parts.astype("U10")  # as long as "validation"
     test = samples.parts == "test"
     ours = test.any() and samples.labels[test].all()
     if samples.groups is not None:
-        parts[(parts == "train") & np.isin(samples.groups, samples.groups[test])] = "test" if ours else ""
+        for part, kept in (("validation", "test"), ("train", "test"), ("train", "validation")):
+            straddling = (parts == part) & np.isin(samples.groups, samples.groups[parts == kept])
+            parts[straddling] = "test" if ours and kept == "test" else ""
     if ours:
         parts[_hold_out(samples, parts, test_fraction, (seed, 0))] = "test"
     if "validation" not in parts:

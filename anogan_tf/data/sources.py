@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from anogan_tf.data import images as image_files
-from anogan_tf.data.samples import Preprocessing, Samples, fit_array, to_bytes
+from anogan_tf.data.samples import Preprocessing, Samples, complete_shape, fit_array, to_bytes
 
 PART_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
@@ -41,6 +41,9 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
         parts = np.array([path[0] for path in paths])
         in_part = [path[1:] for path in paths]
     else:
+        folders = {path[0] for path in paths if len(path) > 1}
+        if normal is None and "good" in folders and len(folders) > 1:
+            raise ValueError(f"{folder} has class folders, one of them good/. Say which are normal: normal='good'.")
         parts = np.full(len(paths), "train")
         in_part = paths
     classes = np.array([path[0] if (layout or normal) and len(path) > 1 else "" for path in in_part])
@@ -54,6 +57,11 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
     _need_known(normal or (), np.unique(classes), folder)
     ids = np.array(["/".join(path) for path in paths])
     masks = [_mask(folder, path) for path in in_part]
+    bare = [name for name, mask, label in zip(ids, masks, labels, strict=True) if label == 1 and mask is None]
+    if layout and any(masks) and bare:
+        raise ValueError(
+            f"{folder / 'ground_truth'} has no mask of {len(bare)} anomalous images: {_listed(bare[:10])}."
+        )
     return Samples(
         ids=ids,
         labels=labels,
@@ -98,6 +106,8 @@ def from_npz(path, normal):
             raise ValueError(
                 f"{path} needs train_images, and may have {{val,test}}_images and _labels. It has {file.files}."
             )
+        if "test" in names and "test_labels" not in file.files:
+            raise ValueError(f"{path} has test_images but no test_labels, so nothing can be tested.")
         normal = normal or ("0",)
         images = {name: _checked(file[f"{name}_images"]) for name in names}
         labels = {name: file[f"{name}_labels"] if f"{name}_labels" in file.files else None for name in names}
@@ -171,11 +181,12 @@ def _shape(name, features, image_shape):
     image = dict(features).get("image")
     if image is None or image.np_dtype != np.uint8 or image.shape[-1:] not in ((1,), (3,)):
         raise ValueError(f"{name} needs a feature `image` of bytes in 1 or 3 channels. Received: {image}.")
-    if image_shape is None and None in image.shape:
+    shape = complete_shape(image_shape, image.shape)
+    if None in shape:
         raise ValueError(
             f"The images of {name} are of different sizes: give image_shape (--size), such as (64, 64, 3)."
         )
-    return image_shape or image.shape
+    return shape
 
 
 def _classifier(features, normal, name):
