@@ -8,7 +8,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def figures(real_data, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    return mnist.measure("2", real_data / "tensorflow_datasets", cache=cache)
+    figures = mnist.measure("2", real_data / "tensorflow_datasets", cache=cache)
+    print(figures)
+    return figures
 
 
 def test_generator_draws_the_digit_it_was_trained_on(figures):
