@@ -15,10 +15,8 @@ from anogan_tf import __version__
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="anogan-tf")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
-@click.pass_context
-def main(context, debug):
+def main(debug):
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
-    context.obj = {"debug": debug}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.showwarning = _show_warning
 

@@ -26,7 +26,9 @@ def train(source, out, **settings):
     """
     out = Path(out)
     settings = {"source": _absolute(source), **settings}
-    settings |= {name: _absolute(settings[name]) for name in ("data_dir", "cache") if settings[name]}
+    for name in ("data_dir", "cache"):
+        if settings[name] not in (None, "auto", "memory"):
+            settings[name] = str(Path(settings[name]).resolve())
     if Path(source).resolve() == out.resolve():
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
     if (out / "run.json").exists():
@@ -91,7 +93,7 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
     description = read_run(run)
     scorer = load_run(run)
     scoring.check_threshold(scorer, threshold)
-    settings = description.get("settings", {}) | ({"data_dir": _absolute(data_dir)} if data_dir else {})
+    settings = description.get("settings", {}) | ({"data_dir": data_dir} if data_dir else {})
     if source is None and not settings:
         raise ValueError(f"{run} was saved from Python and names no source: anogan-tf test {run} SOURCE.")
     if source is None or _absolute(source) == settings.get("source"):

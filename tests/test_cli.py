@@ -235,6 +235,14 @@ def test_size_or_channels_alone_leave_the_other_to_the_source(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["preprocessing"]["image_shape"] == [12, 12, 1]
 
 
+def test_a_relative_cache_folder_means_the_same_when_it_exists(parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["train", parts, "--out", "run", "--size", "16", "--alpha", "0.2", "--cache", "decoded", *SMALL]
+    assert run(*options).exit_code == 0
+    assert (tmp_path / "decoded").is_dir()
+    assert "trained already" in run(*options).output
+
+
 def test_a_run_does_not_lie_among_its_images(parts):
     result = run("train", parts, "--out", parts, *SMALL)
     assert result.exit_code == 1
