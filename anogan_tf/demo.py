@@ -1,12 +1,11 @@
 """The demonstration: the whole path on real images that come with scikit-learn."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from anogan_tf import baselines, data, plots
+from anogan_tf import baselines, data, plots, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Progress
 from anogan_tf.gan import DCGAN
@@ -49,8 +48,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
     }.items():
         figure.savefig(out / f"{name}.png", dpi=80)
     compared = compare(splits)
-    result = anogan.test(splits.test, results_dir=out, pictures=40)
-    add_to_metrics(out, {"baselines": compared})
+    result = scoring.test(anogan, splits.test, results_dir=out, pictures=40, settings={"baselines": compared})
     _explain(out, normal, result, compared)
     return result, compared
 
@@ -73,12 +71,6 @@ def compare(splits):
         f"pca_{PCA_COMPONENTS}": baselines.pca(train_images, test_images, PCA_COMPONENTS),
     }
     return {name: float(roc_auc_score(labels, values)) for name, values in scores.items()}
-
-
-def add_to_metrics(out, more):
-    """Adds entries to a results folder's `metrics.json`."""
-    path = Path(out) / "metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | more, indent=2) + "\n")
 
 
 def _explain(out, normal, result, compared):
