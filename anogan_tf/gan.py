@@ -3,26 +3,22 @@
 import keras
 import tensorflow as tf
 
-from anogan_tf import losses
+from anogan_tf import losses, training
 from anogan_tf.callbacks import DataOrder
 from anogan_tf.networks import PRIORS, Discriminator, Generator
 from anogan_tf.search import sample_prior
 
-DCGAN_METRICS = ("d_loss", "g_loss", "d_real_accuracy", "d_generated_accuracy")
 
+class GAN(keras.Model):
+    """A generator G, a discriminator D, and all that `DCGAN` and `WGANGP`, which train them, have in common.
 
-@keras.saving.register_keras_serializable("anogan_tf")
-class DCGAN(keras.Model):
-    """A deep convolutional GAN, trained on normal images by `fit`.
-
-    The discriminator D minimises -E[log D(x)] - E[log(1 - D(G(z)))], the generator G the non-saturating
-    -E[log D(G(z))]. z of a training step is a function of `(seed, step, replica)`, so an interrupted and resumed
-    training ends with the same weights as an unbroken one (see `callbacks.Checkpoint`).
+    z of a training step is a function of `(seed, step, replica)`, so an interrupted and resumed training ends with the
+    same weights as an unbroken one (see `callbacks.Checkpoint`).
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"` or `"hazelnut"`, see `networks`.
+        architecture: `"dcgan"`, `"residual"` or `"hazelnut"`, see `networks`.
         width: Filters next to the image.
         prior: Distribution of z: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
@@ -32,15 +28,9 @@ class DCGAN(keras.Model):
 
     Raises:
         ValueError: If the arguments do not fit together.
-
-    Example:
-        >>> gan = DCGAN(image_shape=(28, 28, 1), latent_dim=64)
-        >>> gan.compile()
-        >>> history = gan.fit(dataset, epochs=20, shuffle=False)
-
-    References:
-        Radford et al., arXiv 1511.06434; Goodfellow et al., arXiv 1406.2661, eq. 1.
     """
+
+    LOGGED = ()
 
     def __init__(
         self,
@@ -54,10 +44,9 @@ class DCGAN(keras.Model):
         generator=None,
         discriminator=None,
         seed=0,
-        name="dcgan",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(**kwargs)
         if prior not in PRIORS:
             raise ValueError(f"prior is one of {PRIORS}. Received: prior={prior!r}.")
         if (generator is None) != (discriminator is None):
@@ -68,7 +57,7 @@ class DCGAN(keras.Model):
         _check_networks(self.generator, self.discriminator)
         self.prior = prior
         self.seed = seed
-        self._trackers = {name: keras.metrics.Mean(name) for name in DCGAN_METRICS}
+        self._trackers = {name: keras.metrics.Mean(name) for name in self.LOGGED}
         self.built = True
 
     @property
@@ -83,23 +72,6 @@ class DCGAN(keras.Model):
     def metrics(self):
         return list(self._trackers.values())
 
-    def compile(self, g_optimizer=None, d_optimizer=None, *, generator_steps=1, label_smoothing=0.0, **kwargs):
-        """Configures training.
-
-        Args:
-            g_optimizer: Keras optimizer of the generator; None for Adam(1e-3, β₁ = 0.5).
-            d_optimizer: Keras optimizer of the discriminator; None for the same.
-            generator_steps: Generator steps per discriminator step.
-            label_smoothing: Real images are labelled `1 - label_smoothing` for the discriminator.
-            **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
-        """
-        super().compile(optimizer=None, **kwargs)
-        self.g_optimizer = self._prepare(g_optimizer, self.generator)
-        self.d_optimizer = self._prepare(d_optimizer, self.discriminator)
-        self.generator_steps = generator_steps
-        self.label_smoothing = label_smoothing
-        self._compile_options = kwargs
-
     def fit(self, x, *args, callbacks=None, **kwargs):
         """Trains on a `tf.data.Dataset` of image batches or (image, label) batches; labels are ignored.
 
@@ -108,37 +80,8 @@ class DCGAN(keras.Model):
         Raises:
             ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
         """
-        check_training_images(x, self.image_shape)
+        training.check_images(x, self.image_shape)
         return super().fit(x, *args, callbacks=[DataOrder(x), *(callbacks or ())], **kwargs)
-
-    def train_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        step = tf.identity(self.d_optimizer.iterations.value)  # before it is counted up
-        self._train_discriminator(images, self._noise(images, step, 0))
-        for i in range(self.generator_steps):
-            self._train_generator(self._noise(images, step, 1 + i))
-        return self.get_metrics_result()
-
-    def _train_discriminator(self, images, z):
-        generated = self.generator(z, training=True)
-        with tf.GradientTape() as tape:
-            real_logits = self.discriminator(images, training=True)
-            generated_logits = self.discriminator(generated, training=True)
-            loss = losses.discriminator_loss(real_logits, generated_logits, label_smoothing=self.label_smoothing)
-            scaled = self._scale(loss, self.d_optimizer)
-        self._apply(tape, scaled, self.discriminator, self.d_optimizer)
-        self._log(
-            d_loss=loss,
-            d_real_accuracy=tf.cast(real_logits > 0, tf.float32),
-            d_generated_accuracy=tf.cast(generated_logits < 0, tf.float32),
-        )
-
-    def _train_generator(self, z):
-        with tf.GradientTape() as tape:
-            loss = losses.generator_loss(self.discriminator(self.generator(z, training=True), training=True))
-            scaled = self._scale(loss, self.g_optimizer)
-        self._apply(tape, scaled, self.generator, self.g_optimizer)
-        self._log(g_loss=loss)
 
     def generate(self, n, *, seed=0):
         """`n` images G(z) with z from the prior, in inference mode: `(n, height, width, channels)` in [-1, 1]."""
@@ -165,8 +108,6 @@ class DCGAN(keras.Model):
         return {
             "g_optimizer": keras.saving.serialize_keras_object(self.g_optimizer),
             "d_optimizer": keras.saving.serialize_keras_object(self.d_optimizer),
-            "generator_steps": self.generator_steps,
-            "label_smoothing": self.label_smoothing,
             **self._compile_options,
         }
 
@@ -176,44 +117,183 @@ class DCGAN(keras.Model):
         }
         self.compile(**config | optimizers)
 
+    def _compile(self, g_optimizer, d_optimizer, keras_options, **own_options):
+        super().compile(optimizer=None, **keras_options)
+        self.g_optimizer = training.prepared(g_optimizer, self.generator.trainable_variables, self.dtype_policy)
+        self.d_optimizer = training.prepared(d_optimizer, self.discriminator.trainable_variables, self.dtype_policy)
+        self._compile_options = own_options | keras_options
+
     def _noise(self, images, step, draw):
         """z for one draw of one step on this replica, `(batch, latent_dim)`."""
-        seed = tf.constant([self.seed, 0], tf.int64)
-        for number in (step, draw, tf.distribute.get_replica_context().replica_id_in_sync_group):
-            seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int64))
-        return sample_prior((tf.shape(images)[0], self.latent_dim), self.prior, seed)
-
-    def _prepare(self, optimizer, network):
-        optimizer = optimizer or keras.optimizers.Adam(1e-3, beta_1=0.5)
-        if self.dtype_policy.name == "mixed_float16" and not hasattr(optimizer, "inner_optimizer"):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(network.trainable_variables)
-        return optimizer
-
-    def _scale(self, loss, optimizer):
-        """The part of the loss that is this replica's, as optimisers sum gradients over replicas."""
-        return optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
-
-    def _apply(self, tape, loss, network, optimizer):
-        gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
-        optimizer.apply(gradients, network.trainable_variables)
+        return sample_prior(
+            (tf.shape(images)[0], self.latent_dim), self.prior, training.step_seed(self.seed, step, draw)
+        )
 
     def _log(self, **values):
         for name, value in values.items():
             self._trackers[name].update_state(value)
 
 
-def check_training_images(dataset, image_shape):
-    """Raises a ValueError if the first batch cannot be images of `image_shape` in [-1, 1]."""
-    images, _, _ = keras.utils.unpack_x_y_sample_weight(next(iter(dataset)))
-    if tuple(images.shape[1:]) != image_shape:
-        raise ValueError(f"The networks take images of shape {image_shape}. Received: batches of shape {images.shape}.")
-    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not (-1.0 <= low < 0.0 and high <= 1.0):
-        raise ValueError(
-            f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: a first batch in [{low:g}, "
-            f"{high:g}]."
+@keras.saving.register_keras_serializable("anogan_tf")
+class DCGAN(GAN):
+    """A deep convolutional GAN, trained on normal images by `fit`.
+
+    The discriminator D minimises -E[log D(x)] - E[log(1 - D(G(z)))], the generator G the non-saturating
+    -E[log D(G(z))].
+
+    Args:
+        image_shape: `(height, width, channels)`, and all other arguments, as of `GAN`.
+
+    Example:
+        >>> gan = DCGAN(image_shape=(28, 28, 1), latent_dim=64)
+        >>> gan.compile()
+        >>> history = gan.fit(dataset, epochs=20, shuffle=False)
+
+    References:
+        Radford et al., arXiv 1511.06434; Goodfellow et al., arXiv 1406.2661, eq. 1.
+    """
+
+    LOGGED = ("d_loss", "g_loss", "d_real_accuracy", "d_generated_accuracy")
+
+    def __init__(self, image_shape=(64, 64, 3), latent_dim=100, *, name="dcgan", **kwargs):
+        super().__init__(image_shape, latent_dim, name=name, **kwargs)
+
+    def compile(self, g_optimizer=None, d_optimizer=None, *, generator_steps=1, label_smoothing=0.0, **kwargs):
+        """Configures training.
+
+        Args:
+            g_optimizer: Keras optimizer of the generator; None for Adam(1e-3, β₁ = 0.5).
+            d_optimizer: Keras optimizer of the discriminator; None for the same.
+            generator_steps: Generator steps per discriminator step.
+            label_smoothing: Real images are labelled `1 - label_smoothing` for the discriminator.
+            **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
+        """
+        self.generator_steps = generator_steps
+        self.label_smoothing = label_smoothing
+        self._compile(
+            g_optimizer or keras.optimizers.Adam(1e-3, beta_1=0.5),
+            d_optimizer or keras.optimizers.Adam(1e-3, beta_1=0.5),
+            kwargs,
+            generator_steps=generator_steps,
+            label_smoothing=label_smoothing,
         )
+
+    def train_step(self, data):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        step = tf.identity(self.d_optimizer.iterations.value)  # before it is counted up
+        self._train_discriminator(images, self._noise(images, step, 0))
+        for i in range(self.generator_steps):
+            self._train_generator(self._noise(images, step, 1 + i))
+        return self.get_metrics_result()
+
+    def _train_discriminator(self, images, z):
+        generated = self.generator(z, training=True)
+        with tf.GradientTape() as tape:
+            real_logits = self.discriminator(images, training=True)
+            generated_logits = self.discriminator(generated, training=True)
+            loss = losses.discriminator_loss(real_logits, generated_logits, label_smoothing=self.label_smoothing)
+            own_loss = training.replica_loss(loss, self.d_optimizer)
+        training.descend(tape, own_loss, self.discriminator.trainable_variables, self.d_optimizer)
+        self._log(
+            d_loss=loss,
+            d_real_accuracy=tf.cast(real_logits > 0, tf.float32),
+            d_generated_accuracy=tf.cast(generated_logits < 0, tf.float32),
+        )
+
+    def _train_generator(self, z):
+        with tf.GradientTape() as tape:
+            loss = losses.generator_loss(self.discriminator(self.generator(z, training=True), training=True))
+            own_loss = training.replica_loss(loss, self.g_optimizer)
+        training.descend(tape, own_loss, self.generator.trainable_variables, self.g_optimizer)
+        self._log(g_loss=loss)
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class WGANGP(GAN):
+    """A Wasserstein GAN with gradient penalty, the GAN of f-AnoGAN, trained on normal images by `fit`.
+
+    The critic D minimises E[D(G(z))] - E[D(x)] + λ E[(‖∇D(x̂)‖ - 1)²] with x̂ = εx + (1 - ε)G(z), ε uniform in [0, 1]
+    for each image; the generator G minimises -E[D(G(z))]. For each batch the critic takes `critic_steps` steps, with z
+    and ε of their own, and the generator one: an epoch has as many generator steps as batches, few as they may be.
+
+    Args:
+        image_shape: `(height, width, channels)`, and all other arguments, as of `GAN`. A critic of your own has no
+            batch normalisation, as the penalty is on the gradient for each image.
+
+    Example:
+        >>> gan = WGANGP(image_shape=(28, 28, 1), latent_dim=64)
+        >>> gan.compile()
+        >>> history = gan.fit(dataset, epochs=20, shuffle=False)
+
+    References:
+        Gulrajani et al., "Improved Training of Wasserstein GANs", arXiv 1704.00028, eq. 3 and algorithm 1.
+    """
+
+    LOGGED = ("d_loss", "g_loss", "gradient_penalty", "wasserstein_estimate")
+
+    def __init__(self, image_shape=(64, 64, 3), latent_dim=100, *, name="wgan_gp", **kwargs):
+        super().__init__(image_shape, latent_dim, name=name, **kwargs)
+        normalized = [
+            layer.name
+            for layer in self.discriminator._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        if normalized:
+            raise ValueError(
+                "The critic of a WGAN-GP has no batch normalisation: the penalty is on the gradient for each image. "
+                f"Received: a discriminator with {normalized}."
+            )
+
+    def compile(self, g_optimizer=None, d_optimizer=None, *, critic_steps=5, penalty_weight=10.0, **kwargs):
+        """Configures training.
+
+        Args:
+            g_optimizer: Keras optimizer of the generator; None for Adam(1e-4, β₁ = 0, β₂ = 0.9).
+            d_optimizer: Keras optimizer of the critic; None for the same.
+            critic_steps: Critic steps per generator step.
+            penalty_weight: λ, the weight of the gradient penalty.
+            **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
+        """
+        self.critic_steps = critic_steps
+        self.penalty_weight = penalty_weight
+        self._compile(
+            g_optimizer or keras.optimizers.Adam(1e-4, beta_1=0.0, beta_2=0.9),
+            d_optimizer or keras.optimizers.Adam(1e-4, beta_1=0.0, beta_2=0.9),
+            kwargs,
+            critic_steps=critic_steps,
+            penalty_weight=penalty_weight,
+        )
+
+    def train_step(self, data):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        step = tf.identity(self.g_optimizer.iterations.value)  # before it is counted up
+        for i in range(self.critic_steps):
+            mixing = tf.random.stateless_uniform(
+                (tf.shape(images)[0], 1, 1, 1), training.step_seed(self.seed, step, 2 * i + 1)
+            )
+            self._train_critic(images, self._noise(images, step, 2 * i), mixing)
+        self._train_generator(self._noise(images, step, 2 * self.critic_steps))
+        return self.get_metrics_result()
+
+    def _train_critic(self, images, z, mixing):
+        generated = self.generator(z, training=True)
+        with tf.GradientTape() as tape:
+            real_critic = self.discriminator(images, training=True)
+            generated_critic = self.discriminator(generated, training=True)
+            estimate = losses.wasserstein_estimate(real_critic, generated_critic)
+            penalty = losses.gradient_penalty(self.discriminator, images, generated, mixing)
+            loss = -estimate + self.penalty_weight * penalty
+            own_loss = training.replica_loss(loss, self.d_optimizer)
+        training.descend(tape, own_loss, self.discriminator.trainable_variables, self.d_optimizer)
+        self._log(d_loss=loss, gradient_penalty=penalty, wasserstein_estimate=estimate)
+
+    def _train_generator(self, z):
+        with tf.GradientTape() as tape:
+            generated = self.generator(z, training=True)
+            loss = losses.wasserstein_generator_loss(self.discriminator(generated, training=True))
+            own_loss = training.replica_loss(loss, self.g_optimizer)
+        training.descend(tape, own_loss, self.generator.trainable_variables, self.g_optimizer)
+        self._log(g_loss=loss)
 
 
 def _check_networks(generator, discriminator):

@@ -38,6 +38,70 @@ def generator_loss(generated_logits):
     return _mean_cross_entropy(tf.ones_like(generated_logits), generated_logits)
 
 
+def wasserstein_estimate(real_critic, generated_critic):
+    """E[D(x)] - E[D(G(z))], what the critic maximises: the Wasserstein distance, as far as it can tell.
+
+    Args:
+        real_critic: `(batch, 1)`, the critic of real images.
+        generated_critic: `(batch, 1)`, the critic of generated images.
+
+    Returns:
+        A scalar.
+
+    References:
+        Gulrajani et al., arXiv 1704.00028, eq. 2; the critic's loss, eq. 3, is its negative plus the penalty.
+    """
+    return tf.reduce_mean(tf.cast(real_critic, tf.float32)) - tf.reduce_mean(tf.cast(generated_critic, tf.float32))
+
+
+def wasserstein_generator_loss(generated_critic):
+    """-E[D(G(z))], what the generator of a Wasserstein GAN minimises; `generated_critic` is `(batch, 1)`.
+
+    References:
+        Gulrajani et al., arXiv 1704.00028, algorithm 1, line 12.
+    """
+    return -tf.reduce_mean(tf.cast(generated_critic, tf.float32))
+
+
+def gradient_penalty(critic, images, generated, mixing):
+    """E[(‖∇D(x̂)‖ - 1)²] at x̂ = εx + (1 - ε)G(z), which keeps the critic's slope near one.
+
+    Args:
+        critic: A function from images to `(batch, 1)`, called with `training=True`.
+        images: Real images x, `(batch, height, width, channels)`.
+        generated: Generated images G(z), of the same shape.
+        mixing: ε, `(batch, 1, 1, 1)` in [0, 1], one for each image.
+
+    Returns:
+        A scalar; its gradient is finite where the critic is flat.
+
+    References:
+        Gulrajani et al., arXiv 1704.00028, eq. 3 and algorithm 1, lines 4 to 7.
+    """
+    mixed = mixing * images + (1.0 - mixing) * generated  # (batch, height, width, channels)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(mixed)
+        value = tf.reduce_sum(critic(mixed, training=True))  # each image's gradient is its own
+    slopes = tf.sqrt(tf.reduce_sum(tf.square(tape.gradient(value, mixed)), axis=(1, 2, 3)) + 1e-12)  # (batch,)
+    return tf.reduce_mean(tf.square(slopes - 1.0))
+
+
+def kl_to_normal(mean, log_variance):
+    """The divergence KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - log σ² - 1) / 2 of each code, a mean over dimensions.
+
+    Args:
+        mean: μ, `(batch, latent_dim)`.
+        log_variance: log σ², of the same shape.
+
+    Returns:
+        `(batch,)`.
+
+    References:
+        Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114, appendix B (there a sum).
+    """
+    return _per_image_mean(0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0))
+
+
 def residual(images, reconstructions, distance="l1"):
     """The residual loss R: the distance of each image to its reconstruction.
 
