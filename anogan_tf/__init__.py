@@ -18,16 +18,19 @@ __version__ = "0.1.0"
 _HOME = {
     "AnoGAN": "anogan",
     "DCGAN": "gan",
+    "WGANGP": "gan",
+    "FAnoGAN": "fanogan",
     "Generator": "networks",
     "Discriminator": "networks",
+    "Encoder": "networks",
     "load_run": "weights",
     "load_weights": "weights",
     "save_keras2_weights": "weights",
     "save_run": "weights",
 }
 _MODULES = (
-    "anogan", "callbacks", "data", "gan", "losses", "metrics", "networks", "plots", "report", "scoring", "search",
-    "thresholds", "weights",
+    "anogan", "callbacks", "data", "fanogan", "gan", "losses", "metrics", "networks", "plots", "report", "scoring",
+    "search", "thresholds", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

@@ -5,10 +5,13 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import losses, scoring
-from anogan_tf.networks import feature_extractor, with_dtype
+from anogan_tf.comparison import Comparison, with_anomaly_score
+from anogan_tf.networks import with_dtype
 from anogan_tf.search import LatentSearch, initial_z
 
 BLOCK = 50  # steps between two looks at the progress
+FROM_PRIOR, FROM_ENCODER = 0.2, 0.05  # first rates of the search; an encoder starts it near the end
+SPREAD = 0.5  # of restarts around the encoder's z
 
 
 class AnoGAN:
@@ -21,8 +24,11 @@ class AnoGAN:
 
     Args:
         gan: A trained GAN, such as `DCGAN`; its networks are used in inference mode and never changed.
-        steps: Steps of the search.
-        learning_rate: Of Adam: a float, or a Keras schedule over the steps; None for 0.2 with cosine decay to 0.
+        encoder: A trained encoder, such as `FAnoGAN(gan).encoder`: the search then starts at E(x), and its restarts
+            around it. None to start at a draw from the prior, the same for every image.
+        steps: Steps of the search; 0 to stay at the start.
+        learning_rate: Of Adam: a float, or a Keras schedule over the steps; None for cosine decay to 0, from 0.2, or
+            from 0.05 after an encoder.
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
@@ -56,6 +62,7 @@ class AnoGAN:
         self,
         gan,
         *,
+        encoder=None,
         steps=50,
         learning_rate=None,
         feature_weight=0.1,
@@ -69,15 +76,15 @@ class AnoGAN:
         dtype=None,
         seed=0,
     ):
-        if distance not in ("l1", "l2"):
-            raise ValueError(f'distance is "l1" or "l2". Received: distance={distance!r}.')
-        if score not in scoring.SCORES:
-            raise ValueError(f"score is one of {scoring.SCORES}. Received: score={score!r}.")
+        scoring.check_choices(distance, score)
         if not 0.0 <= feature_weight <= 1.0:
             raise ValueError(f"feature_weight is from 0 to 1. Received: feature_weight={feature_weight}.")
-        if min(steps, restarts, chunk) < 1:
-            raise ValueError(f"steps, restarts and chunk are at least 1. Received: {steps}, {restarts}, {chunk}.")
+        if steps < 0 or min(restarts, chunk) < 1:
+            raise ValueError(
+                f"steps is at least 0, restarts and chunk are at least 1. Received: {steps}, {restarts}, {chunk}."
+            )
         self.gan = gan
+        self.encoder = encoder
         self.steps = steps
         self.learning_rate = learning_rate
         self.feature_weight = feature_weight
@@ -92,20 +99,17 @@ class AnoGAN:
         self.seed = seed
         self.reference = None
         self.calibration = None
-        self._features = feature_extractor(gan.discriminator, self.feature_layers)
-        self._search_networks = (gan.generator, self._features)
+        self._comparison = Comparison(gan, self.feature_layers, distance)
+        self._search_networks = (gan.generator, self._comparison.features)
         if dtype is not None:
             self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
         self._rows = chunk + scoring.GUARD
         self._z0 = initial_z(self._rows, gan.latent_dim, restarts=restarts, prior=gan.prior, seed=seed)
-        self._search = LatentSearch(
-            self._loss,
-            self._rows * restarts,
-            gan.latent_dim,
-            learning_rate=keras.optimizers.schedules.CosineDecay(0.2, steps)
-            if learning_rate is None
-            else learning_rate,
-        )
+        if learning_rate is None:
+            learning_rate = keras.optimizers.schedules.CosineDecay(
+                FROM_ENCODER if encoder else FROM_PRIOR, max(steps, 1)
+            )
+        self._search = LatentSearch(self._loss, self._rows * restarts, gan.latent_dim, learning_rate=learning_rate)
 
     @property
     def image_shape(self):
@@ -113,7 +117,7 @@ class AnoGAN:
 
     @property
     def settings(self):
-        """Every argument but the GAN, as JSON can hold it."""
+        """Every argument but the GAN and the encoder, as JSON can hold it."""
         schedule = isinstance(self.learning_rate, keras.optimizers.schedules.LearningRateSchedule)
         return {
             "steps": self.steps,
@@ -174,8 +178,9 @@ class AnoGAN:
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        context = self._context(np.concatenate([images, np.repeat(images[:1], self._rows - n, axis=0)]))
-        self._search.start(self._z0)
+        images = np.concatenate([images, np.repeat(images[:1], self._rows - n, axis=0)])
+        context = self._context(images)
+        self._search.start(self._start(images))
         losses_, path = [], []
         for step in range((steps or self.steps) + 1):
             losses_.append(self._search.advance(context, tf.constant(min(step, 1))).numpy()[first])
@@ -184,43 +189,44 @@ class AnoGAN:
 
     def feature_vectors(self, images):
         """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
-        return self._vectors(self._features(images, training=False))
+        return self._comparison.vectors(images)
 
     def score_chunk(self, images, progress=None):
         """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
-        if self.score_kind == "features" and self.reference is None:
-            raise ValueError(
-                'score="features" learns from normal images first: call fit_reference(training images), or choose '
-                'score="paper".'
-            )
-        z = self._best_z(self._context(images), progress)
-        outputs = {name: value.numpy() for name, value in self._evaluate(images, z).items()}
-        features = outputs.pop("features")
-        residual, discrimination = outputs["residual"], outputs["discrimination"]
-        if self.score_kind == "features":
-            outputs["anomaly_score"] = self.reference(features)
-        elif self.score_kind == "paper":
-            outputs["anomaly_score"] = (1.0 - self.feature_weight) * residual + self.feature_weight * discrimination
-        else:
-            outputs["anomaly_score"] = outputs[self.score_kind]
-        return outputs
+        return with_anomaly_score(
+            self._comparison.outputs(images, self._best_z(images, progress)),
+            self.score_kind,
+            self.reference,
+            residual_weight=1.0 - self.feature_weight,
+            feature_weight=self.feature_weight,
+        )
 
     def _refresh_search_networks(self):
         """Brings copies in another precision up to date with networks that may have trained on."""
-        for network, original in zip(self._search_networks, (self.gan.generator, self._features), strict=True):
+        for network, original in zip(
+            self._search_networks, (self.gan.generator, self._comparison.features), strict=True
+        ):
             if network is not original:
                 network.set_weights(original.get_weights())
 
-    def _best_z(self, context, progress=None):
+    def _best_z(self, images, progress=None):
         """For each image the z with the lowest loss over all steps and restarts, `(chunk + GUARD, latent_dim)`."""
-        search = self._search
-        search.start(self._z0)
+        search, context = self._search, self._context(images)
+        search.start(self._start(images))
         for done in range(0, self.steps, BLOCK):
             search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
             if progress is not None:
                 progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
         best = tf.argmin(tf.reshape(search.best_loss, (self._rows, self.restarts)), axis=1)
         return tf.gather(tf.reshape(search.best_z, (self._rows, self.restarts, -1)), best, batch_dims=1)
+
+    def _start(self, images):
+        """Where the search of each row begins, `(rows * restarts, latent_dim)`."""
+        if self.encoder is None:
+            return self._z0
+        steps_aside = tf.tile([[0.0]] + [[SPREAD]] * (self.restarts - 1), (self._rows, 1))
+        codes = tf.cast(self.encoder(images, training=False), tf.float32)
+        return tf.repeat(codes, self.restarts, axis=0) + steps_aside * self._z0
 
     def _context(self, images):
         """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
@@ -241,22 +247,3 @@ class AnoGAN:
         if self.prior_weight:
             loss += self.prior_weight * losses.latent_prior(z, self.gan.prior)
         return loss
-
-    @tf.function(autograph=False)
-    def _evaluate(self, images, z):
-        """All that a score is made of, at the given z, in the networks' own precision."""
-        reconstruction = tf.cast(self.gan.generator(z, training=False), tf.float32)
-        features = self._features(images, training=False)
-        reconstruction_features = self._features(reconstruction, training=False)
-        return {
-            "residual": losses.residual(images, reconstruction, self.distance),
-            "discrimination": losses.feature_distance(features, reconstruction_features, self.distance),
-            "reconstruction": reconstruction,
-            "anomaly_map": tf.reduce_mean(losses.elementwise(images, reconstruction, self.distance), axis=-1),
-            "z": z,
-            "features": self._vectors(features),
-        }
-
-    def _vectors(self, features):
-        flat = [tf.reshape(tensor, (self._rows, -1)) for tensor in features.values()]
-        return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (rows, elements)

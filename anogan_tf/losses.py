@@ -114,7 +114,7 @@ def residual(images, reconstructions, distance="l1"):
         `(batch,)`, a mean over elements, so that it does not depend on the image size.
 
     References:
-        Schlegl et al., arXiv 1703.05921, eq. 3 (there a sum); Schlegl et al., Medical Image Analysis 2019, eq. 4.
+        Schlegl et al., arXiv 1703.05921, eq. 3 (there a sum); f-AnoGAN, Medical Image Analysis 2019, L_izi and A_R.
     """
     return _per_image_mean(elementwise(images, reconstructions, distance))
 
@@ -131,7 +131,7 @@ def feature_distance(features, reconstruction_features, distance="l1"):
         `(batch,)`, the mean over each layer's elements, averaged over layers.
 
     References:
-        Schlegl et al., arXiv 1703.05921, eq. 5; Schlegl et al., Medical Image Analysis 2019, eq. 5.
+        Schlegl et al., arXiv 1703.05921, eq. 5; f-AnoGAN, Medical Image Analysis 2019, L_izi_f and A_D.
     """
     distances = [residual(features[name], reconstruction_features[name], distance) for name in features]
     return tf.add_n(distances) / len(distances)  # (batch,)

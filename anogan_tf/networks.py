@@ -102,7 +102,7 @@ class Encoder(keras.Model):
 
     References:
         Schlegl et al., "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks", Medical
-        Image Analysis 2019, section 3.2.
+        Image Analysis 2019.
     """
 
     def __init__(

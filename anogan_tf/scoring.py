@@ -349,6 +349,14 @@ def _regions(scorer, anomaly_map, size):
     return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold)
 
 
+def check_choices(distance, score_kind):
+    """Raises a ValueError for a distance or a kind of score that there is not."""
+    if distance not in ("l1", "l2"):
+        raise ValueError(f'distance is "l1" or "l2". Received: distance={distance!r}.')
+    if score_kind not in SCORES:
+        raise ValueError(f"score is one of {SCORES}. Received: score={score_kind!r}.")
+
+
 def check_threshold(scorer, threshold):
     """Raises a ValueError if nothing sets the threshold, or `threshold` is none."""
     if threshold is None and scorer.calibration is None:

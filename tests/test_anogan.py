@@ -48,7 +48,7 @@ def test_there_is_one_trace_whatever_the_batches(scorer, queries):
     scorer.score(queries)
     list(scorer.score_batches(tf.data.Dataset.from_tensor_slices(queries).batch(7)))
     assert scorer._search.advance.experimental_get_tracing_count() == 1
-    assert scorer._evaluate.experimental_get_tracing_count() == 1
+    assert scorer._comparison.outputs.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("architecture", ["dcgan", "hazelnut"])
@@ -209,7 +209,8 @@ def test_reference_is_needed_for_features_and_ignored_by_others(trained, queries
         ({"distance": "cosine"}, "distance='cosine'"),
         ({"score": "best"}, "score='best'"),
         ({"feature_weight": 1.5}, "feature_weight=1.5"),
-        ({"steps": 0}, "at least 1"),
+        ({"steps": -1}, "at least 0"),
+        ({"restarts": 0}, "at least 1"),
         ({"feature_layers": ["nothing"]}, r"feature_layers=\['nothing'\]"),
     ],
 )

@@ -1,0 +1,275 @@
+"""f-AnoGAN: anomaly scores in one pass, by an encoder that was trained to invert a GAN."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from anogan_tf import losses, scoring, training
+from anogan_tf.callbacks import DataOrder
+from anogan_tf.comparison import Comparison, with_anomaly_score
+from anogan_tf.networks import Encoder
+from anogan_tf.search import sample_prior
+
+MODES = ("izi", "ziz", "izi_f")
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class FAnoGAN(keras.Model):
+    """An encoder E around a trained GAN: `fit` trains E alone, `test` and `score` take z = E(x) in one pass.
+
+    The modes of training, each a mean over elements:
+
+    - `"izi"` (image to z to image): ‖x - G(E(x))‖²
+    - `"ziz"` (z to image to z): ‖z - E(G(z))‖², z from the prior
+    - `"izi_f"`: ‖x - G(E(x))‖² + κ ‖f(x) - f(G(E(x)))‖², f features of the discriminator
+
+    A variational encoder gives a mean, its z, and a log-variance: it is trained on G(z) with z ~ N(μ, σ²), and its loss
+    has w KL(N(μ, σ²) ‖ N(0, 1)) besides.
+
+    Args:
+        gan: A trained GAN, such as `WGANGP`; its networks are used in inference mode and never changed.
+        mode: `"izi"`, `"ziz"` or `"izi_f"`.
+        variational: Whether E gives a distribution; for `"izi"` and `"izi_f"`, with a normal prior.
+        feature_weight: κ, in the loss of `"izi_f"` and in the score.
+        kl_weight: w, of a variational encoder.
+        distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
+        score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features,
+            which `fit_reference` learns; the encoder then only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`:
+            R. `"discrimination"`: D.
+        feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
+        encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` of the
+            discriminator's architecture and width.
+        smoothing: σ of the Gaussian over the anomaly map, as a fraction of the longer side; 0 for none.
+        chunk: Images scored at once; scores are bit-identical for one chunk, and differ by rounding between chunks.
+        seed: Seed of the encoder's initial weights, and of the noise of its training.
+
+    Raises:
+        ValueError: For an argument outside the above, or networks that do not fit together.
+
+    Example:
+        >>> fanogan = FAnoGAN(gan)
+        >>> fanogan.compile()
+        >>> history = fanogan.fit(splits.train, epochs=20, shuffle=False)
+        >>> fanogan.fit_reference(splits.reference)
+        >>> fanogan.calibrate(splits.validation, alpha=0.05)
+        >>> results, threshold, accuracy = fanogan.test(splits.test)
+
+    References:
+        Schlegl et al., "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks", Medical
+        Image Analysis 2019, L_ziz, L_izi, L_izi_f and A(x); Kingma and Welling, arXiv 1312.6114 (variational).
+    """
+
+    def __init__(
+        self,
+        gan,
+        *,
+        mode="izi_f",
+        variational=False,
+        feature_weight=1.0,
+        kl_weight=0.01,
+        distance="l2",
+        score="features",
+        feature_layers=None,
+        encoder=None,
+        smoothing=6 / 256,
+        chunk=64,
+        seed=0,
+        name="fanogan",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        scoring.check_choices(distance, score)
+        if mode not in MODES:
+            raise ValueError(f"mode is one of {MODES}. Received: mode={mode!r}.")
+        if variational and (mode == "ziz" or gan.prior != "normal"):
+            raise ValueError(
+                'A variational encoder is trained on images, mode="izi" or "izi_f", with a normal prior. Received: '
+                f"mode={mode!r}, prior={gan.prior!r}."
+            )
+        self.gan = gan
+        self.mode = mode
+        self.variational = variational
+        self.feature_weight = feature_weight
+        self.kl_weight = kl_weight
+        self.distance = distance
+        self.score_kind = score
+        self.feature_layers = feature_layers and tuple(feature_layers)
+        self.encoder = encoder or Encoder(
+            gan.image_shape,
+            gan.latent_dim,
+            architecture=getattr(gan.discriminator, "architecture", "dcgan"),
+            width=getattr(gan.discriminator, "width", 32),
+            seed=seed,
+        )
+        self.smoothing = smoothing
+        self.chunk = chunk
+        self.seed = seed
+        self.reference = None
+        self.calibration = None
+        _check_encoder(self.encoder, gan)
+        self._comparison = Comparison(gan, self.feature_layers, distance)
+        hidden = self.encoder.layers[-1].input
+        self._log_variance = keras.layers.Dense(gan.latent_dim, kernel_initializer="zeros", name="log_variance")
+        self._log_variance.build(hidden.shape)
+        both = keras.Model(self.encoder.inputs[0], (self.encoder.output, hidden))
+        self._encode_hidden = functools.partial(both, training=True)  # a function is not tracked as a second encoder
+        self._trackers = {name: keras.metrics.Mean(name) for name in self._logged()}
+        self.built = True
+
+    @property
+    def image_shape(self):
+        return self.gan.image_shape
+
+    @property
+    def metrics(self):
+        return list(self._trackers.values())
+
+    @property
+    def settings(self):
+        """Every argument but the networks, as JSON can hold it."""
+        return {
+            "mode": self.mode,
+            "variational": self.variational,
+            "feature_weight": self.feature_weight,
+            "kl_weight": self.kl_weight,
+            "distance": self.distance,
+            "score": self.score_kind,
+            "feature_layers": self.feature_layers,
+            "smoothing": self.smoothing,
+            "chunk": self.chunk,
+            "seed": self.seed,
+        }
+
+    def compile(self, optimizer=None, **kwargs):
+        """Configures training.
+
+        Args:
+            optimizer: Keras optimizer of the encoder; None for Adam(1e-3).
+            **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
+        """
+        optimizer = optimizer or keras.optimizers.Adam(1e-3)
+        super().compile(optimizer=training.prepared(optimizer, self._encoder_variables, self.dtype_policy), **kwargs)
+        self._compile_options = kwargs
+
+    def fit(self, x, *args, callbacks=None, **kwargs):
+        """Trains the encoder on a `tf.data.Dataset` of normal images, or (image, label) batches; labels are ignored.
+
+        As `keras.Model.fit`, and it refuses images outside [-1, 1].
+
+        Raises:
+            ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
+        """
+        training.check_images(x, self.image_shape)
+        return super().fit(x, *args, callbacks=[DataOrder(x), *(callbacks or ())], **kwargs)
+
+    def train_step(self, data):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        step = tf.identity(self.optimizer.iterations.value)  # before it is counted up
+        with tf.GradientTape() as tape:
+            parts, weights = self._ziz(images, step) if self.mode == "ziz" else self._izi(images, step)
+            loss = tf.add_n([weights[name] * part for name, part in parts.items()])
+            own_loss = training.replica_loss(loss, self.optimizer)
+        training.descend(tape, own_loss, self._encoder_variables, self.optimizer)
+        for name, value in {"loss": loss, **parts}.items():
+            self._trackers[name].update_state(value)
+        return self.get_metrics_result()
+
+    def _ziz(self, images, step):
+        """‖z - E(G(z))‖²; the images only tell how many."""
+        shape = (tf.shape(images)[0], self.gan.latent_dim)
+        z = sample_prior(shape, self.gan.prior, training.step_seed(self.seed, step, 0))
+        found = self.encoder(self.gan.generator(z, training=False), training=True)
+        return {"z_loss": tf.reduce_mean(losses.residual(z, found, "l2"))}, {"z_loss": 1.0}
+
+    def _izi(self, images, step):
+        """‖x - G(E(x))‖², with the distance of the features, and the divergence of a variational code."""
+        z, hidden = self._encode_hidden(images)
+        parts, weights = {}, {"image_loss": 1.0, "feature_loss": self.feature_weight, "kl_loss": self.kl_weight}
+        if self.variational:
+            log_variance = tf.cast(self._log_variance(hidden), tf.float32)
+            parts["kl_loss"] = tf.reduce_mean(losses.kl_to_normal(z, log_variance))
+            noise = tf.random.stateless_normal(tf.shape(z), training.step_seed(self.seed, step, 0))
+            z += tf.exp(0.5 * log_variance) * noise
+        reconstructions = self.gan.generator(z, training=False)
+        parts["image_loss"] = tf.reduce_mean(losses.residual(images, reconstructions, self.distance))
+        if self.mode == "izi_f":
+            features, reconstruction_features = (
+                self._comparison.features(batch, training=False) for batch in (images, reconstructions)
+            )
+            distance = losses.feature_distance(features, reconstruction_features, self.distance)
+            parts["feature_loss"] = tf.reduce_mean(distance)
+        return parts, weights
+
+    def score(self, images):
+        """Scores images in one pass; takes and returns what `AnoGAN.score` does."""
+        return scoring.score(self, images)
+
+    def score_batches(self, data):
+        """As `score`, a chunk at a time; memory stays flat."""
+        return scoring.score_batches(self, data)
+
+    def fit_reference(self, data):
+        """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
+        scoring.fit_reference(self, data)
+
+    def calibrate(self, data, alpha=0.05):
+        """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
+        scoring.calibrate(self, data, alpha)
+
+    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
+        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
+
+    def feature_vectors(self, images):
+        """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
+        return self._comparison.vectors(images)
+
+    def score_chunk(self, images, progress=None):
+        """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
+        return with_anomaly_score(
+            self._compare(tf.convert_to_tensor(images)),
+            self.score_kind,
+            self.reference,
+            residual_weight=1.0,
+            feature_weight=self.feature_weight,
+        )
+
+    @tf.function(autograph=False)
+    def _compare(self, images):
+        return self._comparison.outputs(images, tf.cast(self.encoder(images, training=False), tf.float32))
+
+    def get_config(self):
+        return {
+            "gan": keras.saving.serialize_keras_object(self.gan),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            **self.settings,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        networks = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("gan", "encoder")}
+        return cls(**config | networks)
+
+    def get_compile_config(self):
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer), **self._compile_options}
+
+    def compile_from_config(self, config):
+        self.compile(**config | {"optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
+
+    @property
+    def _encoder_variables(self):
+        return self.encoder.trainable_variables + (self._log_variance.trainable_variables if self.variational else [])
+
+    def _logged(self):
+        parts = {"izi": ["image_loss"], "ziz": ["z_loss"], "izi_f": ["image_loss", "feature_loss"]}[self.mode]
+        return ["loss", *parts, *(["kl_loss"] if self.variational else [])]
+
+
+def _check_encoder(encoder, gan):
+    if tuple(encoder.input_shape[1:]) != gan.image_shape or tuple(encoder.output_shape[1:]) != (gan.latent_dim,):
+        raise ValueError(
+            f"The encoder maps the GAN's images to its z, {gan.image_shape} → {(gan.latent_dim,)}. Received: "
+            f"{tuple(encoder.input_shape[1:])} → {tuple(encoder.output_shape[1:])}."
+        )
