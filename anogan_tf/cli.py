@@ -69,13 +69,24 @@ source_options = [
     click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
 ]
 model_options = [
-    click.option("--architecture", type=click.Choice(["dcgan", "hazelnut"]), default="dcgan"),
+    click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
+    click.option("--architecture", type=click.Choice(["dcgan", "residual", "hazelnut"]), default="dcgan"),
     click.option("--width", default=32, help="Filters next to the image."),
     click.option("--latent-dim", default=64, help="Dimension of z."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
     click.option("--epochs", type=int, help="Default: as many as make 2,000 steps."),
     click.option("--batch-size", default=32),
-    click.option("--learning-rate", default=1e-3, help="Adam's, of both networks."),
+    click.option("--learning-rate", type=float, help="Adam's, of the GAN; default 1e-3 for dcgan, 3e-4 for wgan-gp."),
+]
+encoder_options = [
+    click.option(
+        "--encoder-only", type=click.Path(exists=True, file_okay=False), help="Take data and GAN of this run."
+    ),
+    click.option("--mode", type=click.Choice(["izi", "ziz", "izi_f"]), default="izi_f", help="The encoder's loss."),
+    click.option("--variational", is_flag=True, help="An encoder that gives a distribution of z."),
+    click.option("--kl-weight", default=0.01, help="Weight of its divergence from the prior."),
+    click.option("--encoder-epochs", type=int, help="Default: as many as make 2,000 steps."),
+    click.option("--encoder-rate", default=1e-3, help="Adam's, of the encoder."),
 ]
 scorer_options = [
     click.option(
@@ -85,10 +96,17 @@ scorer_options = [
         default="features",
         help="What decides.",
     ),
+    click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
     click.option("--steps", default=50, help="Steps of the latent search."),
-    click.option("--search-rate", type=float, help="Constant rate of the search; default 0.2 with cosine decay."),
-    click.option("--feature-weight", default=0.1, help="λ of the search's loss."),
-    click.option("--distance", type=click.Choice(["l1", "l2"]), default="l1", help="Of images and of features."),
+    click.option(
+        "--search-rate", type=float, help="Constant rate of the search; default 0.2 (0.05 after an encoder), decaying."
+    ),
+    click.option("--feature-weight", type=float, help="λ of anogan, default 0.1; κ of f-anogan, default 1."),
+    click.option(
+        "--distance",
+        type=click.Choice(["l1", "l2"]),
+        help="Of images and of features; default l1 for anogan, l2 for f-anogan.",
+    ),
     click.option("--restarts", default=1, help="Searches for each image, of which the best counts."),
     click.option("--chunk", default=64, help="Images searched at once."),
     click.option("--alpha", default=0.05, help="Rate of false alarms to allow."),
@@ -116,19 +134,32 @@ def demo(out, normal, seed):
 
 
 @command
-@click.argument("source")
+@click.argument("source", required=False)
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="The run's folder.")
-@_with(source_options + model_options + scorer_options)
+@click.option(
+    "--method",
+    type=click.Choice(["anogan", "f-anogan"]),
+    default="anogan",
+    help="Find z by a search, or by an encoder in one pass.",
+)
+@_with(source_options + model_options + encoder_options + scorer_options)
 @click.option("--seed", default=0, help="Seed of the split and of everything else.")
-def train(source, out, seed, **options):
+@click.pass_context
+def train(context, **options):
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
     SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
-    TensorFlow Datasets such as mnist. Run again with the same settings, it goes on where it stopped.
+    TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with the same settings, it goes on
+    where it stopped.
     """
     from anogan_tf import runs
 
-    runs.train(source, out, seed=seed, **options)
+    if options["encoder_only"]:
+        given = {name: value for name, value in options.items() if _was_given(context, name)}
+        options |= runs.settings_of_gan(options["encoder_only"], given)
+    elif options["source"] is None:
+        raise click.UsageError("Missing argument 'SOURCE'.")
+    runs.train(**options)
 
 
 @command
@@ -157,6 +188,10 @@ def score(run, paths, out, pictures):
     from anogan_tf import runs
 
     runs.score(run, paths, out, pictures=pictures)
+
+
+def _was_given(context, name):
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -221,6 +221,10 @@ class FAnoGAN(keras.Model):
         """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
         return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
+    def reconstruct(self, images):
+        """G(E(x)), of the shape of the images `(n, height, width, channels)`."""
+        return self.gan.generator(self.encoder(images, training=False), training=False).numpy()
+
     def feature_vectors(self, images):
         """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
         return self._comparison.vectors(images)

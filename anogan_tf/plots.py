@@ -1,5 +1,7 @@
 """Arrays to matplotlib Figures. Nothing here shows a figure or saves it, so it works headless and in a notebook."""
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -20,11 +22,8 @@ def result(image, reconstruction, anomaly_map, *, pixel_threshold=None, title=""
     figure = Figure(figsize=(10, 3), layout="constrained")
     axes = figure.subplots(1, 4)
     gray = _shown(image).mean(axis=-1)
-    difference = np.abs(image - reconstruction).mean(axis=-1) / 2
-    red = np.stack([np.clip(0.5 * gray + difference, 0, 1), 0.5 * gray, 0.5 * gray], axis=-1)
-    for axis, picture, name in zip(
-        axes, (_shown(image), _shown(reconstruction), red), ("query", "reconstruction", "difference"), strict=False
-    ):
+    pictures = (_shown(image), _shown(reconstruction), _difference(image, reconstruction))
+    for axis, picture, name in zip(axes, pictures, ("query", "reconstruction", "difference"), strict=False):
         _panel(axis, picture, name)
     _panel(axes[3], gray, "anomaly map")
     top = max(anomaly_map.max(), 1.5 * (pixel_threshold or 0), np.finfo(np.float32).tiny)
@@ -79,14 +78,33 @@ def samples(images, columns=8, title=""):
 
 
 def losses(history):
-    """Curves of a training's history: a dict of a list of values per epoch for each name."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axis, word in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for name, values in history.items():
-            if word in name:
-                axis.plot(range(1, len(values) + 1), values, label=name)
-        axis.set(xlabel="epoch", ylabel=word)
+    """Curves of a training, from a dict of a value per epoch for each name: losses, and beside them what is none."""
+    names = sorted(history, key=lambda name: not name.endswith("loss"))
+    groups = [list(group) for _, group in itertools.groupby(names, key=lambda name: name.endswith("loss"))]
+    figure = Figure(figsize=(4.5 * len(groups), 3.5), layout="constrained")
+    for axis, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+        for name in group:
+            axis.plot(range(1, len(history[name]) + 1), history[name], label=name.replace("_", " "))
+        axis.set(xlabel="epoch")
         axis.legend()
+    return figure
+
+
+def reconstructions(images, reconstructed):
+    """Queries x, their reconstructions and, in red, where the two differ; a column an image.
+
+    Args:
+        images: `(n, height, width, channels)` in [-1, 1].
+        reconstructed: Of the same shape.
+    """
+    figure = Figure(figsize=(len(images), 3.3), layout="constrained")
+    axes = figure.subplots(3, len(images), squeeze=False)
+    for column, (image, reconstruction) in enumerate(zip(images, reconstructed, strict=True)):
+        for axis, picture in zip(
+            axes[:, column], (_shown(image), _shown(reconstruction), _difference(image, reconstruction)), strict=True
+        ):
+            _panel(axis, picture)
+    figure.suptitle("query, reconstruction, difference", fontsize=9)
     return figure
 
 
@@ -115,6 +133,13 @@ def search_path(images, reconstructions, steps):
         for axis, image, name in zip(axes, (images[row], *(r[row] for r in reconstructions)), names, strict=True):
             _panel(axis, _shown(image), name)
     return figure
+
+
+def _difference(image, reconstruction):
+    """The image dimmed, with |x - G(z)| in red."""
+    gray = _shown(image).mean(axis=-1)
+    difference = np.abs(image - reconstruction).mean(axis=-1) / 2
+    return np.stack([np.clip(0.5 * gray + difference, 0, 1), 0.5 * gray, 0.5 * gray], axis=-1)
 
 
 def _shown(image):

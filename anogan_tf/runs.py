@@ -11,22 +11,33 @@ from anogan_tf import data, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.data.samples import Preprocessing
-from anogan_tf.gan import DCGAN
-from anogan_tf.weights import FORMAT, load_run, read_run, save_run
+from anogan_tf.fanogan import FAnoGAN
+from anogan_tf.weights import FORMAT, GANS, load_run, read_run, save_run
 
 TRAINING_STEPS = 2000
 SHOWN = 8
+GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
+OF_ENCODER_AND_SCORE = (
+    "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
+    "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha",
+)  # fmt: skip
+ADAM = {
+    "dcgan": {"learning_rate": 1e-3, "beta_1": 0.5},
+    "wgan-gp": {"learning_rate": 3e-4, "beta_1": 0.0, "beta_2": 0.9},
+}
 
 
 def train(source, out, **settings):
-    """Trains a GAN on a source, fits the reference, calibrates, and saves the run; goes on where a like run stopped.
+    """Trains what scores the images of a source, and saves it as a run; goes on where a like run stopped.
+
+    That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds.
 
     Raises:
         ValueError: If `out` holds a run with other settings, or the data changed since it began.
     """
     out = Path(out)
     settings = {"source": _absolute(source), **settings}
-    for name in ("data_dir", "cache"):
+    for name in ("data_dir", "cache", "encoder_only"):
         if settings[name] not in (None, "auto", "memory"):
             settings[name] = str(Path(settings[name]).resolve())
     if Path(source).resolve() == out.resolve():
@@ -48,44 +59,19 @@ def train(source, out, **settings):
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
 
-    gan = DCGAN(
-        splits.preprocessing.image_shape,
-        settings["latent_dim"],
-        architecture=settings["architecture"],
-        width=settings["width"],
-        prior=settings["prior"],
-        seed=settings["seed"],
-    )
-    optimizers = [keras.optimizers.Adam(settings["learning_rate"], beta_1=0.5) for _ in range(2)]
-    gan.compile(*optimizers)
-    epochs = settings["epochs"] or math.ceil(TRAINING_STEPS / len(splits.train))
-    checkpoint = Checkpoint(out / "checkpoint.weights.h5")
-    callbacks = [StopOnNaN(), checkpoint, SampleGrid(out / "samples", every=math.ceil(epochs / 10)), Progress()]
-    print(f"Training on {len(splits.samples.part('train'))} normal images for {epochs} epochs.")
-    gan.fit(splits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
-    plots.losses(checkpoint.logs).savefig(out / "losses.png", dpi=80)
-    plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
-
-    anogan = AnoGAN(
-        gan,
-        steps=settings["steps"],
-        learning_rate=settings["search_rate"],
-        feature_weight=settings["feature_weight"],
-        distance=settings["distance"],
-        score=settings["score_kind"],
-        restarts=settings["restarts"],
-        chunk=settings["chunk"],
-        seed=settings["seed"],
-    )
-    anogan.fit_reference(splits.reference)
-    anogan.calibrate(splits.validation, alpha=settings["alpha"])
-    save_run(out, anogan, **description)
-    calibration = anogan.calibration
+    gan = load_run(settings["encoder_only"]).gan if settings["encoder_only"] else _train_gan(splits, out, settings)
+    needs_encoder = settings["method"] == "f-anogan" or settings["start"] == "encoder"
+    fanogan = _train_encoder(gan, splits, out, settings) if needs_encoder else None
+    scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
+    scorer.fit_reference(splits.reference)
+    scorer.calibrate(splits.validation, alpha=settings["alpha"])
+    save_run(out, scorer, **description)
+    calibration = scorer.calibration
     print(
         f"Threshold {calibration.threshold:.4g} from {len(calibration.scores)} normal validation images: about "
         f"{calibration.attained_alpha:.1%} of new normal images will exceed it. Saved to {out}."
     )
-    return anogan
+    return scorer
 
 
 def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
@@ -108,7 +94,8 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
-    _draw_search(scorer, next(iter(tested))["image"].numpy()[:SHOWN], out)
+    if isinstance(scorer, AnoGAN):
+        _draw_search(scorer, next(iter(tested))["image"].numpy()[:SHOWN], out)
     result = scoring.test(scorer, tested, threshold, results_dir=out, pictures=pictures, settings={"run": str(run)})
     for name in ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro"):
         value = getattr(result, name)
@@ -144,6 +131,27 @@ def score(run, paths, out, *, pictures=100):
     return judged
 
 
+def settings_of_gan(run, given):
+    """The settings of a run's data and GAN, with those of an encoder to train for it, from `given` options.
+
+    Args:
+        run: The run whose GAN is taken.
+        given: Options that were set explicitly; those of the data and the GAN must be the run's.
+
+    Raises:
+        ValueError: If they are not, or the run is not from the command line.
+    """
+    earlier = read_run(run).get("settings")
+    if not earlier:
+        raise ValueError(f"{run} was saved from Python, so its data are not known: use FAnoGAN(load_run(path).gan).")
+    taken = {name: value for name, value in earlier.items() if name not in OF_ENCODER_AND_SCORE}
+    given = _jsonable(given) | ({"source": _absolute(given["source"])} if "source" in given else {})
+    changed = {name: value for name, value in given.items() if name in taken and value != taken[name]}
+    if changed:
+        raise ValueError(f"The data and the GAN are those of {run}: {taken}. Received: {changed}.")
+    return taken
+
+
 def load_splits(settings):
     """The splits that a run's settings name."""
     keys = ("pattern", "group_by", "bits", "validation_fraction", "cache", "data_dir", "batch_size", "crop", "seed")
@@ -151,6 +159,68 @@ def load_splits(settings):
     shape = (*(settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
+
+
+def _train_gan(splits, out, settings):
+    kind = settings["gan"] or GAN_OF[settings["method"]]
+    gan = GANS[kind](
+        splits.preprocessing.image_shape,
+        settings["latent_dim"],
+        architecture=settings["architecture"],
+        width=settings["width"],
+        prior=settings["prior"],
+        seed=settings["seed"],
+    )
+    rate = settings["learning_rate"] and {"learning_rate": settings["learning_rate"]}
+    gan.compile(*(keras.optimizers.Adam(**ADAM[kind] | (rate or {})) for _ in range(2)))
+    samples = SampleGrid(out / "samples", every=math.ceil(_epochs(settings["epochs"], splits) / 10))
+    _fit(gan, splits, out, settings["epochs"], "checkpoint.weights.h5", "losses.png", samples)
+    plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
+    return gan
+
+
+def _train_encoder(gan, splits, out, settings):
+    of_score = {"score": settings["score_kind"]} if settings["method"] == "f-anogan" else {}
+    options = _given(settings, "mode", "variational", "kl_weight", "seed", "chunk")
+    if settings["method"] == "f-anogan":
+        options |= _given(settings, "feature_weight", "distance")
+    fanogan = FAnoGAN(gan, **of_score, **options)
+    fanogan.compile(keras.optimizers.Adam(settings["encoder_rate"]))
+    _fit(fanogan, splits, out, settings["encoder_epochs"], "encoder-checkpoint.weights.h5", "encoder_losses.png")
+    queries = next(iter(splits.validation))["image"].numpy()[:SHOWN]
+    reconstructions = fanogan.reconstruct(queries)
+    plots.reconstructions(queries, reconstructions).savefig(out / "reconstructions.png", dpi=80)
+    return fanogan
+
+
+def _fit(model, splits, out, epochs, checkpoint_name, losses_name, *callbacks):
+    """One phase of a training, each with a checkpoint of its own; a phase that is done only restores it."""
+    epochs = _epochs(epochs, splits)
+    checkpoint = Checkpoint(out / checkpoint_name)
+    print(f"Training {model.name} on {len(splits.samples.part('train'))} normal images for {epochs} epochs.")
+    callbacks = [StopOnNaN(), checkpoint, *callbacks, Progress()]
+    model.fit(splits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    plots.losses(checkpoint.logs).savefig(out / losses_name, dpi=80)
+
+
+def _anogan(gan, encoder, settings):
+    names = ("steps", "feature_weight", "distance", "restarts", "chunk", "seed")
+    return AnoGAN(
+        gan,
+        encoder=encoder,
+        learning_rate=settings["search_rate"],
+        score=settings["score_kind"],
+        **_given(settings, *names),
+    )
+
+
+def _epochs(epochs, splits):
+    return epochs or math.ceil(TRAINING_STEPS / len(splits.train))
+
+
+def _given(settings, *names):
+    """Those of the settings that are not left to the class."""
+    return {name: settings[name] for name in names if settings[name] is not None}
 
 
 def _draw_search(scorer, images, out):

@@ -11,11 +11,13 @@ import keras
 from anogan_tf import report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import replace_durably
-from anogan_tf.gan import DCGAN
-from anogan_tf.networks import Discriminator, Generator
+from anogan_tf.fanogan import FAnoGAN
+from anogan_tf.gan import DCGAN, WGANGP
+from anogan_tf.networks import Discriminator, Encoder, Generator
 
-FORMAT = 1
-NETWORKS = ("generator", "discriminator")
+FORMAT = 2
+GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
+SCORERS = {"anogan": AnoGAN, "f-anogan": FAnoGAN}
 
 
 def load_weights(network, path):
@@ -72,16 +74,15 @@ def save_run(path, scorer, **info):
 
     Args:
         path: The folder; made where it is missing.
-        scorer: An `AnoGAN`.
+        scorer: An `AnoGAN` or a `FAnoGAN`.
         **info: What else `run.json` shall tell, as JSON can hold it; `preprocessing`, the fields of the
             `data.Preprocessing` of `splits.preprocessing`, where pictures are cropped or have other than 8 or 16 bits.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    gan = scorer.gan
-    for name in NETWORKS:
+    for name, network in _networks(scorer.gan, scorer.encoder).items():
         with _replacing(path / f"{name}.weights.h5") as partial:
-            getattr(gan, name).save_weights(partial)
+            network.save_weights(partial)
     if scorer.reference is not None:
         with _replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
             file["mean"], file["components"] = scorer.reference.mean, scorer.reference.components
@@ -89,21 +90,24 @@ def save_run(path, scorer, **info):
         "format": FORMAT,
         "complete": True,
         "versions": report.versions(),
+        "method": _name_of(scorer, SCORERS),
         "scorer": scorer.settings,
-        "gan": {"prior": gan.prior, "seed": gan.seed, **_architecture(gan)},
+        "gan": _gan_settings(scorer.gan),
+        "encoder": scorer.encoder and _encoder_settings(scorer.encoder),
         "calibration": scorer.calibration and vars(scorer.calibration),
         **info,
     }
     report.write_json(path / "run.json", run)
 
 
-def load_run(path, *, generator=None, discriminator=None):
+def load_run(path, *, generator=None, discriminator=None, encoder=None):
     """Loads a run that `save_run` or `anogan-tf train` wrote.
 
     Args:
         path: The folder.
         generator: Your own network, built as when the run was saved, for a run that says it needs it.
         discriminator: Likewise.
+        encoder: Likewise.
 
     Returns:
         The scorer, its reference fitted and its thresholds set as they were.
@@ -116,23 +120,14 @@ def load_run(path, *, generator=None, discriminator=None):
     run = read_run(path)
     if not run.get("complete"):
         raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
-    own = run["gan"].pop("own_networks")
-    if own and generator is None:
-        raise ValueError(
-            f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
-        )
-    gan = DCGAN(**run["gan"], generator=generator, discriminator=discriminator)
-    expected = tuple(run["gan"]["image_shape"]), run["gan"]["latent_dim"]
-    if (gan.image_shape, gan.latent_dim) != expected:
-        raise ValueError(
-            f"{path} has image_shape, latent_dim = {expected}. Received: networks of {gan.image_shape, gan.latent_dim}."
-        )
-    for name in NETWORKS:
-        load_weights(getattr(gan, name), path / f"{name}.weights.h5")
+    gan = _gan(path, run["gan"], generator, discriminator)
+    encoder = _encoder(path, run["encoder"], gan, encoder)
+    for name, network in _networks(gan, encoder).items():
+        load_weights(network, path / f"{name}.weights.h5")
     settings = run["scorer"]
-    if isinstance(settings["learning_rate"], dict):
+    if isinstance(settings.get("learning_rate"), dict):
         settings["learning_rate"] = keras.optimizers.schedules.deserialize(settings["learning_rate"])
-    scorer = AnoGAN(gan, **settings)
+    scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
     if (path / "reference.weights.h5").exists():
         with h5py.File(path / "reference.weights.h5") as file:
             scorer.reference = scoring.PrincipalSubspace(file["mean"][()], file["components"][()])
@@ -167,15 +162,61 @@ def read_run(path):
     return run
 
 
-def _architecture(gan):
-    shape = {"image_shape": gan.image_shape, "latent_dim": gan.latent_dim}
+def _networks(gan, encoder):
+    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
+    return networks if encoder is None else networks | {"encoder": encoder}
+
+
+def _name_of(instance, classes):
+    return next(name for name, cls in classes.items() if isinstance(instance, cls))
+
+
+def _gan_settings(gan):
+    settings = {
+        "kind": _name_of(gan, GANS),
+        "prior": gan.prior,
+        "seed": gan.seed,
+        "image_shape": gan.image_shape,
+        "latent_dim": gan.latent_dim,
+    }
     if not (isinstance(gan.generator, Generator) and isinstance(gan.discriminator, Discriminator)):
-        return {"own_networks": True, **shape}
-    names = ("architecture", "width", "kernel_initializer")
-    generator, discriminator = (
-        {name: network.get_config()[name] for name in names} for network in (gan.generator, gan.discriminator)
-    )
-    return {"own_networks": generator != discriminator, **shape, **generator}
+        return settings | {"own_networks": True}
+    own = _architecture(gan.generator) != _architecture(gan.discriminator)
+    return settings | {"own_networks": own, **_architecture(gan.generator)}
+
+
+def _encoder_settings(encoder):
+    if not isinstance(encoder, Encoder):
+        return {"own_networks": True}
+    return {"own_networks": False, **_architecture(encoder)}
+
+
+def _architecture(network):
+    config = network.get_config()
+    return {name: config[name] for name in ("architecture", "width", "kernel_initializer")}
+
+
+def _gan(path, settings, generator, discriminator):
+    kind = settings.pop("kind")
+    if settings.pop("own_networks") and generator is None:
+        raise ValueError(
+            f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
+        )
+    gan = GANS[kind](**settings, generator=generator, discriminator=discriminator)
+    expected = tuple(settings["image_shape"]), settings["latent_dim"]
+    if (gan.image_shape, gan.latent_dim) != expected:
+        raise ValueError(
+            f"{path} has image_shape, latent_dim = {expected}. Received: networks of {gan.image_shape, gan.latent_dim}."
+        )
+    return gan
+
+
+def _encoder(path, settings, gan, encoder):
+    if settings is None or encoder is not None:
+        return encoder
+    if settings.pop("own_networks"):
+        raise ValueError(f"{path} was trained with an encoder of your own: give it, load_run(path, encoder=…).")
+    return Encoder(gan.image_shape, gan.latent_dim, **settings)
 
 
 def _check_layers(network, group, path):
