@@ -66,5 +66,5 @@ def scorer(trained, digits):
     return anogan
 
 
-def small_gan(**options):
-    return agt.DCGAN(**{"image_shape": (8, 8, 1), "latent_dim": 6, "width": 4} | options)
+def small_gan(kind="DCGAN", **options):
+    return getattr(agt, kind)(**{"image_shape": (8, 8, 1), "latent_dim": 6, "width": 4} | options)

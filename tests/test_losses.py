@@ -55,3 +55,54 @@ def test_uniform_prior_is_flat_inside_and_grows_outside():
 
 def test_losses_are_computed_in_float32():
     assert losses.residual(tf.zeros((1, 2), tf.bfloat16), tf.ones((1, 2), tf.bfloat16)).dtype == tf.float32
+
+
+def test_wasserstein_losses():
+    real, generated = tf.constant([[2.0], [4.0]]), tf.constant([[-1.0], [0.0]])
+    assert float(losses.wasserstein_estimate(real, generated)) == 3.5
+    assert float(losses.wasserstein_generator_loss(generated)) == 0.5
+
+
+@pytest.mark.parametrize("length", [0.25, 1.0, 3.0])
+def test_penalty_of_a_linear_critic_is_the_square_of_its_slope_less_one(length):
+    weights = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
+    weights *= length / np.linalg.norm(weights)
+
+    def critic(images, training):
+        return tf.einsum("bhwc,hwc->b", images, weights)[:, None]
+
+    penalty = losses.gradient_penalty(critic, tf.ones((5, 4, 3, 2)), tf.zeros((5, 4, 3, 2)), tf.ones((5, 1, 1, 1)))
+    assert float(penalty) == pytest.approx((np.linalg.norm(weights.ravel()) - 1) ** 2, abs=1e-6)
+
+
+def test_penalty_of_a_flat_critic_has_finite_gradients():
+    weight = tf.Variable(tf.zeros((1, 2, 2, 1)))
+    with tf.GradientTape() as tape:
+        penalty = losses.gradient_penalty(
+            lambda images, training: tf.reduce_sum(weight * images, axis=(1, 2, 3))[:, None],
+            *(tf.ones((3, 2, 2, 1)), tf.zeros((3, 2, 2, 1)), tf.fill((3, 1, 1, 1), 0.5)),
+        )
+    assert float(penalty) == pytest.approx(1.0, abs=1e-5)
+    assert np.isfinite(tape.gradient(penalty, weight)).all()
+
+
+def test_penalty_is_taken_between_image_and_generated_with_one_mixing_weight_an_image():
+    seen = []
+
+    def critic(images, training):
+        seen.append(images)
+        return tf.reduce_sum(images, axis=(1, 2, 3))[:, None]
+
+    mixing = tf.reshape([0.0, 0.25, 1.0], (3, 1, 1, 1))
+    losses.gradient_penalty(critic, tf.ones((3, 2, 2, 1)), -tf.ones((3, 2, 2, 1)), mixing)
+    np.testing.assert_allclose(seen[0][:, 0, 0, 0], [-1.0, -0.5, 1.0])
+    assert np.ptp(seen[0], axis=(1, 2, 3)).max() == 0
+
+
+def test_divergence_from_the_prior_agrees_with_sampling():
+    mean, log_variance = tf.constant([[0.5, -1.0]]), tf.constant([[0.3, -0.7]])
+    assert float(losses.kl_to_normal(tf.zeros((1, 4)), tf.zeros((1, 4)))[0]) == 0.0
+    mu, sigma = mean.numpy(), np.exp(0.5 * log_variance.numpy())
+    z = np.random.default_rng(0).normal(mu, sigma, (200_000, 2))
+    log_ratio = -0.5 * ((z - mu) / sigma) ** 2 - np.log(sigma) + 0.5 * z**2
+    assert float(losses.kl_to_normal(mean, log_variance)[0]) == pytest.approx(log_ratio.mean(), abs=0.01)

@@ -2,18 +2,25 @@ import keras
 import numpy as np
 import pytest
 
-from anogan_tf.networks import Discriminator, Generator, feature_extractor, with_dtype
+from anogan_tf.networks import Discriminator, Encoder, Generator, feature_extractor, with_dtype
 
 SHAPES = [(8, 8, 1), (8, 256, 3), (28, 28, 1), (33, 47, 3), (64, 64, 3), (100, 60, 1), (256, 256, 3)]
 
 
+@pytest.mark.parametrize("architecture", ["dcgan", "residual"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_networks_fit_every_image_size(shape):
-    generator, discriminator = Generator(shape, 5, width=2), Discriminator(shape, width=2)
+def test_networks_fit_every_image_size(shape, architecture):
+    options = {"architecture": architecture, "width": 2}
+    generator, discriminator, encoder = (
+        Generator(shape, 5, **options),
+        Discriminator(shape, **options),
+        Encoder(shape, 5, **options),
+    )
     images = generator(keras.random.normal((2, 5)), training=False)
     assert images.shape == (2, *shape)
     assert float(keras.ops.max(keras.ops.abs(images))) <= 1.0
     assert discriminator(images, training=False).shape == (2, 1)
+    assert encoder(images, training=False).shape == (2, 5)
 
 
 @pytest.mark.parametrize("shape", [(7, 8, 1), (8, 257, 1), (8, 8, 2), (8, 8)], ids=str)
@@ -45,8 +52,25 @@ def test_hazelnut_activates_before_it_normalises():
     assert Generator(architecture="hazelnut").get_layer("upsample_1").activation is keras.activations.relu
 
 
-def test_default_discriminator_has_no_batch_normalisation():
-    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in Discriminator().layers)
+@pytest.mark.parametrize("architecture", ["dcgan", "residual"])
+def test_default_discriminators_have_no_batch_normalisation(architecture):
+    layers = Discriminator(architecture=architecture).layers
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+
+
+def test_residual_networks_have_the_widths_of_f_anogan():
+    """At 64×64 its generator narrows 512, 256, 128, 64 by blocks, its critic widens from 64 to 512 at 4×4."""
+    generator, critic = Generator(architecture="residual"), Discriminator(architecture="residual")
+    assert [generator.get_layer(f"block_{i}").output.shape[1:] for i in (1, 2, 3, 4)] == [
+        (8, 8, 512), (16, 16, 256), (32, 32, 128), (64, 64, 64),
+    ]  # fmt: skip
+    assert feature_extractor(critic).output["features_4"].shape == (None, 4, 4, 512)
+
+
+def test_encoder_is_linear_at_its_end():
+    head = Encoder((8, 8, 1), 4, width=2).layers[-1]
+    assert isinstance(head, keras.layers.Dense)
+    assert head.activation is keras.activations.linear
 
 
 def test_default_generator_follows_batch_statistics_closely():
@@ -60,6 +84,7 @@ def test_default_generator_follows_batch_statistics_closely():
     [
         Generator((16, 24, 3), 7, architecture="hazelnut", width=4, kernel_initializer="he_normal", seed=3, name="g"),
         Discriminator((9, 12, 1), width=4, kernel_initializer=keras.initializers.GlorotNormal(), seed=3, name="d"),
+        Encoder((9, 12, 3), 6, architecture="residual", width=4, kernel_initializer="he_uniform", seed=3, name="e"),
     ],
     ids=["generator", "discriminator"],
 )
