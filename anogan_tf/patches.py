@@ -34,8 +34,8 @@ class Patched:
         >>> results, threshold, accuracy = patched.test(splits.test)
 
     References:
-        Schlegl et al., arXiv 1703.05921, section 3; and "f-AnoGAN", Medical Image Analysis 2019, section 3.1: gray
-        64×64 patches of OCT scans.
+        Schlegl et al., arXiv 1703.05921, section 3, and "f-AnoGAN", Medical Image Analysis 2019: gray 64×64 patches of
+        OCT scans.
     """
 
     def __init__(self, scorer, *, overlap=0.5):

@@ -252,13 +252,16 @@ def complete_shape(image_shape, own):
 
 
 def fit_array(image, preprocessing):
-    """An array of bytes, or of floats in [-1, 1], as `images.read` gives a file: the image, and its own size."""
+    """An array of bytes, or of floats in [-1, 1], cropped and resized as `images.read` does, and its own size.
+
+    What already is of the right shape is not converted.
+    """
     left, upper, right, lower = image_files.crop_box(image.shape[:2], preprocessing.crop)
     image = image[upper:lower, left:right]
     size = image.shape[:2]
     shape = preprocessing.shape_of(size)
     if image.shape == shape:
-        return _to_floats(image), size
+        return image, size
     if image.dtype == np.uint8:
         picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
         return image_files.fit(picture, shape), size
@@ -266,8 +269,8 @@ def fit_array(image, preprocessing):
 
 
 def to_bytes(image):
-    """Floats in [-1, 1] as bytes."""
-    return np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
+    """Floats in [-1, 1] as bytes; bytes as they are."""
+    return image if image.dtype == np.uint8 else np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
 
 
 def _to_floats(image):
