@@ -126,7 +126,7 @@ class Samples:
         """
         image, _ = self._stored(index, preprocessing)
         height, width, _ = preprocessing.image_shape
-        top, left = (int(p * (n - m + 1)) for p, n, m in zip(place, image.shape, (height, width), strict=False))
+        top, left = (int(float(p) * (n - m + 1)) for p, n, m in zip(place, image.shape, (height, width), strict=False))
         return _to_floats(image[top : top + height, left : left + width])
 
     def shapes(self, preprocessing):
