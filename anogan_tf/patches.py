@@ -111,7 +111,7 @@ class Patched:
         """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
         return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
-    def outputs(self, data, progress=None):
+    def raw_outputs(self, data, progress=None):
         """Pairs of a row of `data`, in a list, and its outputs, in arrays of one; maps are not smoothed yet."""
         for row in self._rows(data):
             yield [row], {name: value[None] for name, value in self._image_outputs(row, progress).items()}
@@ -123,7 +123,7 @@ class Patched:
         parts = {name: [] for name in scoring.PARTS}
 
         def layers():
-            for _, outputs in scoring.outputs(self.scorer, tile_rows, progress):
+            for _, outputs in scoring.raw_outputs(self.scorer, tile_rows, progress):
                 for name, values in parts.items():
                     values.extend(outputs[name])
                 yield from np.concatenate([outputs["reconstruction"], outputs["anomaly_map"][..., None]], axis=-1)

@@ -1,8 +1,8 @@
 """What every scorer does with its scores: chunk by chunk, learn a reference, calibrate, test.
 
 A scorer has `chunk`, `image_shape`, `score_kind`, `smoothing`, `seed`, `settings`, `reference`, `calibration`,
-`feature_vectors(images)`, `score_chunk(images, progress)` and `outputs(data, progress)`. The functions here are what
-its methods of the same name call.
+`feature_vectors(images)`, `score_chunk(images, progress)` and `raw_outputs(data, progress)`. The functions here are
+what its methods of the same name call.
 """
 
 import dataclasses
@@ -172,7 +172,7 @@ def scored_chunks(scorer, data):
     """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time."""
     sigma = scorer.smoothing * max(scorer.image_shape[:2])
     with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
-        for rows, outputs in scorer.outputs(data, progress):
+        for rows, outputs in scorer.raw_outputs(data, progress):
             outputs["anomaly_map"] = _smooth(outputs["anomaly_map"], sigma)
             if scorer.calibration is not None:
                 outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
@@ -180,8 +180,8 @@ def scored_chunks(scorer, data):
             progress.update(len(rows))
 
 
-def outputs(scorer, rows, progress=None):
-    """Pairs of rows and what `score_chunk` says of their images, a chunk at a time.
+def raw_outputs(scorer, rows, progress=None):
+    """Pairs of rows and what `score_chunk` says of their images, a chunk at a time; maps are not smoothed yet.
 
     Each chunk has the scorer's own size, the last filled up with copies of its first image: a score does not depend on
     the batches that images came in, the order or the other images.

@@ -170,6 +170,21 @@ def striped():
     return gan
 
 
+def test_an_encoder_scores_patches_too(striped):
+    fanogan = agt.FAnoGAN(striped, chunk=16)
+    fanogan.compile()
+    fanogan.fit(load(textures(30), batch_size=32).train, epochs=4, shuffle=False, verbose=0)
+    patched = agt.Patched(fanogan)
+    patched.fit_reference(textures(6, seed=1))
+    image = textures(1, seed=2)
+    image[0, 37, 61] = 1.0
+    out = patched.score(image)
+    assert np.unravel_index(out["anomaly_map"].argmax(), (1, 80, 80)) == (0, 37, 61)
+    np.testing.assert_array_equal(
+        patched.score(np.concatenate([textures(1), image]))["anomaly_score"][1], out["anomaly_score"][0]
+    )
+
+
 @pytest.mark.parametrize("place", [(37, 61), (0, 79), (15, 16)], ids=["inside", "at the corner", "between tiles"])
 def test_a_trained_gan_finds_a_defect_of_one_pixel_in_an_image_five_times_its_size(striped, place):
     patched = agt.Patched(agt.AnoGAN(striped, steps=15, chunk=32, score="paper"))
