@@ -23,14 +23,15 @@ _HOME = {
     "Generator": "networks",
     "Discriminator": "networks",
     "Encoder": "networks",
+    "Patched": "patches",
     "load_run": "weights",
     "load_weights": "weights",
     "save_keras2_weights": "weights",
     "save_run": "weights",
 }
 _MODULES = (
-    "anogan", "callbacks", "data", "fanogan", "gan", "losses", "metrics", "networks", "plots", "report", "scoring",
-    "search", "thresholds", "weights",
+    "anogan", "callbacks", "data", "fanogan", "gan", "losses", "metrics", "networks", "patches", "plots", "report",
+    "scoring", "search", "thresholds", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

@@ -229,6 +229,10 @@ class FAnoGAN(keras.Model):
         """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
         return self._comparison.vectors(images)
 
+    def raw_outputs(self, data, progress=None):
+        """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
+        return scoring.raw_outputs(self, scoring.image_rows(data, self.image_shape), progress)
+
     def score_chunk(self, images, progress=None):
         """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
         return with_anomaly_score(

@@ -1,8 +1,8 @@
 """What every scorer does with its scores: chunk by chunk, learn a reference, calibrate, test.
 
 A scorer has `chunk`, `image_shape`, `score_kind`, `smoothing`, `seed`, `settings`, `reference`, `calibration`,
-`feature_vectors(images)` and `score_chunk(images, progress)`. The functions here are what its methods of the same name
-call.
+`feature_vectors(images)`, `score_chunk(images, progress)` and `raw_outputs(data, progress)`. The functions here are
+what its methods of the same name call.
 """
 
 import dataclasses
@@ -144,8 +144,19 @@ class Judgement:
 
 
 def score(scorer, images):
-    """All outputs for all images, in one dict of arrays."""
-    chunks = list(score_batches(scorer, images))
+    """All outputs for all images, in one dict of arrays.
+
+    Raises:
+        ValueError: If there are no images, or they are of different sizes, which only `score_batches` takes.
+    """
+    chunks = []
+    for chunk in score_batches(scorer, images):
+        chunks.append(chunk)
+        sizes = {outputs["anomaly_map"].shape[1:] for outputs in (chunks[0], chunk)}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"Images of different sizes do not fit into one array: use score_batches. Received: {sorted(sizes)}."
+            )
     if not chunks:
         raise ValueError("There are no images to score.")
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -158,20 +169,25 @@ def score_batches(scorer, data):
 
 
 def scored_chunks(scorer, data):
-    """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, a chunk at a time.
-
-    Each chunk has the scorer's own size, the last filled up with copies of its first image: a score does not depend on
-    the batches of `data`, the order or the other images.
-    """
-    rows = image_rows(data, scorer.image_shape)
+    """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time."""
+    sigma = scorer.smoothing * max(scorer.image_shape[:2])
     with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
-        for chunk, images, n in _chunks(rows, scorer.chunk):
-            outputs = scorer.score_chunk(images, progress)
-            outputs["anomaly_map"] = _smooth(outputs["anomaly_map"], scorer.smoothing)
+        for rows, outputs in scorer.raw_outputs(data, progress):
+            outputs["anomaly_map"] = _smooth(outputs["anomaly_map"], sigma)
             if scorer.calibration is not None:
                 outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
-            yield chunk, {name: values[:n] for name, values in outputs.items()}
-            progress.update(n)
+            yield rows, outputs
+            progress.update(len(rows))
+
+
+def raw_outputs(scorer, rows, progress=None):
+    """Pairs of rows and what `score_chunk` says of their images, a chunk at a time; maps are not smoothed yet.
+
+    Each chunk has the scorer's own size, the last filled up with copies of its first image: a score does not depend on
+    the batches that images came in, the order or the other images.
+    """
+    for chunk, images, n in _chunks(rows, scorer.chunk):
+        yield chunk, {name: values[:n] for name, values in scorer.score_chunk(images, progress).items()}
 
 
 def image_rows(data, image_shape):
@@ -179,7 +195,7 @@ def image_rows(data, image_shape):
 
     Args:
         data: An array of images, or batches: of images, (image, label), or dicts; without ids they are numbered from 1.
-        image_shape: What the networks take.
+        image_shape: What the scorer takes; None for a side of any length.
 
     Raises:
         ValueError: For images of another shape, or with values that are not finite.
@@ -387,15 +403,16 @@ def _chunks(rows, size):
         yield chunk, np.stack(images + images[:1] * (size + GUARD - len(images))).astype(np.float32), len(chunk)
 
 
-def _smooth(maps, smoothing):
-    """Maps `(batch, height, width)` under a Gaussian whose σ is the fraction `smoothing` of the longer side."""
-    sigma = smoothing * max(maps.shape[1:])
+def _smooth(maps, sigma):
+    """Maps `(batch, height, width)` under a Gaussian of σ pixels."""
     return ndimage.gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
 
 
 def _check_images(images, image_shape, first):
-    if images.shape[1:] != tuple(image_shape):
-        raise ValueError(f"The networks take images (n, {', '.join(map(str, image_shape))}). Received: {images.shape}.")
+    sides = zip(image_shape, images.shape[1:], strict=False)
+    if images.ndim != 4 or any(wanted not in (None, side) for wanted, side in sides):
+        shape = ", ".join("any" if side is None else str(side) for side in image_shape)
+        raise ValueError(f"The networks take images (n, {shape}). Received: {images.shape}.")
     if not np.isfinite(images).all():
         raise ValueError("An image has values that are not finite numbers.")
     if images.size and (images.min() < -1.0 or images.max() > 1.0 or (first and images.min() >= 0.0)):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,9 @@ class Splits:
         samples: The manifest behind them.
         fingerprint: A hash of the images, before they were decoded, and of the split.
         preprocessing: How pictures become network inputs.
+
+    Loaded with `patches=True`, `train` has random patches, an epoch as many of each image as would cover it once; the
+    other parts have whole images, one a batch, each of its own size.
     """
 
     samples: Samples
@@ -73,6 +75,8 @@ def load(
     test_fraction=0.2,
     group_by=None,
     bits=16,
+    patches=False,
+    scale=None,
     seed=0,
     cache="auto",
     data_dir=None,
@@ -84,7 +88,7 @@ def load(
             `(n, height, width[, channels])` of bytes or of floats in [-1, 1].
         labels: For an array: the class of each image.
         image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
-            (64, 64, 3) for files.
+            (64, 64, 3) for files; for patches sides of 64.
         normal: Name of the normal class, or several; for attributes `"Eyeglasses=0"`. None for the source's habit:
             `good` in MVTec layout, 8 of the digits, the first class elsewhere, everything where there are no classes.
         batch_size: Images in a batch of any part.
@@ -96,6 +100,10 @@ def load(
         group_by: What a split must not break: a regular expression on the relative paths of a folder whose first
             group names the group, a function of it, or for an array one name an image.
         bits: Significant bits of 16-bit files, such as 12.
+        patches: Whether pictures are larger than the networks, and keep their own size: training takes random patches
+            of `image_shape`, and `Patched` scores the whole. The split is of pictures, so no patch of one that is held
+            out is trained on.
+        scale: For patches: pictures are resized to their own size times this number; None for 1.
         seed: Seed of the split and of the training order.
         cache: `"memory"` to read files once; a folder to keep them there, decoded; False to read them anew each time;
             `"auto"` for memory up to 1 GiB. Sets of TensorFlow Datasets are always kept in memory or in a folder.
@@ -105,16 +113,19 @@ def load(
         `Splits`.
 
     Raises:
-        ValueError: For a source or a class that is not there, images that cannot be read (all are listed), or too few
-            to split.
+        ValueError: For a source or a class that is not there, images that cannot be read or are smaller than a patch
+            (all are listed), or too few to split.
         FileNotFoundError: For a folder or file that does not exist.
     """
     normal = (normal,) if isinstance(normal, (str, int)) else normal
     normal = normal and tuple(str(name) for name in normal)
     crop = tuple(map(int, crop)) if isinstance(crop, (list, np.ndarray)) else crop
     image_shape = image_shape and tuple(image_shape)
+    if scale is not None and not patches:
+        raise ValueError(f"scale is for patches=True; other images become image_shape. Received: scale={scale}.")
+    scale = (1.0 if scale is None else scale) if patches else None
     Preprocessing(
-        complete_shape(image_shape, DEFAULT_SHAPE), crop, bits
+        complete_shape(image_shape, DEFAULT_SHAPE), crop, bits, scale
     )  # refuses what makes no sense before anything is read
     cache_folder = None if cache in ("memory", "auto", False) else cache
     is_array = not isinstance(source, (str, os.PathLike))
@@ -137,24 +148,39 @@ def load(
     elif str(source).startswith((os.sep, ".")):
         raise FileNotFoundError(f"No such folder: {source}.")
     else:
-        options = (str(source), normal, data_dir and str(data_dir), image_shape, crop)
+        # patches are of the set's own images, which are cropped and scaled when they are read
+        shape, cropped = ((None, None, image_shape and image_shape[-1]), None) if patches else (image_shape, crop)
+        options = (str(source), normal, data_dir and str(data_dir), shape, cropped)
         samples = cached.keep(cache_folder, options, functools.partial(sources.from_tfds, *options))
-    shape = complete_shape(image_shape, DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:])
-    preprocessing = Preprocessing(shape, crop, bits)
+        samples = dataclasses.replace(samples, sizes=None) if patches else samples
+    own_shape = DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:]
+    own_shape = (*DEFAULT_SHAPE[:2], own_shape[-1]) if patches else own_shape
+    preprocessing = Preprocessing(complete_shape(image_shape, own_shape), crop, bits, scale)
     samples = assign_parts(samples, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
     samples = samples.take(samples.parts != "")
     fingerprint = samples.fingerprint()
     if samples.are_files:
         files = samples.images[samples.rows]
-        if (cache == "auto" and len(samples) * math.prod(shape) <= MEMORY_LIMIT) or cache == "memory" or cache_folder:
-            decode = functools.partial(samples.decoded, preprocessing)
-            versions = [(os.path.abspath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-            decoded = cached.keep(cache_folder, (versions, preprocessing), decode)
-            samples = dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
-        else:
-            samples.check(preprocessing)
+        samples = _kept(samples, preprocessing, cache, cache_folder)
         _warn_of_dark_files(files, bits)
+    elif patches:
+        samples.shapes(preprocessing)  # refuses images smaller than a patch
     return Splits(samples, fingerprint, preprocessing, batch_size, seed)
+
+
+def _kept(samples, preprocessing, cache, cache_folder):
+    """The files' samples, decoded where `cache` says so; the files have all been read once, so that they can be."""
+    if cache_folder is None and preprocessing.scale is not None:
+        samples = samples.measured(preprocessing)
+    if cache == "auto":
+        cache = "memory" if samples.shapes(preprocessing).prod(axis=1).sum() <= MEMORY_LIMIT else False
+    if cache:
+        files = samples.images[samples.rows]
+        versions = [(os.path.abspath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        decode = functools.partial(samples.decoded, preprocessing)
+        decoded = cached.keep(cache_folder, (versions, preprocessing), decode)
+        return dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
+    return samples.measured(preprocessing)
 
 
 def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir=None):
@@ -174,12 +200,13 @@ def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir
         )
         samples = samples.part("test") if (Path(source) / "train").is_dir() else samples
     else:
-        samples = load(source, crop=preprocessing.crop, bits=preprocessing.bits, **options).samples.part("test")
+        options |= {"crop": preprocessing.crop, "bits": preprocessing.bits, "scale": preprocessing.scale}
+        samples = load(source, patches=preprocessing.scale is not None, **options).samples.part("test")
     return pipeline.ordered(samples, preprocessing, batch_size) if len(samples) else None
 
 
 def read_files(paths, preprocessing, batch_size, skipped):
-    """Batches of image files, as dicts of `image`, `id`, `height` and `width`.
+    """Batches of image files, as dicts of `image`, `id`, `height` and `width`; one image each where sizes differ.
 
     Args:
         paths: Files, and folders of which all images are taken.
@@ -201,8 +228,9 @@ def read_files(paths, preprocessing, batch_size, skipped):
             found = list(pool.map(read, files[start : start + batch_size]))
             skipped.extend((str(file), reason[0]) for file, *reason in found if len(reason) == 1)
             good = [row for row in found if len(row) == 3]
-            if good:
-                names, arrays, sizes = zip(*good, strict=True)
+            one_size = preprocessing.scale is None
+            for rows in [good] if one_size and good else [[row] for row in good]:
+                names, arrays, sizes = zip(*rows, strict=True)
                 heights, widths = np.transpose(sizes)
                 ids = np.array([os.fspath(name) for name in names])
                 yield {"image": np.stack(arrays), "id": ids, "height": heights, "width": widths}

@@ -47,7 +47,7 @@ def _in_memory(shape, dtype):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory / 2:
         raise ValueError(
-            f"{shape[0]:,} images of {shape[1:]} need {needed / 2**30:.1f} GiB, more than half of this machine's "
-            "memory. Give a folder to keep them in: cache= (--cache)."
+            f"The images need {needed / 2**30:.1f} GiB, more than half of this machine's memory. Give a folder to keep "
+            "them in: cache= (--cache)."
         )
     return np.empty(shape, dtype)

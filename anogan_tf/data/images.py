@@ -29,10 +29,8 @@ def read(path, image_shape, *, crop=None, bits=16):
     Raises:
         ValueError: If the file cannot be read as an image, or is smaller than the crop; it names the file.
     """
-    picture = open_picture(path, bits=bits)
-    box = crop_box(picture.size[::-1], crop, path)
-    array = fit(picture.crop(box), image_shape)
-    return array, (box[3] - box[1], box[2] - box[0])
+    picture = open_cropped(path, crop=crop, bits=bits)
+    return fit(picture, image_shape), picture.size[::-1]
 
 
 def read_mask(path, *, crop=None):
@@ -41,6 +39,12 @@ def read_mask(path, *, crop=None):
         mask = ImageOps.exif_transpose(file)
         mask = mask if mask.mode in _SIXTEEN_BIT else mask.convert("L")
     return np.asarray(mask.crop(crop_box(mask.size[::-1], crop, path))) > 0
+
+
+def open_cropped(path, *, crop=None, bits=16):
+    """The centre crop of the picture as `open_picture` gives it."""
+    picture = open_picture(path, bits=bits)
+    return picture.crop(crop_box(picture.size[::-1], crop, path))
 
 
 def open_picture(path, *, bits=16):
@@ -102,6 +106,15 @@ def crop_box(size, crop, name="the image"):
         raise ValueError(f"{name}: of {height}×{width} pixels, smaller than the crop of {rows}×{columns}.")
     top, left = (height - rows) // 2, (width - columns) // 2
     return left, top, left + columns, top + rows
+
+
+def check_patch(size, patch, name):
+    """Raises a ValueError if an image of `(height, width)` is smaller than a patch of `(height, width, ...)`."""
+    if size[0] < patch[0] or size[1] < patch[1]:
+        raise ValueError(
+            f"{name}: of {size[0]}×{size[1]} pixels, smaller than the patch of {patch[0]}×{patch[1]} that the networks "
+            "take. Leave it out, take it in a larger size, or train on smaller patches (image_shape, --size)."
+        )
 
 
 @contextlib.contextmanager

@@ -9,25 +9,33 @@ import tensorflow as tf
 def training(samples, preprocessing, batch_size, seed):
     """(image, label) batches, in an order that is a function of (seed, epoch).
 
+    With a scale in `preprocessing` they are of random patches: an epoch takes as many of each image as would cover it
+    once, each at a place of its own, uniform over the image and a function of (seed, epoch) too.
+
     The epoch is the Variable `dataset.epoch`; a GAN's `fit` sets it, and every pass counts it up, so that other
     loops see another order each time too. A last batch that is not full is left out, as batch normalisation over a
     few images harms; images that are left out differ from epoch to epoch.
     """
-    n = len(samples)
+    owners = np.arange(len(samples)) if preprocessing.scale is None else _patch_owners(samples, preprocessing)
+    n = len(owners)
     batch_size = min(batch_size, n)
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
 
     def order(_):
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(n), tf.stack([seed, epoch.read_value()]))
-        with tf.control_dependencies([shuffled]):
+        state = tf.stack([seed, epoch.read_value()])
+        shuffled = tf.random.experimental.stateless_shuffle(owners, state)
+        places = tf.random.stateless_uniform((n, 2), tf.random.experimental.stateless_fold_in(state, 1))
+        with tf.control_dependencies([shuffled, places]):
             epoch.assign_add(1)
-        return tf.data.Dataset.from_tensor_slices(shuffled)
+        return tf.data.Dataset.from_tensor_slices((shuffled, places))
 
-    def read(indices):
-        return _read_batch(samples, preprocessing, indices)[0]
+    def read(indices, places):
+        if preprocessing.scale is None:
+            return _read_batch(samples, preprocessing, indices)[0]
+        return _read_patches(samples, preprocessing, indices, places)
 
-    def load(indices):
-        images = tf.numpy_function(read, [indices], tf.float32)
+    def load(indices, places):
+        images = tf.numpy_function(read, [indices, places], tf.float32)
         images = tf.ensure_shape(images, (batch_size, *preprocessing.image_shape))
         return images, tf.zeros((batch_size,), tf.int64)
 
@@ -39,7 +47,10 @@ def training(samples, preprocessing, batch_size, seed):
 
 
 def ordered(samples, preprocessing, batch_size):
-    """Batches as dicts of `image`, `label`, `id`, `height`, `width` and, where there are masks, `mask`, in order."""
+    """Batches as dicts of `image`, `label`, `id`, `height`, `width` and, where there are masks, `mask`, in order.
+
+    With a scale in `preprocessing` an image a batch, as each may have a size of its own.
+    """
     names = ("image", "height", "width", "mask")[: 3 if samples.masks is None else 4]
     types = (tf.float32, tf.int64, tf.int64, tf.bool)[: len(names)]
     ids = np.array([name.encode("utf-8", "surrogateescape") for name in samples.ids])
@@ -53,11 +64,27 @@ def ordered(samples, preprocessing, batch_size):
 
     def load(indices):
         batch = dict(zip(names, tf.numpy_function(read, [indices], types), strict=True))
-        batch["image"] = tf.ensure_shape(batch["image"], (None, *preprocessing.image_shape))
+        batch["image"] = tf.ensure_shape(batch["image"], (None, *preprocessing.common_shape))
         return batch | {"label": tf.gather(samples.labels, indices), "id": tf.gather(ids, indices)}
 
-    dataset = tf.data.Dataset.range(len(samples)).batch(batch_size)
+    dataset = tf.data.Dataset.range(len(samples)).batch(batch_size if preprocessing.scale is None else 1)
     return dataset.map(load, num_parallel_calls=2, deterministic=True).prefetch(1)
+
+
+def _patch_owners(samples, preprocessing):
+    """For each patch of an epoch the image it is of: an image's area over that of a patch, rounded, times."""
+    height, width, _ = preprocessing.image_shape
+    areas = samples.shapes(preprocessing)[:, :2].prod(axis=1)
+    return np.repeat(np.arange(len(samples)), np.rint(areas / (height * width)).astype(int))
+
+
+def _read_patches(samples, preprocessing, indices, places):
+    """Patches of the images at `indices`, `(batch, height, width, channels)`, at `places`, see `Samples.read_patch`."""
+    pairs = zip(indices, places, strict=True)
+    if samples.are_files:
+        with ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(lambda pair: samples.read_patch(*pair, preprocessing), pairs)))
+    return np.stack([samples.read_patch(*pair, preprocessing) for pair in pairs])
 
 
 def _read_batch(samples, preprocessing, indices):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,11 +19,14 @@ class Preprocessing:
         image_shape: `(height, width, channels)`.
         crop: Centre crop before resizing, see `images.read`.
         bits: Significant bits of 16-bit files.
+        scale: None to resize the whole picture to `image_shape`. A number for networks that see patches of
+            `image_shape`: then the picture keeps its own size, times this number.
     """
 
     image_shape: tuple
     crop: object = None
     bits: int = 16
+    scale: float | None = None
 
     def __post_init__(self):
         shape, crop, bits = self.image_shape, self.crop, self.bits
@@ -34,10 +38,31 @@ class Preprocessing:
             raise ValueError(f'crop is pixels, (height, width) in pixels, or "square". Received: crop={crop!r}.')
         if not 1 <= bits <= 16:
             raise ValueError(f"bits is from 1 to 16. Received: bits={bits}.")
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"scale is a number above 0. Received: scale={self.scale}.")
+
+    @property
+    def common_shape(self):
+        """The shape of all images once read, None for sides that differ."""
+        return self.image_shape if self.scale is None else (None, None, self.image_shape[-1])
+
+    def shape_of(self, size, name="the images"):
+        """The shape that a picture of `(height, width)` in its own pixels, after cropping, is read in.
+
+        Raises:
+            ValueError: If patches do not fit into it.
+        """
+        if self.scale is None:
+            return self.image_shape
+        height, width = (round(side * self.scale) for side in size)
+        image_files.check_patch((height, width), self.image_shape, name)
+        return height, width, self.image_shape[-1]
 
     def read(self, path):
         """The file as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
-        return image_files.read(path, self.image_shape, crop=self.crop, bits=self.bits)
+        picture = image_files.open_cropped(path, crop=self.crop, bits=self.bits)
+        size = picture.size[::-1]
+        return image_files.fit(picture, self.shape_of(size, path)), size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +74,12 @@ class Samples:
         labels: 0 normal, 1 anomalous, `(n,)`.
         classes: The class each belongs to, in the source's words, `(n,)`.
         parts: What each is used for: `"train"`, `"validation"`, `"test"`, or `""` for nothing, `(n,)`.
-        images: Files, or an array `(N, height, width, channels)` of bytes or of floats in [-1, 1]. It is shared by
-            all samples taken from these, never copied.
-        rows: Where each sample is in `images`, `(n,)`.
-        sizes: `(height, width)` in the pictures' own pixels after cropping, `(n, 2)`, of an array that already is
-            cropped and resized; None where files or the array tell.
+        images: Files, or an array `(N, height, width, channels)` of bytes or of floats in [-1, 1]; of images of
+            different sizes all their elements, one after the other, `(elements,)`. It is shared by all samples taken
+            from these, never copied.
+        rows: Where each sample is in `images`, or begins there, `(n,)`.
+        sizes: `(height, width)` in the pictures' own pixels after cropping, `(n, 2)`, of files that were measured and
+            of an array that already is cropped and resized; None where files or the array tell.
         groups: What a split must not break, such as the images of one patient, `(n,)`; None for each on its own.
         masks: A mask file or None for each, `(n,)`; None where the source has no masks.
     """
@@ -87,10 +113,55 @@ class Samples:
 
     def read(self, index, preprocessing):
         """The image at `index` as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
-        image = self.images[self.rows[index]]
+        image, size = self._stored(index, preprocessing)
+        return _to_floats(image), size
+
+    def read_patch(self, index, place, preprocessing):
+        """A patch of the image at `index`, float32 in [-1, 1].
+
+        Args:
+            index: Which image.
+            place: Where its corner lies between the first and the last possible row and column, two numbers in [0, 1).
+            preprocessing: A `Preprocessing` with a scale.
+        """
+        image, _ = self._stored(index, preprocessing)
+        height, width, _ = preprocessing.image_shape
+        top, left = (int(float(p) * (n - m + 1)) for p, n, m in zip(place, image.shape, (height, width), strict=False))
+        return _to_floats(image[top : top + height, left : left + width])
+
+    def shapes(self, preprocessing):
+        """The shape of each image once read, `(n, 3)`; files of which patches are taken have to be measured."""
+        if preprocessing.scale is None:
+            return np.tile(preprocessing.image_shape, (len(self), 1))
+        if self.sizes is not None:
+            return np.array([preprocessing.shape_of(size) for size in self.sizes])
+        left, upper, right, lower = image_files.crop_box(self.images.shape[1:3], preprocessing.crop)
+        return np.tile(preprocessing.shape_of((lower - upper, right - left)), (len(self), 1))
+
+    def measured(self, preprocessing):
+        """The same files with their sizes, for which each is read, and refused if it cannot be, see `check`."""
+        if self.sizes is not None:
+            return self
+        sizes = np.empty((len(self), 2), int)
+
+        def keep(index, _, size):
+            sizes[index] = size
+
+        self.check(preprocessing, keep)
+        return dataclasses.replace(self, sizes=sizes)
+
+    def _stored(self, index, preprocessing):
+        """The image at `index` of its final shape, as bytes or as floats, and its size in its own pixels."""
+        row = self.rows[index]
         if self.are_files:
-            return preprocessing.read(image)
-        return fit_array(image, preprocessing) if self.sizes is None else (_to_floats(image), self.sizes[index])
+            return preprocessing.read(self.images[row])
+        if self.sizes is None:
+            return fit_array(self.images[row], preprocessing)
+        size = self.sizes[index]
+        if self.images.ndim > 1:
+            return self.images[row], size
+        shape = preprocessing.shape_of(size)
+        return self.images[row : row + math.prod(shape)].reshape(shape), size
 
     def mask(self, index, size, preprocessing):
         """The mask at `index`, `(height, width)`; all False for an image without one."""
@@ -113,7 +184,10 @@ class Samples:
             ValueError: If images cannot be read; it lists them all.
         """
         exact = self.are_files and any(map(image_files.is_sixteen_bit, self.images[self.rows]))
-        images = allocate((len(self), *preprocessing.image_shape), np.float32 if exact else np.uint8)
+        dtype = np.float32 if exact else np.uint8
+        if preprocessing.scale is not None:
+            return self._decoded_flat(preprocessing, allocate, dtype)
+        images = allocate((len(self), *preprocessing.image_shape), dtype)
         sizes = np.empty((len(self), 2), int)
 
         def keep(index, image, size):
@@ -121,6 +195,20 @@ class Samples:
 
         self.check(preprocessing, keep)
         return dataclasses.replace(self, images=images, rows=np.arange(len(self)), sizes=sizes)
+
+    def _decoded_flat(self, preprocessing, allocate, dtype):
+        """As `decoded`, of images of different sizes; one pass over the files finds these, another decodes."""
+        samples = self.measured(preprocessing)
+        elements = samples.shapes(preprocessing).prod(axis=1)
+        ends = np.cumsum(elements)
+        images = allocate((int(ends[-1]),), dtype)
+
+        def keep(index, image, _):
+            values = image if dtype == np.float32 else to_bytes(image)
+            images[ends[index] - elements[index] : ends[index]] = values.ravel()
+
+        samples.check(preprocessing, keep)
+        return dataclasses.replace(samples, images=images, rows=ends - elements)
 
     def check(self, preprocessing, use=lambda *_: None):
         """Reads every image and mask, in parallel, and hands index, image and size to `use`.
@@ -164,21 +252,25 @@ def complete_shape(image_shape, own):
 
 
 def fit_array(image, preprocessing):
-    """An array of bytes, or of floats in [-1, 1], as `images.read` gives a file: the image, and its own size."""
+    """An array of bytes, or of floats in [-1, 1], cropped and resized as `images.read` does, and its own size.
+
+    What already is of the right shape is not converted.
+    """
     left, upper, right, lower = image_files.crop_box(image.shape[:2], preprocessing.crop)
     image = image[upper:lower, left:right]
     size = image.shape[:2]
-    if image.shape == preprocessing.image_shape:
-        return _to_floats(image), size
+    shape = preprocessing.shape_of(size)
+    if image.shape == shape:
+        return image, size
     if image.dtype == np.uint8:
         picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-        return image_files.fit(picture, preprocessing.image_shape), size
-    return _resize_floats(image, preprocessing.image_shape), size
+        return image_files.fit(picture, shape), size
+    return _resize_floats(image, shape), size
 
 
 def to_bytes(image):
-    """Floats in [-1, 1] as bytes."""
-    return np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
+    """Floats in [-1, 1] as bytes; bytes as they are."""
+    return image if image.dtype == np.uint8 else np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
 
 
 def _to_floats(image):

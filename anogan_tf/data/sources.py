@@ -184,7 +184,8 @@ def _shape(name, features, image_shape):
     shape = complete_shape(image_shape, image.shape)
     if None in shape:
         raise ValueError(
-            f"The images of {name} are of different sizes: give image_shape (--size), such as (64, 64, 3)."
+            f"The images of {name} are of different sizes: give image_shape (--size), such as (64, 64, 3); patches "
+            "are taken of images of one size, or of a folder."
         )
     return shape
 
