@@ -86,7 +86,7 @@ encoder_options = [
     click.option("--variational", is_flag=True, help="An encoder that gives a distribution of z."),
     click.option("--kl-weight", default=0.01, help="Weight of its divergence from the prior."),
     click.option("--encoder-epochs", type=int, help="Default: as many as make 2,000 steps."),
-    click.option("--encoder-rate", default=1e-3, help="Adam's, of the encoder."),
+    click.option("--encoder-rate", default=1e-3, help="Adam's, of the encoder; decays to 0."),
 ]
 scorer_options = [
     click.option(

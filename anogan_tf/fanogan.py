@@ -38,8 +38,8 @@ class FAnoGAN(keras.Model):
             which `fit_reference` learns; the encoder then only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`:
             R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
-        encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` of the
-            discriminator's architecture and width.
+        encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide as
+            the discriminator, and residual if that is.
         smoothing: σ of the Gaussian over the anomaly map, as a fraction of the longer side; 0 for none.
         chunk: Images scored at once; scores are bit-identical for one chunk, and differ by rounding between chunks.
         seed: Seed of the encoder's initial weights, and of the noise of its training.
@@ -95,13 +95,7 @@ class FAnoGAN(keras.Model):
         self.distance = distance
         self.score_kind = score
         self.feature_layers = feature_layers and tuple(feature_layers)
-        self.encoder = encoder or Encoder(
-            gan.image_shape,
-            gan.latent_dim,
-            architecture=getattr(gan.discriminator, "architecture", "dcgan"),
-            width=getattr(gan.discriminator, "width", 32),
-            seed=seed,
-        )
+        self.encoder = encoder or _like(gan, seed)
         self.smoothing = smoothing
         self.chunk = chunk
         self.seed = seed
@@ -112,7 +106,7 @@ class FAnoGAN(keras.Model):
         hidden = self.encoder.layers[-1].input
         self._log_variance = keras.layers.Dense(gan.latent_dim, kernel_initializer="zeros", name="log_variance")
         self._log_variance.build(hidden.shape)
-        both = keras.Model(self.encoder.inputs[0], (self.encoder.output, hidden))
+        both = keras.Model(self.encoder.inputs[0], (self.encoder.outputs[0], hidden))
         self._encode_hidden = functools.partial(both, training=True)  # a function is not tracked as a second encoder
         self._trackers = {name: keras.metrics.Mean(name) for name in self._logged()}
         self.built = True
@@ -273,6 +267,12 @@ class FAnoGAN(keras.Model):
     def _logged(self):
         parts = {"izi": ["image_loss"], "ziz": ["z_loss"], "izi_f": ["image_loss", "feature_loss"]}[self.mode]
         return ["loss", *parts, *(["kl_loss"] if self.variational else [])]
+
+
+def _like(gan, seed):
+    residual = getattr(gan.discriminator, "architecture", None) == "residual"
+    options = {"architecture": "residual" if residual else "dcgan", "width": getattr(gan.discriminator, "width", 32)}
+    return Encoder(gan.image_shape, gan.latent_dim, seed=seed, **options)
 
 
 def _check_encoder(encoder, gan):

@@ -83,13 +83,14 @@ class Generator(keras.Model):
 class Encoder(keras.Model):
     """The encoder E of f-AnoGAN: the z of an image in one pass.
 
-    It has the layers of the discriminator of the same architecture up to a linear head: the prior N(0, 1) has no
-    bounds, so a tanh would cut it off. Its weights start from He's distribution, as it has to regress at once.
+    It has the layers of the discriminator of the same architecture, and a linear head: the prior N(0, 1) has no bounds,
+    so a tanh would cut it off. Its weights start from He's distribution, as it has to regress at once.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"` or `"residual"`; there is none for `"hazelnut"`, whose normalisation and Dropout would
+            make training and scoring see different codes.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name.
         seed: Seed of the initial weights.
@@ -118,10 +119,12 @@ class Encoder(keras.Model):
         **kwargs,
     ):
         image_shape = check_image_shape(image_shape)
+        if architecture not in ENCODERS:
+            raise ValueError(f"architecture is one of {ENCODERS}. Received: architecture={architecture!r}.")
         images = keras.Input(image_shape, name="image")
         initializer = _initializers(kernel_initializer, architecture, seed)
         features = _chain(images, FEATURES[architecture](image_shape, width, initializer, seed))
-        z = keras.layers.Dense(latent_dim, kernel_initializer="glorot_uniform", dtype="float32", name="z")
+        z = keras.layers.Dense(latent_dim, kernel_initializer=initializer(), dtype="float32", name="z")
         super().__init__(inputs=images, outputs=z(keras.layers.Flatten(name="flatten")(features)), name=name, **kwargs)
 
         self.image_shape = image_shape
@@ -366,6 +369,7 @@ def _hazelnut_features(image_shape, width, initializer, seed):
 
 GENERATORS = {"dcgan": _dcgan_generator, "residual": _residual_generator, "hazelnut": _hazelnut_generator}
 FEATURES = {"dcgan": _dcgan_features, "residual": _residual_features, "hazelnut": _hazelnut_features}
+ENCODERS = ("dcgan", "residual")
 INITIALIZERS = {
     "dcgan": keras.initializers.RandomNormal(stddev=0.02),
     "residual": "he_normal",

@@ -185,7 +185,8 @@ def _train_encoder(gan, splits, out, settings):
     if settings["method"] == "f-anogan":
         options |= _given(settings, "feature_weight", "distance")
     fanogan = FAnoGAN(gan, **of_score, **options)
-    fanogan.compile(keras.optimizers.Adam(settings["encoder_rate"]))
+    steps = _epochs(settings["encoder_epochs"], splits) * len(splits.train)
+    fanogan.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], steps)))
     _fit(fanogan, splits, out, settings["encoder_epochs"], "encoder-checkpoint.weights.h5", "encoder_losses.png")
     queries = next(iter(splits.validation))["image"].numpy()[:SHOWN]
     reconstructions = fanogan.reconstruct(queries)

@@ -48,13 +48,13 @@ def queries(digits):
 
 @MODES
 def test_training_lowers_the_loss_and_changes_no_weight_of_the_gan(options, digits):
-    gan = small_gan("WGANGP", kernel_initializer="he_normal")
+    gan = small_gan("WGANGP", width=8, kernel_initializer="he_normal")
     before = [variable.numpy() for variable in gan.variables]
     trainable = [variable.path for variable in gan.trainable_variables]
     fanogan = agt.FAnoGAN(gan, **options)
     fanogan.compile(keras.optimizers.Adam(3e-3))
     history = fanogan.fit(digits.train, epochs=30, shuffle=False, verbose=0).history
-    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert history["loss"][-1] < 0.95 * history["loss"][0]
     for variable, value in zip(gan.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert [variable.path for variable in gan.trainable_variables] == trainable
@@ -183,14 +183,14 @@ def test_training_works_under_a_strategy(strategy, digits):
     assert np.isfinite(history["loss"]).all()
 
 
-def test_a_step_on_two_replicas_equals_one_on_the_whole_batch(images):
+def test_a_step_on_two_replicas_equals_one_on_the_whole_batch(queries):
     steps = []
     for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
         with strategy.scope():
             fanogan = agt.FAnoGAN(small_gan("WGANGP", kernel_initializer="he_normal"))
             fanogan.compile(keras.optimizers.SGD(1.0))
         before = fanogan.encoder.trainable_variables[0].numpy()
-        fanogan.fit(tf.data.Dataset.from_tensor_slices(images[:8]).batch(8), shuffle=False, verbose=0)
+        fanogan.fit(tf.data.Dataset.from_tensor_slices(queries[:8]).batch(8), shuffle=False, verbose=0)
         steps.append(fanogan.encoder.trainable_variables[0].numpy() - before)
     assert np.abs(steps[0]).max() > 1e-3
     np.testing.assert_allclose(steps[0], steps[1], atol=1e-6)

@@ -32,6 +32,8 @@ def test_other_image_shapes_are_refused(shape):
 def test_unknown_architecture_is_refused_and_the_known_are_named():
     with pytest.raises(ValueError, match=r"dcgan.*Received: architecture='resnet'"):
         Discriminator(architecture="resnet")
+    with pytest.raises(ValueError, match=r"dcgan.*Received: architecture='hazelnut'"):
+        Encoder(architecture="hazelnut")
 
 
 def test_hazelnut_needs_sides_that_are_multiples_of_8():
