@@ -9,26 +9,31 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from PIL import Image
 
 from anogan_tf import plots
+from anogan_tf.metrics import resize_map
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
 DPI = 80
+PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
 
 def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skipped=()):
     """Writes a results folder, in place of files of the same names.
 
     `metrics.json`, `scores.csv` (a row an image), `regions.json` (the anomalous regions of images that have any),
-    `test_image_NNN.png` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`, which shows them and any
-    other PNG in the folder.
+    `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`,
+    which shows them and any other PNG in the folder.
 
     Args:
         folder: Path; made where it is missing.
         results: A dict an image, with the `COLUMNS`.
         regions: For each image a list of regions, see `metrics.regions`.
-        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`.
+        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`, and, where
+            known, `size`, the `(height, width)` in whose pixels the regions are, and `picture`, a function that reads
+            the picture itself, `(height, width, channels)` in [-1, 1], when its turn comes.
         metrics: What goes into `metrics.json`.
         pixel_threshold: For the contour; None for none.
         skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
@@ -42,11 +47,11 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     write_json(folder / "regions.json", {r["id"]: found for r, found in zip(results, regions, strict=True) if found})
     rows = [*results, *({"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped)]
     write_csv(folder / "scores.csv", rows)
-    for old in (*folder.glob("test_image_*.png"), folder / "roc.png"):
+    for old in (*folder.glob("test_image_*.png"), *folder.glob("anomaly_map_*.tiff"), folder / "roc.png"):
         old.unlink(missing_ok=True)
     for number, image in drawn.items():
-        figure = plots.result(**image, pixel_threshold=pixel_threshold, title=_title(results[number - 1], metrics))
-        figure.savefig(folder / picture_name(number), dpi=DPI)
+        options = {"pixel_threshold": pixel_threshold, "title": _title(results[number - 1], metrics)}
+        _draw(folder, number, **image, boxes=[region["box"] for region in regions[number - 1]], **options)
     for name, figure in _figures(results, metrics["threshold"]).items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     _write_page(folder, results, regions, drawn, metrics, skipped)
@@ -75,6 +80,18 @@ def versions():
 def picture_name(number):
     """The file that shows the `number`-th image, counted from 1."""
     return f"test_image_{number:03d}.png"
+
+
+def map_name(number):
+    """The file that holds the map of the `number`-th image."""
+    return f"anomaly_map_{number:03d}.tiff"
+
+
+def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture=None, **options):
+    anomaly_map = resize_map(anomaly_map, size)
+    Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
+    figure = plots.result(image, reconstruction, anomaly_map, picture=picture and picture(), **options)
+    figure.savefig(folder / picture_name(number), dpi=DPI)
 
 
 def _figures(results, threshold):

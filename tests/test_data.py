@@ -801,6 +801,15 @@ def test_ordinary_images_are_not_warned_of(tmp_path, brightest):
 # Scoring and testing
 
 
+def test_rows_of_files_tell_where_the_picture_is(mvtec, classes):
+    test = load(mvtec, bits=12).test
+    assert [os.path.relpath(os.fsdecode(file), mvtec).encode() for file in column(test, "file")] == list(
+        column(test, "id")
+    )
+    assert set(column(test, "bits")) == {12}
+    assert "file" not in data.load("digits").test.element_spec
+
+
 @pytest.mark.parametrize("batch_size", [2, 100])
 def test_read_files_skips_and_reports_what_cannot_be_read(mvtec, batch_size):
     bad = mvtec / "test/good/bad.png"

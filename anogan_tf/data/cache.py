@@ -13,7 +13,7 @@ from anogan_tf.data.samples import Samples
 def keep(cache, key, build):
     """The samples that `build` makes, with their images where `cache` says; made only once for a folder and a key.
 
-    From a folder they come without masks, which are files of their own.
+    From a folder they come without masks and files, which the folder does not hold.
 
     Args:
         cache: None for memory, or a folder.
@@ -33,7 +33,7 @@ def keep(cache, key, build):
         samples = build(lambda shape, dtype: np.lib.format.open_memmap(partial, "w+", dtype, shape))
         samples.images.flush()
         os.replace(partial, images_file)
-        kept = [f.name for f in dataclasses.fields(samples) if f.name not in ("images", "masks")]
+        kept = [f.name for f in dataclasses.fields(samples) if f.name not in ("images", "masks", "files")]
         columns = {name: getattr(samples, name) for name in kept}
         with open(partial, "wb") as file:
             np.savez(file, **{name: column for name, column in columns.items() if column is not None})

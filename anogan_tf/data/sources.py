@@ -68,6 +68,7 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
         classes=classes,
         parts=np.where((labels == 1) & (parts != "test"), "", parts),
         images=_objects(files),
+        files=_objects(files),
         rows=np.arange(len(files)),
         groups=None if group_by is None else _groups(ids, group_by),
         masks=_objects(masks) if any(masks) else None,
