@@ -1,6 +1,7 @@
 """Weights on disk: weight files of Keras 2 and Keras 3, and runs, which hold all that scoring needs."""
 
 import contextlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from anogan_tf.networks import Discriminator, Generator
 
 FORMAT = 1
 NETWORKS = ("generator", "discriminator")
+ABSENT = ("-", [])
 
 
 def load_weights(network, path):
@@ -37,13 +39,19 @@ def load_weights(network, path):
             legacy = "layer_names" in file.attrs or "model_weights" in file
             if not legacy and "layers" not in file:
                 raise ValueError(f"{path} holds no Keras weights. It has: {sorted(file)}.")
-            if legacy:
-                _check_layers(network, file.get("model_weights", file), path)
+            found = _legacy_layers(file.get("model_weights", file)) if legacy else _saved_layers(file)
     except OSError as error:
         raise ValueError(f"{path} is not an HDF5 file ({error}).") from error
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / ("legacy.h5" if legacy else "v3.weights.h5")
         named.symlink_to(path.resolve())
+        if legacy:
+            _check_order(network, found, path)
+        else:
+            own = Path(folder) / "own.weights.h5"
+            network.save_weights(own)
+            with h5py.File(own) as file:
+                _check_places(network, _saved_layers(file), found, path)
         network.load_weights(named)
 
 
@@ -178,19 +186,46 @@ def _architecture(gan):
     return {"own_networks": generator != discriminator, **shape, **generator}
 
 
-def _check_layers(network, group, path):
-    """Compares shapes layer by layer, in order, as the legacy reader matches them."""
-    expected = [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers if layer.weights]
-    found = []
+def _legacy_layers(group):
+    """Names and shapes of the layers with weights in a Keras 2 file, in order."""
+    layers = []
     for name in group.attrs["layer_names"]:
         shapes = [group[name][weight].shape for weight in group[name].attrs["weight_names"]]
         if shapes:
-            found.append((name if isinstance(name, str) else name.decode(), shapes))
-    if [shapes for _, shapes in expected] != [shapes for _, shapes in found]:
-        width = max(len(expected), len(found))
-        pairs = zip(
-            expected + [("-", [])] * (width - len(expected)), found + [("-", [])] * (width - len(found)), strict=True
-        )
+            layers.append((name if isinstance(name, str) else name.decode(), shapes))
+    return layers
+
+
+def _saved_layers(file):
+    """Names and shapes of the layers with weights in a Keras 3 file, by their place, such as `layers/conv2d_1`."""
+    layers = {}
+
+    def visit(place, item):
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in place:
+            holder = item.parent.attrs.get("name", place)
+            layers.setdefault(place.rpartition("/vars/")[0], (holder, []))[1].append(item.shape)
+
+    file["layers"].visititems(visit)
+    return layers
+
+
+def _check_order(network, found, path):
+    """Compares shapes layer by layer, in order, as Keras matches a Keras 2 file."""
+    expected = [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers if layer.weights]
+    _check_shapes(network, itertools.zip_longest(expected, found, fillvalue=ABSENT), path)
+
+
+def _check_places(network, expected, found, path):
+    """Compares shapes layer by layer, by their places, as Keras matches a Keras 3 file."""
+    order = {layer.name: number for number, layer in enumerate(network.layers)}
+    places = sorted(expected, key=lambda place: order.get(expected[place][0], len(order)))
+    places += [place for place in found if place not in expected]
+    _check_shapes(network, [(expected.get(place, ABSENT), found.get(place, ABSENT)) for place in places], path)
+
+
+def _check_shapes(network, pairs, path):
+    pairs = list(pairs)
+    if any(expected[1] != found[1] for expected, found in pairs):
         lines = [f"  {'ok ' if e[1] == f[1] else 'BAD'} {e[0]} {e[1]} ← {f[0]} {f[1]}" for e, f in pairs]
         raise ValueError(f"{path} does not fit {network.name}; expected ← found, layer by layer:\n" + "\n".join(lines))
 
