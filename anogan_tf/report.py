@@ -3,7 +3,6 @@
 import csv
 import importlib.metadata
 import json
-import os
 import platform
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from anogan_tf import plots
+from anogan_tf import atomic, plots
 from anogan_tf.metrics import resize_map
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
@@ -59,17 +58,18 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
 
 def write_json(path, content):
     """Writes JSON beside the file and moves it into place."""
-    _replace(path, json.dumps(content, indent=2, default=_plain) + "\n")
+    _write_text(path, json.dumps(content, indent=2, default=_plain) + "\n")
 
 
 def write_csv(path, rows):
     """Writes one row a result; what a row lacks is left empty. Names that are no UTF-8 are escaped."""
-    partial = Path(f"{path}.part")
-    with open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        atomic.replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def versions():
@@ -122,16 +122,12 @@ def _write_page(folder, results, regions, drawn, metrics, skipped):
     page = environment.get_template("report.html").render(
         images=images, metrics=metrics, figures=figures, skipped=skipped, anomalous=sum(i["prediction"] for i in images)
     )
-    _replace(folder / "index.html", page)
+    _write_text(folder / "index.html", page)
 
 
-def _replace(path, text):
-    partial = Path(f"{path}.part")
-    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def _write_text(path, text):
+    with atomic.replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _plain(value):

@@ -1,6 +1,5 @@
 """Weights on disk: weight files of Keras 2 and Keras 3, and runs, which hold all that scoring needs."""
 
-import contextlib
 import itertools
 import json
 import tempfile
@@ -9,9 +8,8 @@ from pathlib import Path
 import h5py
 import keras
 
-from anogan_tf import report, scoring
+from anogan_tf import atomic, report, scoring
 from anogan_tf.anogan import AnoGAN
-from anogan_tf.callbacks import replace_durably
 from anogan_tf.gan import DCGAN
 from anogan_tf.networks import Discriminator, Generator
 
@@ -63,7 +61,7 @@ def save_keras2_weights(network, path):
         path: The file, `.h5`.
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
-    with _replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
+    with atomic.replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.15.0"
@@ -88,10 +86,10 @@ def save_run(path, scorer, **info):
     path.mkdir(parents=True, exist_ok=True)
     gan = scorer.gan
     for name in NETWORKS:
-        with _replacing(path / f"{name}.weights.h5") as partial:
+        with atomic.replacing(path / f"{name}.weights.h5") as partial:
             getattr(gan, name).save_weights(partial)
     if scorer.reference is not None:
-        with _replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
+        with atomic.replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
             file["mean"], file["components"] = scorer.reference.mean, scorer.reference.components
     run = {
         "format": FORMAT,
@@ -228,11 +226,3 @@ def _check_shapes(network, pairs, path):
     if any(expected[1] != found[1] for expected, found in pairs):
         lines = [f"  {'ok ' if e[1] == f[1] else 'BAD'} {e[0]} {e[1]} ← {f[0]} {f[1]}" for e, f in pairs]
         raise ValueError(f"{path} does not fit {network.name}; expected ← found, layer by layer:\n" + "\n".join(lines))
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """A name to write to, which becomes `path` when all is written."""
-    partial = path.with_name(f"partial-{path.name}")
-    yield partial
-    replace_durably(partial, path)
