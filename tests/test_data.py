@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -8,6 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from anogan_tf import data
+from anogan_tf.data import cache as cached
 from anogan_tf.data import sources
 from anogan_tf.data.samples import Preprocessing
 
@@ -150,12 +153,19 @@ def test_normal_class_is_found_by_name_not_by_position(tmp_path):
         load(folder)
 
 
-@pytest.mark.parametrize("place", ["validation", "validation/good"])
-def test_validation_folder_is_used_and_training_images_are_not_split(mvtec, place):
-    paint(mvtec, [*numbered(place, 3), *numbered("validation/scratch", 2)])
+@pytest.mark.parametrize("name", ["validation", "val"])
+@pytest.mark.parametrize("inside", ["", "/good"])
+def test_validation_folder_is_used_and_training_images_are_not_split(mvtec, name, inside):
+    paint(mvtec, [*numbered(f"{name}{inside}", 3), *numbered(f"{name}/scratch", 2)])
     splits = load(mvtec)
-    assert ids(splits, "validation") == set(numbered(place, 3))
+    assert ids(splits, "validation") == set(numbered(f"{name}{inside}", 3))
     assert ids(splits, "train") == set(numbered("train/good", 10))
+
+
+def test_two_validation_folders_are_refused(mvtec):
+    paint(mvtec, ["val/good/a.png", "validation/good/a.png"])
+    with pytest.raises(ValueError, match=r"screw has val/ and validation/.*only one"):
+        load(mvtec)
 
 
 @pytest.mark.parametrize(
@@ -737,6 +747,20 @@ def test_cache_folder_is_read_and_not_made_again(mvtec, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == times
     (images_file,) = (tmp_path / "cache").glob("*.npy")
     assert os.fspath(splits.samples.images.filename) == os.fspath(images_file)
+
+
+def test_leftovers_of_dead_writers_are_deleted_and_others_are_not(mvtec, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    (tmp_path / "cache").mkdir()
+    dead, alive, elsewhere = (
+        tmp_path / "cache" / f"0123.{writer}.part"
+        for writer in (f"{cached.HOST}-{process.pid}", f"{cached.HOST}-{os.getppid()}", f"other-host-{process.pid}")
+    )
+    for path in (dead, alive, elsewhere):
+        path.write_bytes(b"half of")
+    load(mvtec, cache=tmp_path / "cache")
+    assert [path.exists() for path in (dead, alive, elsewhere)] == [False, True, True]
 
 
 @pytest.mark.parametrize("interrupted", ["while decoding", "before the columns"])
