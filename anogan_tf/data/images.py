@@ -108,8 +108,8 @@ def crop_box(size, crop, name="the image"):
 def _opened(path):
     """Opens and decodes an image; whatever goes wrong with that is a ValueError that names the file."""
     try:
-        file = Image.open(path)
-        with file:
+        # Not by name: of named files Pillow 13 maps gray TIFF into memory with the sides of its turned picture.
+        with open(path, "rb") as stream, Image.open(stream) as file:
             file.load()
             yield file
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
