@@ -3,6 +3,7 @@
 import csv
 import importlib.metadata
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     for name, figure in _figures(results, metrics["threshold"]).items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     _write_page(folder, results, regions, drawn, metrics, skipped)
+
+
+def check_writable(folder):
+    """Raises an OSError if files could not be written into a folder, which need not exist yet and is not made."""
+    folder = Path(folder).absolute()
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"Cannot write into {folder}: {nearest} is a file. Name another folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"Cannot write into {folder}: {nearest} may not be written to. Name another folder.")
 
 
 def write_json(path, content):

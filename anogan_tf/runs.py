@@ -31,6 +31,7 @@ def train(source, out, **settings):
             settings[name] = str(Path(settings[name]).resolve())
     if Path(source).resolve() == out.resolve():
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
+    report.check_writable(out)
     if (out / "run.json").exists():
         earlier = read_run(out).get("settings", {})
         if earlier != _jsonable(settings):
@@ -90,6 +91,7 @@ def train(source, out, **settings):
 
 def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
     """Tests a run on labelled images, those that its training set aside where no `source` is named."""
+    report.check_writable(out)
     description = read_run(run)
     scorer = load_run(run)
     scoring.check_threshold(scorer, threshold)
@@ -119,6 +121,7 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
 
 def score(run, paths, out, *, pictures=100):
     """Scores image files, and folders of them; a file that cannot be read is reported, and the others are scored."""
+    report.check_writable(out)
     description = read_run(run)
     scorer = load_run(run)
     skipped = []

@@ -308,8 +308,11 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         A `TestResult`.
 
     Raises:
+        OSError: Before scoring, if the folder cannot be written.
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
+    if results_dir is not None:
+        report.check_writable(results_dir)
     start = time.perf_counter()
     judged = judge(scorer, data, threshold, pictures=pictures if results_dir else 0, need_labels=True)
     seconds = time.perf_counter() - start

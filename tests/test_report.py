@@ -127,6 +127,17 @@ def test_folder_that_cannot_be_written_is_an_error(tmp_path):
         report.write(tmp_path / "file" / "results", results(), [[]] * 4, {}, METRICS)
 
 
+def test_whether_a_folder_can_be_written_is_told_without_making_it(tmp_path, monkeypatch):
+    report.check_writable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/a/b: .*file is a file"):
+        report.check_writable(tmp_path / "file" / "a" / "b")
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(OSError, match="may not be written to"):
+        report.check_writable(tmp_path / "a")
+
+
 def test_names_that_are_no_utf8_are_escaped(tmp_path):
     rows = results(1)
     rows[0]["id"] = b"caf\xe9.png".decode("utf-8", "surrogateescape")

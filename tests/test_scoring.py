@@ -111,6 +111,16 @@ def test_uncalibrated_test_is_refused_before_any_scoring(paper):
         paper.test(never())
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_any_scoring(scorer, tmp_path):
+    def never():
+        pytest.fail("images were read")
+        yield
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file is a file"):
+        scorer.test(never(), results_dir=tmp_path / "file" / "results")
+
+
 @pytest.mark.parametrize("method", ["f1", "midpoint", 0.25])
 def test_thresholds_by_explicit_choice(paper, digits, method):
     result = paper.test(digits.test.take(4), threshold=method)
@@ -146,10 +156,15 @@ def test_calibrated_scores_have_a_mask_of_anomalous_pixels(scorer, digits):
     np.testing.assert_array_equal(out["anomaly_mask"], out["anomaly_map"] > scorer.calibration.pixel_threshold)
 
 
-def test_one_class_only_reports_what_is_undefined(scorer, digits):
-    result = scorer.test(digits.validation)
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_only_reports_what_is_undefined(scorer, normal, tmp_path, label):
+    data = tf.data.Dataset.from_tensor_slices((normal[:9], np.full(9, label))).batch(8)
+    result = scorer.test(data, results_dir=tmp_path, pictures=1)
     assert result.auroc is None
     assert 0 <= result.accuracy <= 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["auroc"] is None
+    assert "<td>auroc</td><td>undefined</td>" in (tmp_path / "index.html").read_text()
+    assert not (tmp_path / "roc.png").exists()
 
 
 @pytest.mark.parametrize("change", [lambda x: (x + 1) / 2, lambda x: (x + 1) * 127.5], ids=["0 to 1", "0 to 255"])
