@@ -301,6 +301,41 @@ def test_senseless_options_are_named(mvtec, options):
         load(mvtec, **options)
 
 
+EXIF_TURNS = {1: 0, 3: 2, 6: 1, 8: -1}  # orientation to the quarter turns, counter-clockwise, of what is stored
+
+
+def test_photographs_of_mixed_sizes_and_orientations_are_upright(tmp_path):
+    """300 photographs as phones write them: bright sky above dark ground, wherever the camera's top was."""
+    rng = np.random.default_rng(0)
+    for i in range(300):
+        height, width = rng.integers(8, 40, 2)
+        upright = np.where(np.arange(height)[:, None] < height / 2, 230, 20).astype(np.uint8).repeat(width, axis=1)
+        orientation = rng.choice(list(EXIF_TURNS))
+        exif = Image.Exif()
+        exif[0x0112] = int(orientation)
+        path = tmp_path / f"day {i % 7}" / f"IMG_{i:04}.{rng.choice(['jpg', 'JPG', 'png', 'tif'])}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.rot90(upright, EXIF_TURNS[orientation])).save(path, exif=exif)
+    splits = load(tmp_path, batch_size=32)
+    assert len(splits.samples) == 300
+    images = np.concatenate([column(part, "image") for part in (splits.reference, splits.validation)])
+    assert images[:, :3].min() > 0.5
+    assert images[:, -3:].max() < -0.5
+    assert len(set(map(tuple, splits.samples.sizes))) > 200
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+def test_twelve_bits_in_files_of_sixteen_reach_white(tmp_path, cache):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 4096, (10, 8, 8)).astype(np.uint16)
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{i}.tiff")
+    splits = load(tmp_path, bits=12, cache=cache)
+    numbers = [int(name[:1]) for name in column(splits.reference, "id")]
+    wanted = pictures[numbers, ..., None] / 2047.5 - 1
+    np.testing.assert_allclose(column(splits.reference, "image"), wanted, atol=1e-6)
+
+
 # Splits
 
 
