@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,3 +318,11 @@ def test_a_small_network_judges_a_large_photograph_in_its_own_pixels(trained_run
     row, column = found[0]["peak_at"]
     assert 500 < row < 1300
     assert 2700 < column < 3700
+
+
+def test_the_documentation_has_the_options_that_the_commands_have():
+    text = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()
+    options = {name for command in main.commands.values() for option in command.params for name in option.opts}
+    ours = {name for name in options if name.startswith("--")} | {"--debug", "--help"}
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) == ours
+    assert set(re.findall(r"^\| `anogan-tf (\w+)", text, re.MULTILINE)) == set(main.commands)
