@@ -68,7 +68,7 @@ def _overlay(axis, gray, anomaly_map, pixel_threshold, boxes):
         axis.contour(values, levels=[pixel_threshold], colors="cyan", linewidths=1.5, origin="upper", extent=extent)
     for box_top, left, bottom, right in boxes:
         corner = (left - 0.5, box_top - 0.5)
-        axis.add_patch(Rectangle(corner, right - left, bottom - box_top, fill=False, edgecolor="white", linewidth=1))
+        axis.add_patch(Rectangle(corner, right - left, bottom - box_top, fill=False, ec="cyan", ls=":"))
 
 
 def histogram(scores, threshold, labels=None):

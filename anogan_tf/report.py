@@ -98,6 +98,10 @@ def map_name(number):
     return f"anomaly_map_{number:03d}.tiff"
 
 
+def _files(number):
+    return {"picture": picture_name(number), "map": map_name(number)}
+
+
 def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture=None, **options):
     anomaly_map = resize_map(anomaly_map, size)
     Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
@@ -126,9 +130,7 @@ def _title(result, metrics):
 def _write_page(folder, results, regions, drawn, metrics, skipped):
     environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
     order = sorted(range(len(results)), key=lambda i: -results[i]["anomaly_score"])
-    images = [
-        {**results[i], "regions": regions[i], "picture": picture_name(i + 1) if i + 1 in drawn else None} for i in order
-    ]
+    images = [{**results[i], "regions": regions[i], **(_files(i + 1) if i + 1 in drawn else {})} for i in order]
     figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
     page = environment.get_template("report.html").render(
         images=images, metrics=metrics, figures=figures, skipped=skipped, anomalous=sum(i["prediction"] for i in images)

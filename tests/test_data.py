@@ -883,7 +883,7 @@ def test_read_files_skips_and_reports_what_cannot_be_read(mvtec, batch_size):
     np.testing.assert_array_equal(levels(images), [10, 11, 12, 100, 101, 102, 103, 4])
     np.testing.assert_array_equal(np.concatenate([batch["height"] for batch in batches]), [10] * 3 + [20] * 4 + [10])
     assert sorted(name for name, _ in skipped) == sorted(map(str, (bad, mvtec / "missing.png")))
-    assert all(name in reason for name, reason in skipped)
+    assert all(reason.startswith("not a readable image") for _, reason in skipped)
 
 
 def test_load_labelled_takes_the_test_part_of_mvtec_layout(mvtec):

@@ -194,7 +194,7 @@ def read_files(paths, preprocessing, batch_size, skipped):
         try:
             return file, *preprocessing.read(file)
         except ValueError as error:
-            return file, str(error)
+            return file, str(error).removeprefix(f"{file}: ")
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), batch_size):
