@@ -64,7 +64,7 @@ def _overlay(axis, gray, anomaly_map, pixel_threshold, boxes):
     values = metrics.resize_map(anomaly_map, shown_size(anomaly_map.shape))
     top = max(values.max(), 1.5 * (pixel_threshold or 0), np.finfo(np.float32).tiny)
     axis.imshow(values, cmap="inferno", alpha=0.7 * values.clip(0) / top, vmin=0, vmax=top, extent=extent)
-    if pixel_threshold is not None and values.max() > pixel_threshold:
+    if pixel_threshold is not None and values.min() < pixel_threshold < values.max():
         axis.contour(values, levels=[pixel_threshold], colors="cyan", linewidths=1.5, origin="upper", extent=extent)
     for box_top, left, bottom, right in boxes:
         corner = (left - 0.5, box_top - 0.5)

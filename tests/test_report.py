@@ -178,9 +178,12 @@ def test_difference_is_red_where_the_reconstruction_differs():
 
 
 def test_contour_is_drawn_only_above_the_pixel_threshold():
-    quiet, loud = (plots.result(**picture(), pixel_threshold=t).axes[3].collections for t in (2.0, 0.5))
+    quiet, loud, all_above = (
+        plots.result(**picture(), pixel_threshold=t).axes[3].collections for t in (2.0, 0.5, -1.0)
+    )
     assert not quiet
     assert loud
+    assert not all_above
 
 
 def overlay(figure):
