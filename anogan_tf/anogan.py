@@ -10,7 +10,7 @@ from anogan_tf.networks import with_dtype
 from anogan_tf.search import LatentSearch, initial_z
 
 BLOCK = 50  # steps between two looks at the progress
-FROM_PRIOR, FROM_ENCODER = 0.2, 0.05  # first rates of the search; an encoder starts it near the end
+FROM_PRIOR, FROM_ENCODER = 0.2, 0.02  # first rates of the search; an encoder starts it near the end
 SPREAD = 0.5  # of restarts around the encoder's z
 
 
@@ -28,7 +28,7 @@ class AnoGAN:
             around it. None to start at a draw from the prior, the same for every image.
         steps: Steps of the search; 0 to stay at the start.
         learning_rate: Of Adam: a float, or a Keras schedule over the steps; None for cosine decay to 0, from 0.2, or
-            from 0.05 after an encoder.
+            from 0.02 after an encoder.
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features

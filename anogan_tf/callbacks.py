@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from anogan_tf import plots
+from anogan_tf import atomic, plots
 
 
 class DataOrder(keras.callbacks.Callback):
@@ -73,14 +72,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"partial-{self.path.name}")
-        self.model.save_weights(partial)
-        with h5py.File(partial, "a") as file:
-            group = file.create_group("training")
-            group.attrs["epochs_done"] = self.epochs_done
-            group["logs"] = json.dumps(self.logs)
-            group["random_states"] = np.array([state.numpy() for state in _random_states(self.model)], np.int64)
-        replace_durably(partial, self.path)
+        with atomic.replacing(self.path) as partial:
+            self.model.save_weights(partial)
+            with h5py.File(partial, "a") as file:
+                group = file.create_group("training")
+                group.attrs["epochs_done"] = self.epochs_done
+                group["logs"] = json.dumps(self.logs)
+                group["random_states"] = np.array([state.numpy() for state in _random_states(self.model)], np.int64)
         self._saved_at = time.monotonic()
 
     def _restore(self):
@@ -151,19 +149,6 @@ class StopOnNaN(keras.callbacks.Callback):
                 f"Training diverged in epoch {self.epoch + 1}, batch {batch + 1}: {broken}. The last checkpoint is "
                 "kept; try a smaller learning rate."
             )
-
-
-def replace_durably(partial, path):
-    """Renames a finished file into place, such that a power cut leaves the old one or the new one."""
-    _flush(partial)
-    os.replace(partial, path)
-    _flush(Path(path).parent)
-
-
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _random_states(model):

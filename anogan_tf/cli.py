@@ -61,6 +61,8 @@ source_options = [
         "--channels", type=click.Choice(["1", "3"]), help="1 for gray, 3 for colour; default the source's, or 3."
     ),
     click.option("--crop", callback=_crop, help='Centre crop in pixels before resizing, or "square".'),
+    click.option("--patches", is_flag=True, help="Large pictures: keep their size, train on patches, score in tiles."),
+    click.option("--scale", type=float, help="With --patches: resize pictures to this part of their own size."),
     click.option("--pattern", help='Glob pattern of file names, such as "*_front.png".'),
     click.option("--group-by", help="Regular expression on relative paths; images of one group stay together."),
     click.option("--bits", default=16, help="Significant bits of 16-bit files."),
@@ -99,7 +101,7 @@ scorer_options = [
     click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
     click.option("--steps", default=50, help="Steps of the latent search."),
     click.option(
-        "--search-rate", type=float, help="Constant rate of the search; default 0.2 (0.05 after an encoder), decaying."
+        "--search-rate", type=float, help="Constant rate of the search; default 0.2 (0.02 after an encoder), decaying."
     ),
     click.option("--feature-weight", type=float, help="λ of anogan, default 0.1; κ of f-anogan, default 1."),
     click.option(
@@ -108,7 +110,10 @@ scorer_options = [
         help="Of images and of features; default l1 for anogan, l2 for f-anogan.",
     ),
     click.option("--restarts", default=1, help="Searches for each image, of which the best counts."),
-    click.option("--chunk", default=64, help="Images searched at once."),
+    click.option("--chunk", default=64, help="Images, or tiles, searched at once."),
+    click.option(
+        "--overlap", default=0.5, help="With --patches: the part of its side that a tile shares with the next."
+    ),
     click.option("--alpha", default=0.05, help="Rate of false alarms to allow."),
 ]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from anogan_tf import baselines, data, plots, scoring
+from anogan_tf import baselines, data, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Progress
 from anogan_tf.gan import DCGAN
@@ -21,6 +21,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
         The `scoring.TestResult` and the baselines' AUROC by name.
     """
     out = Path(out)
+    report.check_writable(out)
     splits = data.load("digits", normal=normal, seed=seed)
     sizes = {part: len(splits.samples.part(part)) for part in ("train", "validation", "test")}
     print(

@@ -38,8 +38,8 @@ class FAnoGAN(keras.Model):
             which `fit_reference` learns; the encoder then only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`:
             R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
-        encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide as
-            the discriminator, and residual if that is.
+        encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide
+            as the discriminator, and residual if that is.
         smoothing: σ of the Gaussian over the anomaly map, as a fraction of the longer side; 0 for none.
         chunk: Images scored at once; scores are bit-identical for one chunk, and differ by rounding between chunks.
         seed: Seed of the encoder's initial weights, and of the noise of its training.

@@ -93,23 +93,26 @@ def regions(anomaly_map, threshold):
     """
     labelled, _ = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
     found = []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labelled), start=1):
-        row, column = ndimage.maximum_position(anomaly_map, labelled, index)
+    for index, box in enumerate(ndimage.find_objects(labelled), start=1):
+        inside = labelled[box] == index
+        values = np.where(inside, anomaly_map[box], -np.inf)
+        row, column = np.unravel_index(values.argmax(), values.shape)
+        rows, columns = box
         found.append(
             {
                 "box": (rows.start, columns.start, rows.stop, columns.stop),
-                "area": int(np.sum(labelled == index)),
-                "peak": float(anomaly_map[row, column]),
-                "peak_at": (int(row), int(column)),
+                "area": int(inside.sum()),
+                "peak": float(values[row, column]),
+                "peak_at": (int(rows.start + row), int(columns.start + column)),
             }
         )
     return sorted(found, key=lambda region: -region["peak"])
 
 
 def resize_map(anomaly_map, shape):
-    """The map at another `(height, width)`, bilinear, averaged where it shrinks."""
+    """The map at another `(height, width)`, bilinear, averaged where it shrinks; as it is for None."""
     anomaly_map = np.asarray(anomaly_map, np.float32)
-    if anomaly_map.shape == tuple(shape):
+    if shape is None or anomaly_map.shape == tuple(shape):
         return anomaly_map
     height, width = shape
     return np.asarray(Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR))

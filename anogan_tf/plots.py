@@ -4,34 +4,75 @@ import itertools
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from anogan_tf import metrics
+
 NORMAL, ANOMALOUS = "tab:blue", "tab:red"
+LONGEST = 1024
 
 
-def result(image, reconstruction, anomaly_map, *, pixel_threshold=None, title=""):
+def result(image, reconstruction, anomaly_map, *, picture=None, pixel_threshold=None, boxes=(), title=""):
     """One scored image: query x, reconstruction G(z), their difference in red, and the map over the query.
 
     Args:
         image: `(height, width, channels)` in [-1, 1].
         reconstruction: Of the same shape.
-        anomaly_map: `(height, width)`, not negative.
+        anomaly_map: `(height, width)`, not negative; of the image's size or of any other.
+        picture: What the map is laid over, large, in place of the query: `(height, width, channels)` in [-1, 1], of any
+            size.
         pixel_threshold: The contour is drawn where the map exceeds it; None for no contour.
+        boxes: Frames to draw, (top, left, bottom, right) in the map's pixels.
         title: Text above the panels, such as the score and the decision.
     """
-    figure = Figure(figsize=(10, 3), layout="constrained")
-    axes = figure.subplots(1, 4)
+    figure, axes = _row_of_four() if picture is None else _large_fourth(picture.shape)
     gray = _shown(image).mean(axis=-1)
-    pictures = (_shown(image), _shown(reconstruction), _difference(image, reconstruction))
-    for axis, picture, name in zip(axes, pictures, ("query", "reconstruction", "difference"), strict=False):
-        _panel(axis, picture, name)
-    _panel(axes[3], gray, "anomaly map")
-    top = max(anomaly_map.max(), 1.5 * (pixel_threshold or 0), np.finfo(np.float32).tiny)
-    axes[3].imshow(anomaly_map, cmap="inferno", alpha=0.6, vmin=0, vmax=top)
-    if pixel_threshold is not None and anomaly_map.max() > pixel_threshold:
-        axes[3].contour(anomaly_map, levels=[pixel_threshold], colors="cyan", linewidths=1.5)
-    figure.suptitle(title, fontsize=11)
+    panels = {
+        "query": _shown(image),
+        "reconstruction": _shown(reconstruction),
+        "difference": _difference(image, reconstruction),
+    }
+    for axis, (name, panel) in zip(axes, panels.items(), strict=False):
+        _panel(axis, panel, name)
+    _overlay(axes[3], gray if picture is None else _shown(picture).mean(axis=-1), anomaly_map, pixel_threshold, boxes)
+    figure.suptitle(title, fontsize=11, wrap=True)
     return figure
+
+
+def shown_size(size):
+    """The `(height, width)` at which a picture of `size` is drawn: its own, or smaller, of the same shape."""
+    scale = min(1.0, LONGEST / max(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def _row_of_four():
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    return figure, figure.subplots(1, 4)
+
+
+def _large_fourth(shape):
+    """Three small panels in a column, and one for a picture of `shape` beside them."""
+    height, width = 10.0 * np.array(shape[:2]) / max(shape[:2])
+    height = max(height, 5.0)  # of the figure, where the picture is a strip
+    figure = Figure(figsize=(width + height / 3, height + 0.4), layout="constrained")
+    axes = figure.subplot_mosaic([[name, "map"] for name in "abc"], width_ratios=(height / 3, width))
+    return figure, [axes[name] for name in ("a", "b", "c", "map")]
+
+
+def _overlay(axis, gray, anomaly_map, pixel_threshold, boxes):
+    """The map over a picture, both stretched to the size of the map, in whose pixels the axis counts."""
+    height, width = anomaly_map.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    _panel(axis, gray, "anomaly map", extent=extent)
+    values = metrics.resize_map(anomaly_map, shown_size(anomaly_map.shape))
+    top = max(values.max(), 1.5 * (pixel_threshold or 0), np.finfo(np.float32).tiny)
+    axis.imshow(values, cmap="inferno", alpha=0.7 * values.clip(0) / top, vmin=0, vmax=top, extent=extent)
+    if pixel_threshold is not None and values.min() < pixel_threshold < values.max():
+        axis.contour(values, levels=[pixel_threshold], colors="cyan", linewidths=1.5, origin="upper", extent=extent)
+    for box_top, left, bottom, right in boxes:
+        corner = (left - 0.5, box_top - 0.5)
+        axis.add_patch(Rectangle(corner, right - left, bottom - box_top, fill=False, ec="cyan", ls=":"))
 
 
 def histogram(scores, threshold, labels=None):
@@ -147,7 +188,7 @@ def _shown(image):
     return np.broadcast_to(np.clip((image + 1.0) / 2.0, 0.0, 1.0), (*image.shape[:2], 3))
 
 
-def _panel(axis, image, name=""):
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+def _panel(axis, image, name="", **options):
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, **options)
     axis.set_title(name, fontsize=9)
     axis.axis("off")

@@ -9,26 +9,31 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from PIL import Image
 
-from anogan_tf import plots
+from anogan_tf import atomic, plots
+from anogan_tf.metrics import resize_map
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
 DPI = 80
+PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
 
 def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skipped=()):
     """Writes a results folder, in place of files of the same names.
 
     `metrics.json`, `scores.csv` (a row an image), `regions.json` (the anomalous regions of images that have any),
-    `test_image_NNN.png` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`, which shows them and any
-    other PNG in the folder.
+    `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`,
+    which shows them and any other PNG in the folder.
 
     Args:
         folder: Path; made where it is missing.
         results: A dict an image, with the `COLUMNS`.
         regions: For each image a list of regions, see `metrics.regions`.
-        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`.
+        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`, and, where
+            known, `size`, the `(height, width)` in whose pixels the regions are, and `picture`, a function that reads
+            the picture itself, `(height, width, channels)` in [-1, 1], when its turn comes.
         metrics: What goes into `metrics.json`.
         pixel_threshold: For the contour; None for none.
         skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
@@ -42,29 +47,40 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     write_json(folder / "regions.json", {r["id"]: found for r, found in zip(results, regions, strict=True) if found})
     rows = [*results, *({"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped)]
     write_csv(folder / "scores.csv", rows)
-    for old in (*folder.glob("test_image_*.png"), folder / "roc.png"):
+    for old in (*folder.glob("test_image_*.png"), *folder.glob("anomaly_map_*.tiff"), folder / "roc.png"):
         old.unlink(missing_ok=True)
     for number, image in drawn.items():
-        figure = plots.result(**image, pixel_threshold=pixel_threshold, title=_title(results[number - 1], metrics))
-        figure.savefig(folder / picture_name(number), dpi=DPI)
+        options = {"pixel_threshold": pixel_threshold, "title": _title(results[number - 1], metrics)}
+        _draw(folder, number, **image, boxes=[region["box"] for region in regions[number - 1]], **options)
     for name, figure in _figures(results, metrics["threshold"]).items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     _write_page(folder, results, regions, drawn, metrics, skipped)
 
 
+def check_writable(folder):
+    """Raises an OSError if files could not be written into a folder, which need not exist yet and is not made."""
+    folder = Path(folder).absolute()
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"Cannot write into {folder}: {nearest} is a file. Name another folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"Cannot write into {folder}: {nearest} may not be written to. Name another folder.")
+
+
 def write_json(path, content):
     """Writes JSON beside the file and moves it into place."""
-    _replace(path, json.dumps(content, indent=2, default=_plain) + "\n")
+    _write_text(path, json.dumps(content, indent=2, default=_plain) + "\n")
 
 
 def write_csv(path, rows):
     """Writes one row a result; what a row lacks is left empty. Names that are no UTF-8 are escaped."""
-    partial = Path(f"{path}.part")
-    with open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        atomic.replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def versions():
@@ -75,6 +91,22 @@ def versions():
 def picture_name(number):
     """The file that shows the `number`-th image, counted from 1."""
     return f"test_image_{number:03d}.png"
+
+
+def map_name(number):
+    """The file that holds the map of the `number`-th image."""
+    return f"anomaly_map_{number:03d}.tiff"
+
+
+def _files(number):
+    return {"picture": picture_name(number), "map": map_name(number)}
+
+
+def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture=None, **options):
+    anomaly_map = resize_map(anomaly_map, size)
+    Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
+    figure = plots.result(image, reconstruction, anomaly_map, picture=picture and picture(), **options)
+    figure.savefig(folder / picture_name(number), dpi=DPI)
 
 
 def _figures(results, threshold):
@@ -98,23 +130,17 @@ def _title(result, metrics):
 def _write_page(folder, results, regions, drawn, metrics, skipped):
     environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
     order = sorted(range(len(results)), key=lambda i: -results[i]["anomaly_score"])
-    images = [
-        {**results[i], "regions": regions[i], "picture": picture_name(i + 1) if i + 1 in drawn else None} for i in order
-    ]
+    images = [{**results[i], "regions": regions[i], **(_files(i + 1) if i + 1 in drawn else {})} for i in order]
     figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
     page = environment.get_template("report.html").render(
         images=images, metrics=metrics, figures=figures, skipped=skipped, anomalous=sum(i["prediction"] for i in images)
     )
-    _replace(folder / "index.html", page)
+    _write_text(folder / "index.html", page)
 
 
-def _replace(path, text):
-    partial = Path(f"{path}.part")
-    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def _write_text(path, text):
+    with atomic.replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _plain(value):

@@ -12,6 +12,7 @@ from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.fanogan import FAnoGAN
+from anogan_tf.patches import Patched, grid, tiles
 from anogan_tf.weights import FORMAT, GANS, load_run, read_run, save_run
 
 TRAINING_STEPS = 2000
@@ -19,7 +20,7 @@ SHOWN = 8
 GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
-    "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha",
+    "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
 )  # fmt: skip
 ADAM = {
     "dcgan": {"learning_rate": 1e-3, "beta_1": 0.5},
@@ -42,6 +43,7 @@ def train(source, out, **settings):
             settings[name] = str(Path(settings[name]).resolve())
     if Path(source).resolve() == out.resolve():
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
+    report.check_writable(out)
     if (out / "run.json").exists():
         earlier = read_run(out).get("settings", {})
         if earlier != _jsonable(settings):
@@ -63,6 +65,7 @@ def train(source, out, **settings):
     needs_encoder = settings["method"] == "f-anogan" or settings["start"] == "encoder"
     fanogan = _train_encoder(gan, splits, out, settings) if needs_encoder else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
+    scorer = Patched(scorer, overlap=settings["overlap"]) if settings["patches"] else scorer
     scorer.fit_reference(splits.reference)
     scorer.calibrate(splits.validation, alpha=settings["alpha"])
     save_run(out, scorer, **description)
@@ -76,6 +79,7 @@ def train(source, out, **settings):
 
 def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
     """Tests a run on labelled images, those that its training set aside where no `source` is named."""
+    report.check_writable(out)
     description = read_run(run)
     scorer = load_run(run)
     scoring.check_threshold(scorer, threshold)
@@ -106,6 +110,7 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
 
 def score(run, paths, out, *, pictures=100):
     """Scores image files, and folders of them; a file that cannot be read is reported, and the others are scored."""
+    report.check_writable(out)
     description = read_run(run)
     scorer = load_run(run)
     skipped = []
@@ -154,7 +159,19 @@ def settings_of_gan(run, given):
 
 def load_splits(settings):
     """The splits that a run's settings name."""
-    keys = ("pattern", "group_by", "bits", "validation_fraction", "cache", "data_dir", "batch_size", "crop", "seed")
+    keys = (
+        "patches",
+        "scale",
+        "pattern",
+        "group_by",
+        "bits",
+        "validation_fraction",
+        "cache",
+        "data_dir",
+        "batch_size",
+        "crop",
+        "seed",
+    )
     channels = settings["channels"]
     shape = (*(settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
@@ -247,9 +264,9 @@ def _description(splits, settings):
 
 def _preprocessing(description):
     fields = description.get("preprocessing") or {"image_shape": description["gan"]["image_shape"]}
-    fields = {"crop": None, "bits": 16} | fields
+    fields = {"crop": None, "bits": 16, "scale": None} | fields
     crop = tuple(fields["crop"]) if isinstance(fields["crop"], list) else fields["crop"]
-    return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"])
+    return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"], fields["scale"])
 
 
 def _check_fingerprint(run, description, splits):

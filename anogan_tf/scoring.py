@@ -6,8 +6,10 @@ what its methods of the same name call.
 """
 
 import dataclasses
+import functools
 import heapq
 import itertools
+import os
 import time
 import warnings
 
@@ -17,7 +19,8 @@ from scipy import ndimage
 from sklearn.decomposition import PCA
 from tqdm.auto import tqdm
 
-from anogan_tf import metrics, report, thresholds
+from anogan_tf import metrics, plots, report, thresholds
+from anogan_tf.data import images as image_files
 
 SCORES = ("features", "paper", "residual", "discrimination")
 PARTS = ("anomaly_score", "residual", "discrimination")
@@ -129,7 +132,8 @@ class Judgement:
         regions: As in `TestResult`.
         threshold: The threshold used.
         threshold_method: How it was found.
-        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction` and `anomaly_map`.
+        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`, `size` and
+            `picture`, see `report.write`.
         masks: Masks of all images, if the data have them.
         maps: Their anomaly maps.
     """
@@ -191,7 +195,7 @@ def raw_outputs(scorer, rows, progress=None):
 
 
 def image_rows(data, image_shape):
-    """A dict an image: `image`, `id`, and `label`, `height`, `width`, `mask` where the data have them.
+    """A dict an image: `image`, `id`, and `label`, `height`, `width`, `mask`, `file`, `bits` where the data have them.
 
     Args:
         data: An array of images, or batches: of images, (image, label), or dicts; without ids they are numbered from 1.
@@ -280,7 +284,10 @@ def judge(scorer, data, threshold=None, *, pictures=0, need_labels=False):
             results.append(
                 {name: float(outputs[name][i]) for name in PARTS} | {"id": row["id"], "label": _label(row, need_labels)}
             )
-            regions.append(_regions(scorer, image["anomaly_map"], (row.get("height"), row.get("width"))))
+            image["size"] = (int(row["height"]), int(row["width"])) if "height" in row else None
+            if "file" in row:
+                image["picture"] = functools.partial(_picture, row["file"], image["size"], row["bits"])
+            regions.append(_regions(scorer, image["anomaly_map"], image["size"]))
             if "mask" in row:
                 masks.append(row["mask"])
                 maps.append(image["anomaly_map"])
@@ -317,8 +324,11 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         A `TestResult`.
 
     Raises:
+        OSError: Before scoring, if the folder cannot be written.
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
+    if results_dir is not None:
+        report.check_writable(results_dir)
     start = time.perf_counter()
     judged = judge(scorer, data, threshold, pictures=pictures if results_dir else 0, need_labels=True)
     seconds = time.perf_counter() - start
@@ -340,8 +350,9 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
 
 def write_report(scorer, judged, results_dir, figures, skipped=()):
     """A results folder of a `Judgement`, with `figures` in its `metrics.json`; `skipped` as in `report.write`."""
-    figures = {**figures, "seed": scorer.seed, "settings": scorer.settings, "versions": report.versions()}
     pixel_threshold = scorer.calibration.pixel_threshold if scorer.calibration else None
+    figures = {**figures, "pixel_threshold": pixel_threshold, "seed": scorer.seed, "settings": scorer.settings}
+    figures["versions"] = report.versions()
     report.write(results_dir, judged.results, judged.regions, judged.drawn, figures, pixel_threshold, skipped)
 
 
@@ -360,9 +371,15 @@ def _label(row, needed):
 def _regions(scorer, anomaly_map, size):
     if scorer.calibration is None:
         return []
-    if None not in size:
-        anomaly_map = metrics.resize_map(anomaly_map, size)
-    return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold)
+    return metrics.regions(metrics.resize_map(anomaly_map, size), scorer.calibration.pixel_threshold)
+
+
+def _picture(file, size, bits):
+    """What was scored, read again in more pixels than the networks take; None if the file is gone."""
+    try:
+        return image_files.read(os.fsdecode(file), (*plots.shown_size(size), 3), crop=size, bits=int(bits))[0]
+    except ValueError as error:
+        warnings.warn(f"Drawn as the networks see it: {error}", stacklevel=2)
 
 
 def check_choices(distance, score_kind):

@@ -1,6 +1,6 @@
 """Weights on disk: weight files of Keras 2 and Keras 3, and runs, which hold all that scoring needs."""
 
-import contextlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -8,16 +8,17 @@ from pathlib import Path
 import h5py
 import keras
 
-from anogan_tf import report, scoring
+from anogan_tf import atomic, report, scoring
 from anogan_tf.anogan import AnoGAN
-from anogan_tf.callbacks import replace_durably
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.networks import Discriminator, Encoder, Generator
+from anogan_tf.patches import Patched
 
 FORMAT = 2
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
 SCORERS = {"anogan": AnoGAN, "f-anogan": FAnoGAN}
+ABSENT = ("-", [])
 
 
 def load_weights(network, path):
@@ -39,13 +40,19 @@ def load_weights(network, path):
             legacy = "layer_names" in file.attrs or "model_weights" in file
             if not legacy and "layers" not in file:
                 raise ValueError(f"{path} holds no Keras weights. It has: {sorted(file)}.")
-            if legacy:
-                _check_layers(network, file.get("model_weights", file), path)
+            found = _legacy_layers(file.get("model_weights", file)) if legacy else _saved_layers(file)
     except OSError as error:
         raise ValueError(f"{path} is not an HDF5 file ({error}).") from error
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / ("legacy.h5" if legacy else "v3.weights.h5")
         named.symlink_to(path.resolve())
+        if legacy:
+            _check_order(network, found, path)
+        else:
+            own = Path(folder) / "own.weights.h5"
+            network.save_weights(own)
+            with h5py.File(own) as file:
+                _check_places(network, _saved_layers(file), found, path)
         network.load_weights(named)
 
 
@@ -57,7 +64,7 @@ def save_keras2_weights(network, path):
         path: The file, `.h5`.
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
-    with _replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
+    with atomic.replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.15.0"
@@ -74,26 +81,27 @@ def save_run(path, scorer, **info):
 
     Args:
         path: The folder; made where it is missing.
-        scorer: An `AnoGAN` or a `FAnoGAN`.
+        scorer: An `AnoGAN` or a `FAnoGAN`, or a `Patched` of one.
         **info: What else `run.json` shall tell, as JSON can hold it; `preprocessing`, the fields of the
             `data.Preprocessing` of `splits.preprocessing`, where pictures are cropped or have other than 8 or 16 bits.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    for name, network in _networks(scorer.gan, scorer.encoder).items():
-        with _replacing(path / f"{name}.weights.h5") as partial:
+    inner = scorer.scorer if isinstance(scorer, Patched) else scorer
+    for name, network in _networks(inner.gan, inner.encoder).items():
+        with atomic.replacing(path / f"{name}.weights.h5") as partial:
             network.save_weights(partial)
     if scorer.reference is not None:
-        with _replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
+        with atomic.replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
             file["mean"], file["components"] = scorer.reference.mean, scorer.reference.components
     run = {
         "format": FORMAT,
         "complete": True,
         "versions": report.versions(),
-        "method": _name_of(scorer, SCORERS),
+        "method": _name_of(inner, SCORERS),
         "scorer": scorer.settings,
-        "gan": _gan_settings(scorer.gan),
-        "encoder": scorer.encoder and _encoder_settings(scorer.encoder),
+        "gan": _gan_settings(inner.gan),
+        "encoder": inner.encoder and _encoder_settings(inner.encoder),
         "calibration": scorer.calibration and vars(scorer.calibration),
         **info,
     }
@@ -127,7 +135,9 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
     settings = run["scorer"]
     if isinstance(settings.get("learning_rate"), dict):
         settings["learning_rate"] = keras.optimizers.schedules.deserialize(settings["learning_rate"])
+    overlap = settings.pop("overlap", None)
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
+    scorer = scorer if overlap is None else Patched(scorer, overlap=overlap)
     if (path / "reference.weights.h5").exists():
         with h5py.File(path / "reference.weights.h5") as file:
             scorer.reference = scoring.PrincipalSubspace(file["mean"][()], file["components"][()])
@@ -219,26 +229,45 @@ def _encoder(path, settings, gan, encoder):
     return Encoder(gan.image_shape, gan.latent_dim, **settings)
 
 
-def _check_layers(network, group, path):
-    """Compares shapes layer by layer, in order, as the legacy reader matches them."""
-    expected = [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers if layer.weights]
-    found = []
+def _legacy_layers(group):
+    """Names and shapes of the layers with weights in a Keras 2 file, in order."""
+    layers = []
     for name in group.attrs["layer_names"]:
         shapes = [group[name][weight].shape for weight in group[name].attrs["weight_names"]]
         if shapes:
-            found.append((name if isinstance(name, str) else name.decode(), shapes))
-    if [shapes for _, shapes in expected] != [shapes for _, shapes in found]:
-        width = max(len(expected), len(found))
-        pairs = zip(
-            expected + [("-", [])] * (width - len(expected)), found + [("-", [])] * (width - len(found)), strict=True
-        )
+            layers.append((name if isinstance(name, str) else name.decode(), shapes))
+    return layers
+
+
+def _saved_layers(file):
+    """Names and shapes of the layers with weights in a Keras 3 file, by their place, such as `layers/conv2d_1`."""
+    layers = {}
+
+    def visit(place, item):
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in place:
+            holder = item.parent.attrs.get("name", place)
+            layers.setdefault(place.rpartition("/vars/")[0], (holder, []))[1].append(item.shape)
+
+    file["layers"].visititems(visit)
+    return layers
+
+
+def _check_order(network, found, path):
+    """Compares shapes layer by layer, in order, as Keras matches a Keras 2 file."""
+    expected = [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers if layer.weights]
+    _check_shapes(network, itertools.zip_longest(expected, found, fillvalue=ABSENT), path)
+
+
+def _check_places(network, expected, found, path):
+    """Compares shapes layer by layer, by their places, as Keras matches a Keras 3 file."""
+    order = {layer.name: number for number, layer in enumerate(network.layers)}
+    places = sorted(expected, key=lambda place: order.get(expected[place][0], len(order)))
+    places += [place for place in found if place not in expected]
+    _check_shapes(network, [(expected.get(place, ABSENT), found.get(place, ABSENT)) for place in places], path)
+
+
+def _check_shapes(network, pairs, path):
+    pairs = list(pairs)
+    if any(expected[1] != found[1] for expected, found in pairs):
         lines = [f"  {'ok ' if e[1] == f[1] else 'BAD'} {e[0]} {e[1]} ← {f[0]} {f[1]}" for e, f in pairs]
         raise ValueError(f"{path} does not fit {network.name}; expected ← found, layer by layer:\n" + "\n".join(lines))
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """A name to write to, which becomes `path` when all is written."""
-    partial = path.with_name(f"partial-{path.name}")
-    yield partial
-    replace_durably(partial, path)

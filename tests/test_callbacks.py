@@ -40,7 +40,7 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint_whole(gan, images, tmp_p
     path = tmp_path / "c.weights.h5"
     fit(gan, images, 1, Checkpoint(path, every_seconds=0))
     whole = path.read_bytes()
-    monkeypatch.setattr("anogan_tf.callbacks.replace_durably", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("anogan_tf.atomic.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         fit(gan, images, 3, Checkpoint(path, every_seconds=0))
     assert path.read_bytes() == whole

@@ -1,8 +1,10 @@
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,14 +113,16 @@ def test_score_judges_files_and_folders_and_skips_what_it_cannot_read(trained_ru
     for name in ("a", "b"):
         (mixed / f"{name}.png").write_bytes((parts / "test" / "good" / "000.png").read_bytes())
     (mixed / "broken.png").write_bytes(b"")
+    (mixed / "cut.png").write_bytes((mixed / "a.png").read_bytes()[:300])
     out = tmp_path / "out"
     result = run("score", trained_run[0], mixed, parts / "test" / "scratch" / "001.png", "--out", out)
     assert result.exit_code == 0, result.output
     with open(out / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["id"].rsplit("/", 1)[1] for row in rows] == ["a.png", "b.png", "001.png", "broken.png"]
+    assert [row["id"].rsplit("/", 1)[1] for row in rows] == ["a.png", "b.png", "001.png", "broken.png", "cut.png"]
     assert rows[0]["anomaly_score"] == rows[1]["anomaly_score"]
-    assert (rows[3]["anomaly_score"], "not a readable image" in rows[3]["prediction"]) == ("", True)
+    for row in rows[3:]:
+        assert (row["anomaly_score"], "not a readable image" in row["prediction"]) == ("", True)
     assert "Skipped" in result.output
     assert "of 3 images look anomalous" in result.output
     assert (out / "index.html").exists()
@@ -255,3 +259,70 @@ def test_only_unreadable_images_say_why(trained_run, tmp_path):
     assert result.exit_code == 1
     assert "broken.png" in result.output
     assert "no images to score" in result.output
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "test", "score"])
+def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(
+    command, trained_run, parts, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    for name in ("anogan_tf.data.load", "anogan_tf.runs.load_run"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("the work began"))
+    arguments = {"demo": [], "train": [parts], "test": [trained_run[0]], "score": [trained_run[0], parts]}[command]
+    result = run(command, *arguments, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Cannot write into")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_an_empty_folder_has_nothing_to_score(trained_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("score", trained_run[0], tmp_path / "empty", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "No images" in result.output
+    assert "empty" in result.output
+
+
+def test_a_run_without_a_threshold_says_what_to_do(trained_run, parts, tmp_path):
+    scorer = agt.load_run(trained_run[0])
+    scorer.calibration = None
+    agt.save_run(tmp_path / "run", scorer)
+    for arguments in (["score", tmp_path / "run", parts / "test"], ["test", tmp_path / "run", parts]):
+        result = run(*arguments, "--out", tmp_path / "out")
+        assert result.exit_code == 1
+        assert "No threshold yet: call calibrate" in result.output
+    assert run("test", tmp_path / "run", parts, "--threshold", "f1", "--out", tmp_path / "out").exit_code == 0
+
+
+@pytest.mark.parametrize("kept", ["good", "scratch"])
+def test_a_test_set_of_one_class_leaves_figures_undefined(trained_run, parts, tmp_path, kept):
+    shutil.copytree(parts, tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "test" / {"good": "scratch", "scratch": "good"}[kept])
+    result = run("test", trained_run[0], tmp_path / "parts", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"auroc +undefined", result.output)
+    assert re.search(r"accuracy +[01]", result.output)
+
+
+def test_a_small_network_judges_a_large_photograph_in_its_own_pixels(trained_run, tmp_path):
+    pixels = np.random.default_rng(0).normal(90, 5, (3000, 4000)).clip(0, 255).astype(np.uint8)
+    pixels[600:1200, 2800:3600] = 250
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    result = run("score", trained_run[0], tmp_path / "photo.png", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    anomaly_map = np.asarray(Image.open(tmp_path / "out" / "anomaly_map_001.tiff"))
+    assert anomaly_map.shape == (3000, 4000)
+    threshold = json.loads((tmp_path / "out" / "metrics.json").read_text())["pixel_threshold"]
+    (found,) = json.loads((tmp_path / "out" / "regions.json").read_text()).values()
+    assert sum(region["area"] for region in found) == np.sum(anomaly_map > threshold)
+    row, column = found[0]["peak_at"]
+    assert 500 < row < 1300
+    assert 2700 < column < 3700
+
+
+def test_the_documentation_has_the_options_that_the_commands_have():
+    text = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()
+    options = {name for command in main.commands.values() for option in command.params for name in option.opts}
+    ours = {name for name in options if name.startswith("--")} | {"--debug", "--help"}
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) == ours
+    assert set(re.findall(r"^\| `anogan-tf (\w+)", text, re.MULTILINE)) == set(main.commands)

@@ -175,6 +175,16 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
         np.testing.assert_array_equal(array, in_range(upright))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_of_gray_tiff_is_applied(tmp_path, dtype):
+    upright = (np.arange(24 * 32, dtype=dtype) % 251).reshape(24, 32) * dtype(np.iinfo(dtype).max // 255)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = saved(tmp_path / "a.tif", np.ascontiguousarray(np.rot90(upright)), exif=exif)
+    array, _ = images.read(path, (24, 32, 1))
+    np.testing.assert_allclose((array[..., 0] + 1) * (np.iinfo(dtype).max / 2), upright, rtol=1e-5, atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("crop", "box"),
     [(10, (7, 17, 11, 21)), ((8, 20), (8, 16, 6, 26)), ("square", (0, 24, 4, 28)), ((24, 32), (0, 24, 0, 32))],

@@ -1,4 +1,5 @@
 import csv
+import functools
 import json
 import re
 
@@ -7,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import plots, report
+from anogan_tf import metrics, plots, report
 
 RNG = np.random.default_rng(0)
 
@@ -49,7 +50,7 @@ def folder(tmp_path):
 def test_folder_holds_every_output(folder):
     assert {path.name for path in folder.iterdir()} == {
         "metrics.json", "scores.csv", "regions.json", "index.html", "histogram.png", "roc.png",
-        "test_image_003.png", "test_image_004.png",
+        "test_image_003.png", "test_image_004.png", "anomaly_map_003.tiff", "anomaly_map_004.tiff",
     }  # fmt: skip
 
 
@@ -87,6 +88,31 @@ def test_page_refers_to_files_of_its_folder_only(folder):
 def test_pictures_of_an_earlier_report_do_not_stay(folder):
     report.write(folder, results(2), [[], []], {1: picture()}, METRICS)
     assert [path.name for path in folder.glob("test_image_*")] == ["test_image_001.png"]
+    assert [path.name for path in folder.glob("anomaly_map_*")] == ["anomaly_map_001.tiff"]
+
+
+def test_map_file_is_the_map_at_the_picture_s_own_size(tmp_path):
+    drawn = picture(16) | {"size": (300, 200)}
+    report.write(tmp_path, results(1), [[]], {1: drawn}, METRICS)
+    written = np.asarray(Image.open(tmp_path / "anomaly_map_001.tiff"))
+    assert written.dtype == np.float32
+    np.testing.assert_array_equal(written, metrics.resize_map(drawn["anomaly_map"], (300, 200)))
+
+
+def test_pictures_are_read_one_at_a_time_when_they_are_drawn(tmp_path):
+    def read(number):
+        assert len(list(tmp_path.glob("test_image_*.png"))) == number - 1
+        return np.zeros((30, 20, 3), np.float32)
+
+    drawn = {n: picture() | {"size": (300, 200), "picture": functools.partial(read, n)} for n in (1, 2, 3)}
+    report.write(tmp_path, results(3), [[]] * 3, drawn, METRICS)
+    assert len(list(tmp_path.glob("test_image_*.png"))) == 3
+
+
+def test_an_image_without_its_picture_is_drawn_as_the_networks_see_it(tmp_path):
+    drawn = picture() | {"size": (300, 200), "picture": lambda: None}
+    report.write(tmp_path, results(1), [[]], {1: drawn}, METRICS)
+    assert (tmp_path / "test_image_001.png").exists()
 
 
 def test_unlabelled_images_have_no_roc(tmp_path):
@@ -101,6 +127,17 @@ def test_folder_that_cannot_be_written_is_an_error(tmp_path):
         report.write(tmp_path / "file" / "results", results(), [[]] * 4, {}, METRICS)
 
 
+def test_whether_a_folder_can_be_written_is_told_without_making_it(tmp_path, monkeypatch):
+    report.check_writable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/a/b: .*file is a file"):
+        report.check_writable(tmp_path / "file" / "a" / "b")
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(OSError, match="may not be written to"):
+        report.check_writable(tmp_path / "a")
+
+
 def test_names_that_are_no_utf8_are_escaped(tmp_path):
     rows = results(1)
     rows[0]["id"] = b"caf\xe9.png".decode("utf-8", "surrogateescape")
@@ -113,6 +150,7 @@ def test_names_that_are_no_utf8_are_escaped(tmp_path):
     [
         lambda: plots.result(**picture(), pixel_threshold=0.5, title="score 1"),
         lambda: plots.result(**picture(16, 3)),
+        lambda: plots.result(**picture(), picture=RNG.uniform(-1, 1, (90, 60, 3)), boxes=[(1, 2, 3, 4)]),
         lambda: plots.histogram([0.1, 0.2, 0.9], 0.5, [0, 0, 1]),
         lambda: plots.histogram([0.1], 0.5),
         lambda: plots.roc([0, 1, 1], [0.1, 0.3, 0.2]),
@@ -140,6 +178,39 @@ def test_difference_is_red_where_the_reconstruction_differs():
 
 
 def test_contour_is_drawn_only_above_the_pixel_threshold():
-    quiet, loud = (plots.result(**picture(), pixel_threshold=t).axes[3].collections for t in (2.0, 0.5))
+    quiet, loud, all_above = (
+        plots.result(**picture(), pixel_threshold=t).axes[3].collections for t in (2.0, 0.5, -1.0)
+    )
     assert not quiet
     assert loud
+    assert not all_above
+
+
+def overlay(figure):
+    return next(axis for axis in figure.axes if axis.get_title() == "anomaly map")
+
+
+def test_map_contour_and_boxes_are_in_the_pixels_of_the_picture():
+    small = np.zeros((8, 8), np.float32)
+    small[2, 5] = 1.0
+    anomaly_map = metrics.resize_map(small, (1600, 2400))
+    (region,) = metrics.regions(anomaly_map, 0.4)
+    seen = RNG.uniform(-1, 1, (*plots.shown_size((1600, 2400)), 3))
+    axis = overlay(
+        plots.result(
+            **picture() | {"anomaly_map": anomaly_map}, picture=seen, pixel_threshold=0.4, boxes=[region["box"]]
+        )
+    )
+    assert [tuple(image.get_extent()) for image in axis.get_images()] == [(-0.5, 2399.5, 1599.5, -0.5)] * 2
+    assert axis.get_images()[0].get_array().shape == (683, 1024)
+    (frame,) = axis.patches
+    vertices = axis.collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(vertices.min(axis=0), frame.get_xy(), atol=3)
+    np.testing.assert_allclose(
+        vertices.max(axis=0), np.add(frame.get_xy(), [frame.get_width(), frame.get_height()]), atol=3
+    )
+
+
+@pytest.mark.parametrize(("size", "shown"), [((64, 48), (64, 48)), ((4000, 3000), (1024, 768)), ((1, 5000), (1, 1024))])
+def test_large_pictures_are_shown_smaller_in_their_own_shape(size, shown):
+    assert plots.shown_size(size) == shown

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import metrics, report, scoring
+from anogan_tf import metrics, plots, report, scoring
 from tests.conftest import small_gan
 
 
@@ -110,6 +111,16 @@ def test_uncalibrated_test_is_refused_before_any_scoring(paper):
         paper.test(never())
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_any_scoring(scorer, tmp_path):
+    def never():
+        pytest.fail("images were read")
+        yield
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file is a file"):
+        scorer.test(never(), results_dir=tmp_path / "file" / "results")
+
+
 @pytest.mark.parametrize("method", ["f1", "midpoint", 0.25])
 def test_thresholds_by_explicit_choice(paper, digits, method):
     result = paper.test(digits.test.take(4), threshold=method)
@@ -145,10 +156,15 @@ def test_calibrated_scores_have_a_mask_of_anomalous_pixels(scorer, digits):
     np.testing.assert_array_equal(out["anomaly_mask"], out["anomaly_map"] > scorer.calibration.pixel_threshold)
 
 
-def test_one_class_only_reports_what_is_undefined(scorer, digits):
-    result = scorer.test(digits.validation)
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_only_reports_what_is_undefined(scorer, normal, tmp_path, label):
+    data = tf.data.Dataset.from_tensor_slices((normal[:9], np.full(9, label))).batch(8)
+    result = scorer.test(data, results_dir=tmp_path, pictures=1)
     assert result.auroc is None
     assert 0 <= result.accuracy <= 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["auroc"] is None
+    assert "<td>auroc</td><td>undefined</td>" in (tmp_path / "index.html").read_text()
+    assert not (tmp_path / "roc.png").exists()
 
 
 @pytest.mark.parametrize("change", [lambda x: (x + 1) / 2, lambda x: (x + 1) * 127.5], ids=["0 to 1", "0 to 255"])
@@ -182,11 +198,8 @@ def planted_defects(n=6, size=32):
     return tf.data.Dataset.from_tensor_slices(columns).batch(4)
 
 
-def test_defects_are_found_in_the_pixels_of_the_picture(tmp_path):
-    anogan = agt.AnoGAN(small_gan(), steps=1, chunk=4, score="paper", smoothing=0.0)
-    gray = np.linspace(-0.25, -0.15, 40, dtype=np.float32)
-    anogan.calibrate(np.broadcast_to(gray[:, None, None, None], (40, 8, 8, 1)))
-    result = anogan.test(planted_defects(), threshold="midpoint", results_dir=tmp_path)
+def test_defects_are_found_in_the_pixels_of_the_picture(gray_scorer, tmp_path):
+    result = gray_scorer.test(planted_defects(), threshold="midpoint", results_dir=tmp_path)
     assert result.pixel_auroc > 0.9
     assert (result.auroc, result.accuracy) == (1.0, 1.0)
     for i, found in enumerate(result.regions):
@@ -197,6 +210,84 @@ def test_defects_are_found_in_the_pixels_of_the_picture(tmp_path):
         assert 16 <= found[0]["peak_at"][1] < 24
         assert (top, left) >= (0, 0)
         assert (bottom, right) <= (32, 32)
+
+
+@pytest.fixture(scope="module")
+def gray_scorer():
+    """An untrained scorer calibrated on gray images, for which anything bright is anomalous."""
+    anogan = agt.AnoGAN(small_gan(), steps=1, chunk=4, score="paper", smoothing=0.0)
+    gray = np.linspace(-0.25, -0.15, 40, dtype=np.float32)
+    anogan.calibrate(np.broadcast_to(gray[:, None, None, None], (40, 8, 8, 1)))
+    return anogan
+
+
+def photograph(path, height, width, defect, *, levels=(102, 255), dtype=np.uint8):
+    """A gray picture with a bright defect at (top, left, bottom, right)."""
+    pixels = np.full((height, width), levels[0], dtype)
+    top, left, bottom, right = defect
+    pixels[top:bottom, left:right] = levels[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def files(paths, shape=(8, 8, 1), **options):
+    return agt.data.read_files(paths, agt.data.Preprocessing(shape, **options), 4, [])
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "centre"), [(None, (3000, 4000), (2250, 1500)), (2400, (2400, 2400), (1950, 700))]
+)
+def test_a_photograph_is_judged_and_drawn_in_its_own_pixels(gray_scorer, tmp_path, monkeypatch, crop, size, centre):
+    shown = []
+    monkeypatch.setattr(plots, "result", lambda *_, picture, **__: shown.append(picture) or plots.Figure())
+    path = photograph(tmp_path / "a.png", 3000, 4000, (1875, 1000, 2625, 2000))
+    judged = scoring.judge(gray_scorer, files([path], crop=crop), pictures=1)
+    region = judged.regions[0][0]
+    top, left, bottom, right = region["box"]
+    assert top < centre[0] < bottom
+    assert left < centre[1] < right
+    assert bottom - top > 300
+    scoring.write_report(gray_scorer, judged, tmp_path / "out", {"threshold": 0.0, "threshold_method": "given"})
+    written = np.asarray(Image.open(tmp_path / "out" / "anomaly_map_001.tiff"))
+    assert written.shape == size
+    assert metrics.regions(written, gray_scorer.calibration.pixel_threshold) == judged.regions[0]
+    (picture,) = shown
+    assert picture.shape == (*plots.shown_size(size), 3)
+    scale = len(picture) / size[0]
+    bright = np.argwhere(picture[..., 0] > 0.5).mean(axis=0) / scale
+    np.testing.assert_allclose(bright, centre, atol=5)
+
+
+def test_originals_of_a_tested_folder_are_read_again_whatever_the_cache(gray_scorer, tmp_path):
+    for i in range(6):
+        photograph(tmp_path / f"train/good/{i}.png", 40, 60, (0, 0, 0, 0))
+    photograph(tmp_path / "test/good/0.png", 40, 60, (0, 0, 0, 0))
+    photograph(tmp_path / "test/dent/0.png", 40, 60, (10, 10, 30, 30))
+    seen = []
+    for cache in (False, "memory", tmp_path / "cache"):
+        tested = agt.data.load(tmp_path, image_shape=(8, 8, 1), cache=cache, validation_fraction=0.5).test
+        drawn = scoring.judge(gray_scorer, tested, pictures=1).drawn
+        (image,) = drawn.values()
+        seen.append(image["picture"]())
+        assert seen[-1].shape == (40, 60, 3)
+        np.testing.assert_array_equal(seen[-1][..., 0] > 0.5, np.pad(np.ones((20, 20), bool), ((10, 10), (10, 30))))
+        assert list(drawn) == [1]
+
+
+def test_significant_bits_hold_for_the_drawn_picture_too(gray_scorer, tmp_path):
+    path = photograph(tmp_path / "a.tif", 30, 20, (5, 5, 15, 15), levels=(1638, 4095), dtype=np.uint16)
+    (image,) = scoring.judge(gray_scorer, files([path], bits=12), pictures=1).drawn.values()
+    assert image["picture"]().max() == 1.0
+
+
+@pytest.mark.filterwarnings("ignore:Drawn as the networks see it")
+def test_a_picture_that_is_gone_when_it_is_drawn_costs_no_results(gray_scorer, tmp_path):
+    path = photograph(tmp_path / "a.png", 30, 20, (5, 5, 15, 15))
+    judged = scoring.judge(gray_scorer, files([path]), pictures=1)
+    path.unlink()
+    scoring.write_report(gray_scorer, judged, tmp_path / "out", {"threshold": 0.0, "threshold_method": "given"})
+    assert (tmp_path / "out" / "test_image_001.png").exists()
 
 
 def test_map_smoothing_is_a_gaussian_in_units_of_the_side(trained, normal):

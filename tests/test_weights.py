@@ -102,6 +102,53 @@ def test_mismatch_of_an_old_file_is_explained_by_layer(old_files):
         agt.load_weights(agt.Generator(architecture="hazelnut", width=32), old_files[0] / "generator.h5")
 
 
+@pytest.mark.parametrize(
+    ("file_of", "lines"),
+    [
+        (
+            {"width": 8},
+            [
+                r"  BAD project \[\(6, \d+\)\] ← project \[\(6, \d+\)\]",
+                r"  BAD to_image \[\(4, 4, 1, 4\), \(1,\)\] ← to_image \[\(4, 4, 1, 8\), \(1,\)\]",
+            ],
+        ),
+        ({"image_shape": (64, 64, 1)}, [r"  BAD - \[\] ← to_image \[\(4, 4, 1, 4\), \(1,\)\]"]),
+        ({"image_shape": (16, 16, 1)}, [r"  BAD to_image \[\(4, 4, 1, 4\), \(1,\)\] ← - \[\]"]),
+    ],
+    ids=["wider", "deeper", "flatter"],
+)
+def test_mismatch_of_a_new_file_is_explained_by_layer_and_changes_nothing(tmp_path, file_of, lines):
+    small_gan(**{"image_shape": (32, 32, 1)} | file_of).generator.save_weights(tmp_path / "x.weights.h5")
+    network = small_gan(image_shape=(32, 32, 1)).generator
+    before = network.get_weights()
+    with pytest.raises(ValueError, match=r"(?s)does not fit generator.*" + ".*".join(lines)) as error:
+        agt.load_weights(network, tmp_path / "x.weights.h5")
+    order = [line.split()[1] for line in str(error.value).splitlines()[1:]]
+    assert [name for name in order if name != "-"] == [layer.name for layer in network.layers if layer.weights]
+    for a, b in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_layers_in_another_place_do_not_count_as_the_same(tmp_path):
+    """A file of another depth whose shapes agree as far as they go, which Keras would load in part."""
+    shallow, deep = (
+        keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4) for _ in range(depth))]) for depth in (1, 2)
+    )
+    deep.save_weights(tmp_path / "deep.weights.h5")
+    with pytest.raises(ValueError, match=r"BAD - \[\] ← dense"):
+        agt.load_weights(shallow, tmp_path / "deep.weights.h5")
+
+
+def test_weights_of_a_compiled_network_with_dropout_load(tmp_path):
+    saved, other = (agt.Discriminator(image_shape=(64, 64, 3), architecture="hazelnut", width=4) for _ in range(2))
+    saved.compile("adam", "mse")
+    saved.fit(np.zeros((2, 64, 64, 3), np.float32), np.zeros((2, 1)), shuffle=False, verbose=0)
+    saved.save_weights(tmp_path / "x.weights.h5")
+    agt.load_weights(other, tmp_path / "x.weights.h5")
+    for a, b in zip(saved.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("content", [b"no HDF5", b""])
 def test_other_files_are_refused_by_name(tmp_path, content):
     (tmp_path / "w.h5").write_bytes(content)

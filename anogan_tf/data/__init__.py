@@ -25,7 +25,7 @@ class Splits:
     Attributes:
         train: (image, label) batches for `fit`, shuffled anew each epoch as a function of (seed, epoch).
         validation: Normal images for calibration, in a fixed order: dicts of batched `image`, `label`, `id`,
-            `height`, `width`.
+            `height`, `width`, and of files their `file` and `bits`.
         test: The same of normal and anomalous images, with `mask` where the source has masks; padded to the largest of
             the batch, `height` and `width` tell its own size. None if the source has no test part and no anomalous
             images.
@@ -206,7 +206,7 @@ def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir
 
 
 def read_files(paths, preprocessing, batch_size, skipped):
-    """Batches of image files, as dicts of `image`, `id`, `height` and `width`; one image each where sizes differ.
+    """Batches of image files, dicts of `image`, `id`, `height`, `width`, `file`, `bits`; of one where sizes differ.
 
     Args:
         paths: Files, and folders of which all images are taken.
@@ -221,7 +221,7 @@ def read_files(paths, preprocessing, batch_size, skipped):
         try:
             return file, *preprocessing.read(file)
         except ValueError as error:
-            return file, str(error)
+            return file, str(error).removeprefix(f"{file}: ")
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), batch_size):
@@ -233,7 +233,10 @@ def read_files(paths, preprocessing, batch_size, skipped):
                 names, arrays, sizes = zip(*rows, strict=True)
                 heights, widths = np.transpose(sizes)
                 ids = np.array([os.fspath(name) for name in names])
-                yield {"image": np.stack(arrays), "id": ids, "height": heights, "width": widths}
+                bits = np.full(len(ids), preprocessing.bits)
+                yield {
+                    "image": np.stack(arrays), "id": ids, "height": heights, "width": widths, "file": ids, "bits": bits
+                }  # fmt: skip
 
 
 def _warn_of_dark_files(files, bits, looked_at=16):

@@ -3,17 +3,20 @@
 import dataclasses
 import hashlib
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
 
 from anogan_tf.data.samples import Samples
 
+HOST = platform.node()
+
 
 def keep(cache, key, build):
     """The samples that `build` makes, with their images where `cache` says; made only once for a folder and a key.
 
-    From a folder they come without masks, which are files of their own.
+    From a folder they come without masks and files, which the folder does not hold.
 
     Args:
         cache: None for memory, or a folder.
@@ -29,17 +32,36 @@ def keep(cache, key, build):
     columns_file, images_file = stem.with_suffix(".npz"), stem.with_suffix(".npy")
     if not columns_file.exists():
         stem.parent.mkdir(parents=True, exist_ok=True)
-        partial = stem.with_suffix(f".{os.getpid()}.part")
+        _remove_leftovers(stem.parent)
+        partial = stem.with_suffix(f".{HOST}-{os.getpid()}.part")
         samples = build(lambda shape, dtype: np.lib.format.open_memmap(partial, "w+", dtype, shape))
         samples.images.flush()
         os.replace(partial, images_file)
-        kept = [f.name for f in dataclasses.fields(samples) if f.name not in ("images", "masks")]
+        kept = [f.name for f in dataclasses.fields(samples) if f.name not in ("images", "masks", "files")]
         columns = {name: getattr(samples, name) for name in kept}
         with open(partial, "wb") as file:
             np.savez(file, **{name: column for name, column in columns.items() if column is not None})
         os.replace(partial, columns_file)
     with np.load(columns_file) as columns:
         return Samples(images=np.load(images_file, mmap_mode="r"), **columns)
+
+
+def _remove_leftovers(folder):
+    """Deletes what processes of this machine that are no more left half-written."""
+    for partial in folder.glob("*.part"):
+        host, _, process = partial.name.split(".", 1)[1].removesuffix(".part").rpartition("-")
+        if host == HOST and process.isdigit() and not _runs(int(process)):
+            partial.unlink(missing_ok=True)
+
+
+def _runs(process):
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _in_memory(shape, dtype):

@@ -3,7 +3,7 @@
 import contextlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -121,9 +121,11 @@ def check_patch(size, patch, name):
 def _opened(path):
     """Opens and decodes an image; whatever goes wrong with that is a ValueError that names the file."""
     try:
-        file = Image.open(path)
-        with file:
+        # Not by name: of named files Pillow 13 maps gray TIFF into memory with the sides of its turned picture.
+        with open(path, "rb") as stream, Image.open(stream) as file:
             file.load()
             yield file
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a readable image (none of a known format).") from error
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error}).") from error

@@ -1,5 +1,6 @@
 """Samples to `tf.data`: shuffled batches to train on, ordered batches to score."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,13 +48,17 @@ def training(samples, preprocessing, batch_size, seed):
 
 
 def ordered(samples, preprocessing, batch_size):
-    """Batches as dicts of `image`, `label`, `id`, `height`, `width` and, where there are masks, `mask`, in order.
+    """Batches as dicts, in order: `image`, `label`, `id`, `height`, `width`, and some where the source has them.
 
-    With a scale in `preprocessing` an image a batch, as each may have a size of its own.
+    These are `mask`, and `file` and `bits`, from which the picture itself can be read again. With a scale in
+    `preprocessing` an image a batch, as each may have a size of its own.
     """
     names = ("image", "height", "width", "mask")[: 3 if samples.masks is None else 4]
     types = (tf.float32, tf.int64, tf.int64, tf.bool)[: len(names)]
-    ids = np.array([name.encode("utf-8", "surrogateescape") for name in samples.ids])
+    columns = {"label": samples.labels, "id": np.array([os.fsencode(name) for name in samples.ids])}
+    if samples.files is not None:
+        columns["file"] = np.array([os.fsencode(file) for file in samples.files])
+        columns["bits"] = np.full(len(samples), preprocessing.bits)
 
     def read(indices):
         images, sizes = _read_batch(samples, preprocessing, indices)
@@ -65,7 +70,7 @@ def ordered(samples, preprocessing, batch_size):
     def load(indices):
         batch = dict(zip(names, tf.numpy_function(read, [indices], types), strict=True))
         batch["image"] = tf.ensure_shape(batch["image"], (None, *preprocessing.common_shape))
-        return batch | {"label": tf.gather(samples.labels, indices), "id": tf.gather(ids, indices)}
+        return batch | {name: tf.gather(column, indices) for name, column in columns.items()}
 
     dataset = tf.data.Dataset.range(len(samples)).batch(batch_size if preprocessing.scale is None else 1)
     return dataset.map(load, num_parallel_calls=2, deterministic=True).prefetch(1)

@@ -82,6 +82,7 @@ class Samples:
             of an array that already is cropped and resized; None where files or the array tell.
         groups: What a split must not break, such as the images of one patient, `(n,)`; None for each on its own.
         masks: A mask file or None for each, `(n,)`; None where the source has no masks.
+        files: The file of each, `(n,)`; None where the source is no files.
     """
 
     ids: np.ndarray
@@ -93,6 +94,7 @@ class Samples:
     sizes: np.ndarray | None = None
     groups: np.ndarray | None = None
     masks: np.ndarray | None = None
+    files: np.ndarray | None = None
 
     def __len__(self):
         return len(self.ids)

@@ -21,8 +21,8 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
     """A folder in MVTec layout, a folder of class folders, or a plain folder of normal images.
 
     MVTec layout: `train/good`, `test/good`, `test/<defect>`, and masks `ground_truth/<defect>/<name>_mask.png`; a
-    `validation/` folder beside them is used for calibration. `normal` names the normal class folder where it is not
-    `good`, and is needed for class folders without `train/`.
+    `validation/` or `val/` folder beside them is used for calibration. `normal` names the normal class folder where it
+    is not `good`, and is needed for class folders without `train/`.
 
     Args:
         folder: Path.
@@ -35,10 +35,12 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
     files = image_files_in(folder, pattern)
     paths = [file.relative_to(folder).parts for file in files]
     layout = any(path[0] == "train" and len(path) > 1 for path in paths)
-    used = [path[0] in ("train", "validation", "test") if layout else path[0] != "ground_truth" for path in paths]
+    used = [path[0] in PART_NAMES if layout else path[0] != "ground_truth" for path in paths]
     files, paths = list(itertools.compress(files, used)), list(itertools.compress(paths, used))
     if layout:
-        parts = np.array([path[0] for path in paths])
+        if {"val", "validation"} <= {path[0] for path in paths}:
+            raise ValueError(f"{folder} has val/ and validation/, which mean the same; there can be only one of them.")
+        parts = np.array([PART_NAMES[path[0]] for path in paths])
         in_part = [path[1:] for path in paths]
     else:
         folders = {path[0] for path in paths if len(path) > 1}
@@ -68,6 +70,7 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None):
         classes=classes,
         parts=np.where((labels == 1) & (parts != "test"), "", parts),
         images=_objects(files),
+        files=_objects(files),
         rows=np.arange(len(files)),
         groups=None if group_by is None else _groups(ids, group_by),
         masks=_objects(masks) if any(masks) else None,
