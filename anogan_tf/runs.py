@@ -98,8 +98,9 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
-    if isinstance(scorer, AnoGAN):
-        _draw_search(scorer, next(iter(tested))["image"].numpy()[:SHOWN], out)
+    searcher = scorer.scorer if isinstance(scorer, Patched) else scorer
+    if isinstance(searcher, AnoGAN):
+        _draw_search(searcher, _examples(tested, searcher.image_shape), out)
     result = scoring.test(scorer, tested, threshold, results_dir=out, pictures=pictures, settings={"run": str(run)})
     for name in ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro"):
         value = getattr(result, name)
@@ -197,17 +198,15 @@ def _train_gan(splits, out, settings):
 
 
 def _train_encoder(gan, splits, out, settings):
-    of_score = {"score": settings["score_kind"]} if settings["method"] == "f-anogan" else {}
     options = _given(settings, "mode", "variational", "kl_weight", "seed", "chunk")
     if settings["method"] == "f-anogan":
-        options |= _given(settings, "feature_weight", "distance")
-    fanogan = FAnoGAN(gan, **of_score, **options)
+        options |= _given(settings, "feature_weight", "distance") | {"score": settings["score_kind"]}
+    fanogan = FAnoGAN(gan, **options)
     steps = _epochs(settings["encoder_epochs"], splits) * len(splits.train)
     fanogan.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], steps)))
     _fit(fanogan, splits, out, settings["encoder_epochs"], "encoder-checkpoint.weights.h5", "encoder_losses.png")
-    queries = next(iter(splits.validation))["image"].numpy()[:SHOWN]
-    reconstructions = fanogan.reconstruct(queries)
-    plots.reconstructions(queries, reconstructions).savefig(out / "reconstructions.png", dpi=80)
+    queries = _examples(splits.validation, gan.image_shape)
+    plots.reconstructions(queries, fanogan.reconstruct(queries)).savefig(out / "reconstructions.png", dpi=80)
     return fanogan
 
 
@@ -239,6 +238,15 @@ def _epochs(epochs, splits):
 def _given(settings, *names):
     """Those of the settings that are not left to the class."""
     return {name: settings[name] for name in names if settings[name] is not None}
+
+
+def _examples(dataset, image_shape):
+    """A few images that the networks take: the first of the first batch, or tiles of its large image."""
+    images = next(iter(dataset))["image"].numpy()
+    if images.shape[1:] == image_shape:
+        return images[:SHOWN]
+    corners = grid(images.shape[1:3], image_shape)
+    return np.stack(list(tiles(images[0], corners[:: math.ceil(len(corners) / SHOWN)], image_shape)))
 
 
 def _draw_search(scorer, images, out):
