@@ -27,12 +27,16 @@ def real_data():
     return folder
 
 
+@pytest.fixture(scope="session")
+def mirrored():
+    """Two mirrored CPUs; one strategy for all tests, as a second one would use the keys of the first one's collectives."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture(params=[1, 2], ids=["one replica", "two replicas"])
-def strategy(request):
+def strategy(request, mirrored):
     """Runs a test without a distribution strategy, and with two mirrored CPUs."""
-    if request.param == 1:
-        return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(2)])
+    return tf.distribute.get_strategy() if request.param == 1 else mirrored
 
 
 @pytest.fixture(scope="session")

@@ -112,9 +112,8 @@ def test_noise_is_a_function_of_seed_step_and_draw(gan, images):
         assert not np.array_equal(z, other)
 
 
-def test_replicas_draw_different_noise(gan, images):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    draws = strategy.run(lambda: gan._noise(tf.constant(images[:3]), 0, 0))
+def test_replicas_draw_different_noise(gan, images, mirrored):
+    draws = mirrored.run(lambda: gan._noise(tf.constant(images[:3]), 0, 0))
     assert not np.array_equal(*[z.numpy() for z in draws.values])
 
 
@@ -133,12 +132,12 @@ def test_training_works_under_a_strategy(kind, strategy, images, tmp_path):
 
 
 @KINDS
-def test_a_step_on_two_replicas_equals_one_on_the_whole_batch(kind):
+def test_a_step_on_two_replicas_equals_one_on_the_whole_batch(kind, mirrored):
     """With SGD and the same z for all images the step does not depend on how the batch is shared out."""
     options = {} if kind == "DCGAN" else {"critic_steps": 1, "penalty_weight": 0.0}
     images = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 1)).astype(np.float32)
     steps = []
-    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
             gan = small_gan(kind, kernel_initializer="glorot_uniform")
             gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0), **options)

@@ -202,7 +202,7 @@ def test_a_run_with_own_networks_says_so_and_takes_them(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, r"format 99.*reads format 1"),
+        ({"format": 99}, r"format 99.*reads format 2"),
         ({"complete": False}, "has not finished"),
     ],
 )
