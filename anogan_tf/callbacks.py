@@ -1,5 +1,6 @@
 """Callbacks for `fit`."""
 
+import importlib.util
 import json
 import math
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm.auto import tqdm
 
 from anogan_tf import atomic, plots
@@ -128,6 +130,50 @@ class SampleGrid(keras.callbacks.Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             figure = plots.samples(self.model.generate(self.n), title=f"epoch {epoch + 1}")
             figure.savefig(self.folder / f"epoch_{epoch + 1:04d}.png", dpi=80)
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes losses and pictures for TensorBoard, which `pip install anogan-tf[tensorboard]` brings along.
+
+    Pictures are samples of a GAN, and of an `FAnoGAN` queries, their reconstructions, and in red where the two differ.
+
+    Args:
+        log_dir: What to call `tensorboard --logdir` with; made where it is missing.
+        queries: Images `(n, height, width, channels)` in [-1, 1] for an `FAnoGAN` to reconstruct.
+        every: Epochs between two pictures.
+
+    Raises:
+        ImportError: If TensorBoard is not installed.
+    """
+
+    def __init__(self, log_dir, queries=None, every=1):
+        super().__init__()
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ImportError("TensorBoard is not installed: pip install anogan-tf[tensorboard].")
+        self.log_dir = str(log_dir)
+        self.queries = queries
+        self.every = every
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(name, value)
+            if (epoch + 1) % self.every == 0:
+                for name, figure in self._figures().items():
+                    tf.summary.image(name, plots.pixels(figure)[None])
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+    def _figures(self):
+        if hasattr(self.model, "generate"):
+            return {"samples": plots.samples(self.model.generate(64))}
+        if self.queries is None:
+            return {}
+        return {"reconstructions": plots.reconstructions(self.queries, self.model.reconstruct(self.queries))}
 
 
 class StopOnNaN(keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -181,6 +182,13 @@ def _difference(image, reconstruction):
     gray = _shown(image).mean(axis=-1)
     difference = np.abs(image - reconstruction).mean(axis=-1) / 2
     return np.stack([np.clip(0.5 * gray + difference, 0, 1), 0.5 * gray, 0.5 * gray], axis=-1)
+
+
+def pixels(figure):
+    """A figure as bytes `(height, width, 3)`."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _shown(image):

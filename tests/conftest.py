@@ -29,7 +29,7 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def mirrored():
-    """Two mirrored CPUs; one strategy for all tests, as a second one would use the keys of the first one's collectives."""
+    """Two mirrored CPUs; one strategy for all tests, as a second one would reuse the keys of its collectives."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 

@@ -3,8 +3,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
+import anogan_tf as agt
+from anogan_tf import plots
+from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN, TensorBoard
 from tests.conftest import small_gan
 
 
@@ -88,3 +91,44 @@ def test_progress_counts_epochs(gan, images):
     progress = Progress()
     fit(gan, images, 3, progress)
     assert progress.bar.n in (0, 3)  # 0 where the bar is not shown
+
+
+def events(folder):
+    """What TensorBoard would show: values by name and step, pictures by name and step."""
+    accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    scalars, pictures = {}, {}
+    for name in accumulator.Tags()["tensors"]:
+        for event in accumulator.Tensors(name):
+            value = tf.make_ndarray(event.tensor_proto)
+            if value.shape == ():
+                scalars[name, event.step] = float(value)
+            else:
+                pictures[name, event.step] = tf.io.decode_png(value[2]).numpy()
+    return scalars, pictures
+
+
+def test_tensorboard_has_losses_and_samples_of_a_gan(gan, images, tmp_path):
+    history = fit(gan, images, 2, TensorBoard(tmp_path / "logs", every=2)).history
+    scalars, pictures = events(tmp_path / "logs")
+    assert {name for name, _ in scalars} == set(history)
+    for name, values in history.items():
+        assert [scalars[name, step] for step in (1, 2)] == pytest.approx(values)
+    assert list(pictures) == [("samples", 2)]
+    assert pictures["samples", 2].std() > 0
+
+
+def test_tensorboard_has_query_reconstruction_and_difference_of_an_encoder(gan, images, tmp_path):
+    fanogan = agt.FAnoGAN(gan)
+    fanogan.compile()
+    fit(fanogan, images, 1, TensorBoard(tmp_path / "logs", queries=images[:3]))
+    scalars, pictures = events(tmp_path / "logs")
+    assert set(scalars) == {("loss", 1), ("image_loss", 1), ("feature_loss", 1)}
+    expected = plots.pixels(plots.reconstructions(images[:3], fanogan.reconstruct(images[:3])))
+    np.testing.assert_array_equal(pictures["reconstructions", 1], expected)
+
+
+def test_tensorboard_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install anogan-tf\[tensorboard\]"):
+        TensorBoard("logs")

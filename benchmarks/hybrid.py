@@ -1,0 +1,85 @@
+"""How far does a search get from a random z, and from an encoder's? On MNIST, with a run of `benchmarks.fanogan`.
+
+    python -m benchmarks.hybrid --run runs/mnist-8
+
+For each number of steps the mean of L(z) over normal and anomalous images, the AUROC of A(x), and the time per image,
+on 2,000 test images, drawn so that each class has its share.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
+
+import anogan_tf as agt
+from anogan_tf import report, runs
+from benchmarks.fanogan import stratified
+
+STEPS = (0, 5, 10, 20, 50, 100, 500)
+
+
+def measure(run):
+    """A list of dicts, one for each start and number of steps."""
+    images, labels = stratified(runs.load_splits(agt.weights.read_run(run)["settings"]))
+    fanogan = agt.load_run(run)
+    rows = []
+    for start, encoder in (("random", None), ("encoder", fanogan.encoder)):
+        for steps in STEPS:
+            anogan = agt.AnoGAN(fanogan.gan, encoder=encoder, steps=steps, score="paper")
+            anogan.score(images[:1])  # traces
+            begun = time.perf_counter()
+            loss = anogan.score(images)["anomaly_score"]  # A(x) is L at the best z
+            seconds = (time.perf_counter() - begun) / len(images)
+            row = {
+                "start": start,
+                "steps": steps,
+                "loss_normal": float(loss[labels == 0].mean()),
+                "loss_anomalous": float(loss[labels == 1].mean()),
+                "auroc": roc_auc_score(labels, loss),
+                "seconds_per_image": seconds,
+            }
+            print(
+                *(f"{name} {value:.4f}" if isinstance(value, float) else f"{value:>8}" for name, value in row.items())
+            )
+            rows.append(row)
+    return rows
+
+
+def draw(rows):
+    """Loss and AUROC over the time per image, a line for each start."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    loss, auroc = figure.subplots(1, 2)
+    for start, colour in (("random", "tab:gray"), ("encoder", "tab:red")):
+        some = [row for row in rows if row["start"] == start]
+        seconds = [1000 * row["seconds_per_image"] for row in some]
+        loss.plot(seconds, [row["loss_normal"] for row in some], "o-", color=colour, label=f"{start} start, normal")
+        loss.plot(
+            seconds, [row["loss_anomalous"] for row in some], "o:", color=colour, label=f"{start} start, anomalous"
+        )
+        auroc.plot(seconds, [row["auroc"] for row in some], "o-", color=colour, label=f"{start} start")
+        for x, row in zip(seconds, some, strict=True):
+            auroc.annotate(row["steps"], (x, row["auroc"]), xytext=(3, 4), textcoords="offset points", fontsize=8)
+    loss.set(xscale="log", xlabel="milliseconds an image", ylabel="mapping loss L(z)")
+    auroc.set(xscale="log", xlabel="milliseconds an image (numbers: steps)", ylabel="AUROC of A(x)")
+    for axis in (loss, auroc):
+        axis.legend(fontsize=8)
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", default="runs/mnist-8")
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/hybrid.png"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/hybrid.json"))
+    options = parser.parse_args()
+    rows = measure(options.run)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    command = f"python -m benchmarks.hybrid --run {options.run}"
+    report.write_json(options.out, {"command": command, "versions": report.versions(), "rows": rows})
+    draw(rows).savefig(options.figure, dpi=90)
+
+
+if __name__ == "__main__":
+    main()
