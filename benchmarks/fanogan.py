@@ -20,14 +20,14 @@ from anogan_tf import baselines, cli, plots, report, runs
 
 TESTED, TIMED = 2000, 192
 MODES = {"izi_f": [], "izi": ["--mode", "izi"], "ziz": ["--mode", "ziz"], "variational": ["--variational"]}
-SETTINGS = ["--width", "16", "--batch-size", "64", "--epochs", "34", "--encoder-epochs", "27", "--score", "paper"]
+SETTINGS = ["--width", "16", "--batch-size", "64", "--epochs", "34", "--encoder-epochs", "10", "--score", "paper"]
 
 
 def train(normal, folder, data_options):
     """Trains one GAN and four encoders; paths of the runs by mode."""
     paths = {mode: f"{folder}/mnist-{normal}" + ("" if mode == "izi_f" else f"-{mode}") for mode in MODES}
     for mode, options in MODES.items():
-        source = ["--encoder-only", paths["izi_f"], "--encoder-epochs", "27", "--score", "paper"]
+        source = ["--encoder-only", paths["izi_f"], "--encoder-epochs", "10", "--score", "paper"]
         if mode == "izi_f":
             source = ["mnist", "--normal", normal, *SETTINGS, *data_options]
         command = ["train", *source, "--method", "f-anogan", *options, "--out", paths[mode]]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from PIL import Image
 
 import anogan_tf as agt
 from anogan_tf import scoring
+from anogan_tf.callbacks import Progress
 from anogan_tf.cli import main
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]
@@ -326,3 +328,92 @@ def test_the_documentation_has_the_options_that_the_commands_have():
     ours = {name for name in options if name.startswith("--")} | {"--debug", "--help"}
     assert set(re.findall(r"--[a-z][a-z-]+", text)) == ours
     assert set(re.findall(r"^\| `anogan-tf (\w+)", text, re.MULTILINE)) == set(main.commands)
+
+
+def scoring_weights(folder):
+    """The weights that a finished run scores with, by file and name."""
+    weights = {}
+    for file in sorted(folder.glob("*.weights.h5")):
+        if "checkpoint" not in file.name:
+            with h5py.File(file) as content:
+                content.visititems(
+                    lambda name, item, file=file: (
+                        weights.update({(file.name, name): item[()]}) if isinstance(item, h5py.Dataset) else None
+                    )
+                )
+    return weights
+
+
+@pytest.mark.parametrize("phase", ["wgan_gp", "fanogan"])
+def test_f_anogan_interrupted_in_either_phase_ends_as_if_it_was_not(phase, parts, tmp_path, monkeypatch):
+    options = ["--size", "16", "--channels", "1", "--alpha", "0.2"]
+    command = ["--method", "f-anogan", "--encoder-epochs", "2", *options, *SMALL]
+    unbroken = run("train", parts, "--out", tmp_path / "unbroken", *command)
+    assert unbroken.exit_code == 0, unbroken.output
+    on_epoch_end = Progress.on_epoch_end
+
+    def interrupt(self, epoch, logs=None):
+        if self.model.name == phase and epoch == 0:
+            raise KeyboardInterrupt
+        on_epoch_end(self, epoch, logs)
+
+    monkeypatch.setattr(Progress, "on_epoch_end", interrupt)
+    assert run("train", parts, "--out", tmp_path / "broken", *command).exit_code == 130
+    monkeypatch.undo()
+    resumed = run("train", parts, "--out", tmp_path / "broken", *command)
+    assert resumed.exit_code == 0, resumed.output
+    expected, found = (scoring_weights(tmp_path / name) for name in ("unbroken", "broken"))
+    assert expected.keys() == found.keys()
+    files = {file.removesuffix(".weights.h5") for file, _ in expected}
+    assert files == {"generator", "discriminator", "encoder", "reference"}
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_another_encoder_is_trained_for_the_gan_of_a_run(trained_run, tmp_path):
+    options = ["--method", "f-anogan", "--mode", "izi", "--variational", "--encoder-epochs", "1", "--alpha", "0.2"]
+    result = run("train", "--encoder-only", trained_run[0], "--out", tmp_path / "izi", *options)
+    assert result.exit_code == 0, result.output
+    assert "Training dcgan" not in result.output
+    earlier, scorer = agt.load_run(trained_run[0]), agt.load_run(tmp_path / "izi")
+    assert (type(scorer).__name__, scorer.mode, scorer.variational) == ("FAnoGAN", "izi", True)
+    np.testing.assert_array_equal(scorer.gan.generate(2), earlier.gan.generate(2))
+    tested = run("test", tmp_path / "izi", "--out", tmp_path / "results")
+    assert tested.exit_code == 0, tested.output
+    assert not (tmp_path / "results" / "search_path.png").exists()
+
+
+def test_the_gan_of_a_run_keeps_its_data_and_settings(trained_run, parts, tmp_path):
+    other = run("train", parts, "--encoder-only", trained_run[0], "--out", tmp_path / "other", "--size", "32")
+    assert other.exit_code == 1
+    assert "Received: {'size': [32, 32]}" in other.output
+    nothing = run("train", "--out", tmp_path / "nothing")
+    assert nothing.exit_code == 2
+    assert "Missing argument 'SOURCE'" in nothing.output
+
+
+def test_a_search_may_start_at_an_encoder(trained_run, tmp_path):
+    options = ["--start", "encoder", "--encoder-epochs", "1", "--steps", "2", "--alpha", "0.2"]
+    result = run("train", "--encoder-only", trained_run[0], "--out", tmp_path / "hybrid", *options)
+    assert result.exit_code == 0, result.output
+    scorer = agt.load_run(tmp_path / "hybrid")
+    assert type(scorer).__name__ == "AnoGAN"
+    assert scorer.encoder is not None
+
+
+@pytest.mark.parametrize("method", ["anogan", "f-anogan"])
+def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_path):
+    options = ["--patches", "--size", "16", "--channels", "1", "--encoder-epochs", "1", "--alpha", "0.2"]
+    result = run("train", parts, "--out", tmp_path / "run", "--method", method, *options, *SMALL)
+    assert result.exit_code == 0, result.output
+    tested = run("test", tmp_path / "run", "--out", tmp_path / "tested")
+    assert tested.exit_code == 0, tested.output
+    assert json.loads((tmp_path / "tested" / "metrics.json").read_text())["pixel_auroc"] is not None
+    scored = run("score", tmp_path / "run", parts / "test" / "scratch", "--out", tmp_path / "scored")
+    assert scored.exit_code == 0, scored.output
+    with open(tmp_path / "scored" / "scores.csv", newline="") as file:
+        scores = [float(row["anomaly_score"]) for row in csv.DictReader(file)]
+    with open(tmp_path / "tested" / "scores.csv", newline="") as file:
+        assert scores == [float(row["anomaly_score"]) for row in csv.DictReader(file) if "scratch" in row["id"]]
+    with Image.open(tmp_path / "scored" / "anomaly_map_001.tiff") as anomaly_map:
+        assert anomaly_map.size == (40, 40)
