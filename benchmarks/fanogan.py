@@ -36,7 +36,7 @@ def train(normal, folder, data_options):
 
 
 def measure(paths, *, searches=True):
-    """A dict of figures for each way to score, and what there is to look at; without `searches`, of the encoders alone."""
+    """Figures of each way to score, of the encoders alone without `searches`; and reconstructions to look at."""
     splits = runs.load_splits(agt.weights.read_run(paths["izi_f"])["settings"])
     images, labels = stratified(splits)
     held_out = np.concatenate([batch["image"] for batch in splits.validation])[:256]
