@@ -61,7 +61,7 @@ def train(source, out, **settings):
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
 
-    gan = load_run(settings["encoder_only"]).gan if settings["encoder_only"] else _train_gan(splits, out, settings)
+    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _train_gan(splits, out, settings)
     needs_encoder = settings["method"] == "f-anogan" or settings["start"] == "encoder"
     fanogan = _train_encoder(gan, splits, out, settings) if needs_encoder else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
@@ -161,22 +161,18 @@ def settings_of_gan(run, given):
 def load_splits(settings):
     """The splits that a run's settings name."""
     keys = (
-        "patches",
-        "scale",
-        "pattern",
-        "group_by",
-        "bits",
-        "validation_fraction",
-        "cache",
-        "data_dir",
-        "batch_size",
-        "crop",
+        "patches", "scale", "pattern", "group_by", "bits", "validation_fraction", "cache", "data_dir", "batch_size", "crop",
         "seed",
-    )
+    )  # fmt: skip
     channels = settings["channels"]
     shape = (*(settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
+
+
+def _gan_of(run, splits):
+    _check_fingerprint(run, read_run(run), splits)
+    return load_run(run).gan
 
 
 def _train_gan(splits, out, settings):
@@ -251,7 +247,8 @@ def _examples(dataset, image_shape):
 
 def _draw_search(scorer, images, out):
     """The search of a few images: the mapping loss, and G(z) along the way."""
-    path = scorer.search_path(images[: scorer.chunk])
+    images = images[: scorer.chunk]
+    path = scorer.search_path(images)
     steps = sorted({0, *(round(scorer.steps * part) for part in (0.04, 0.1, 0.2, 0.5, 1))})
     drawn = [scorer.gan.generator(path["z"][step], training=False).numpy() for step in steps]
     Path(out).mkdir(parents=True, exist_ok=True)
