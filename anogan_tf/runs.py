@@ -161,8 +161,8 @@ def settings_of_gan(run, given):
 def load_splits(settings):
     """The splits that a run's settings name."""
     keys = (
-        "patches", "scale", "pattern", "group_by", "bits", "validation_fraction", "cache", "data_dir", "batch_size", "crop",
-        "seed",
+        "patches", "scale", "pattern", "group_by", "bits", "crop", "validation_fraction", "cache", "data_dir",
+        "batch_size", "seed",
     )  # fmt: skip
     channels = settings["channels"]
     shape = (*(settings["size"] or (None, None)), channels and int(channels))
