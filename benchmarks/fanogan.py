@@ -81,6 +81,26 @@ def stratified(splits):
     return images[chosen], labels[chosen]
 
 
+def table(results):
+    """The figures in Markdown: a row for each way to score, for each digit AUROC, error and milliseconds per image."""
+    columns = [
+        ("auroc", 1, "AUROC", ".3f"),
+        ("error", 1, "error", ".2f"),
+        ("seconds_per_image", 1000, "ms an image", ".1f"),
+    ]
+    digits = list(results)
+    head = [f"digit {digit}: {title}" for digit in digits for _, _, title, _ in columns]
+    lines = ["| score | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for name in results[digits[0]]:
+        cells = [
+            format(scale * results[digit][name][key], style) if key in results[digit][name] else ""
+            for digit in digits
+            for key, scale, _, style in columns
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--normal", nargs="+", default=["2", "8"])
@@ -98,8 +118,7 @@ def main():
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             plots.reconstructions(*examples).savefig(options.pictures / f"fanogan_{normal}.png", dpi=80)
-        for name, row in results[normal].items():
-            print(normal, f"{name:20}", *(f"{key} {value:.4f}" for key, value in row.items()))
+    print(table(results))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     command = f"python -m benchmarks.fanogan --normal {' '.join(options.normal)}"
     report.write_json(options.out, {"command": command, "versions": report.versions(), "normal": results})

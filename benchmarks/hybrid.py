@@ -40,11 +40,20 @@ def measure(run):
                 "auroc": roc_auc_score(labels, loss),
                 "seconds_per_image": seconds,
             }
-            print(
-                *(f"{name} {value:.4f}" if isinstance(value, float) else f"{value:>8}" for name, value in row.items())
-            )
+            print(row, flush=True)
             rows.append(row)
     return rows
+
+
+def table(rows):
+    """The figures in Markdown."""
+    lines = ["| start | steps | L, normal | L, anomalous | AUROC of A(x) | ms an image |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        lines.append(
+            f"| {row['start']} | {row['steps']} | {row['loss_normal']:.3f} | {row['loss_anomalous']:.3f} | "
+            f"{row['auroc']:.3f} | {1000 * row['seconds_per_image']:.1f} |"
+        )
+    return "\n".join(lines)
 
 
 def draw(rows):
@@ -79,6 +88,7 @@ def main():
     command = f"python -m benchmarks.hybrid --run {options.run}"
     report.write_json(options.out, {"command": command, "versions": report.versions(), "rows": rows})
     draw(rows).savefig(options.figure, dpi=90)
+    print(table(rows))
 
 
 if __name__ == "__main__":
