@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 RECIPES = [[shlex.split(line) for line in block.replace("\\\n", "").splitlines()] for block in BLOCKS]
 TINY = {  # click takes the last value of an option that is given again
     "train": [
-        *("--epochs", "1", "--encoder-epochs", "1", "--width", "2", "--latent-dim", "4", "--batch-size", "2"),
+        *("--epochs", "1", "--encoder-epochs", "1", "--width", "2", "--latent-dim", "4", "--batch-size", "8"),
         *("--steps", "1", "--chunk", "8", "--alpha", "0.5", "--data-dir", "sets"),
     ],
     "test": ["--pictures", "1"],
