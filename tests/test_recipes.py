@@ -25,6 +25,7 @@ TINY = {  # click takes the last value of an option that is given again
     "test": ["--pictures", "1"],
     "score": ["--pictures", "1"],
 }
+SLOW = {"hq-128", "hq-256", "oct-paper"}  # as others, with networks that take long to build
 EXAMPLES = 40
 CLASSES = {
     "mnist": list("0123456789"),
@@ -96,7 +97,11 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def marked(recipe):
+    return pytest.param(recipe, id=name_of(recipe), marks=[pytest.mark.slow] * (name_of(recipe) in SLOW))
+
+
+@pytest.mark.parametrize("recipe", [marked(recipe) for recipe in RECIPES])
 def test_recipe_runs(recipe, sources, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in sources.iterdir():
