@@ -37,10 +37,7 @@ def train(source, out, **settings):
         ValueError: If `out` holds a run with other settings, or the data changed since it began.
     """
     out = Path(out)
-    settings = {"source": _absolute(source), **settings}
-    for name in ("data_dir", "cache", "encoder_only"):
-        if settings[name] not in (None, "auto", "memory"):
-            settings[name] = str(Path(settings[name]).resolve())
+    settings = _resolved({"source": source, **settings})
     if Path(source).resolve() == out.resolve():
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
     report.check_writable(out)
@@ -151,7 +148,7 @@ def settings_of_gan(run, given):
     if not earlier:
         raise ValueError(f"{run} was saved from Python, so its data are not known: use FAnoGAN(load_run(path).gan).")
     taken = {name: value for name, value in earlier.items() if name not in OF_ENCODER_AND_SCORE}
-    given = _jsonable(given) | ({"source": _absolute(given["source"])} if "source" in given else {})
+    given = _jsonable(_resolved(given))
     changed = {name: value for name, value in given.items() if name in taken and value != taken[name]}
     if changed:
         raise ValueError(f"The data and the GAN are those of {run}: {taken}. Received: {changed}.")
@@ -293,6 +290,16 @@ def _differences(out, earlier, settings):
 
 def _jsonable(settings):
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _resolved(settings):
+    """The settings with their paths made absolute."""
+    paths = {
+        name: str(Path(settings[name]).resolve())
+        for name in ("data_dir", "cache", "encoder_only")
+        if settings.get(name) not in (None, "auto", "memory")
+    }
+    return settings | paths | ({"source": _absolute(settings["source"])} if "source" in settings else {})
 
 
 def _absolute(source):

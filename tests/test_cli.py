@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import scoring
+from anogan_tf import runs, scoring
 from anogan_tf.callbacks import Progress
 from anogan_tf.cli import main
 
@@ -247,6 +247,7 @@ def test_a_relative_cache_folder_means_the_same_when_it_exists(parts, tmp_path, 
     assert run(*options).exit_code == 0
     assert (tmp_path / "decoded").is_dir()
     assert "trained already" in run(*options).output
+    assert runs.settings_of_gan("run", {"source": str(parts), "cache": "decoded"})["cache"] == str(tmp_path / "decoded")
 
 
 def test_a_run_does_not_lie_among_its_images(parts):

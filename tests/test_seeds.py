@@ -1,6 +1,7 @@
 """The systems that this package replaces, each in our words with its own settings, for a few steps."""
 
 import csv
+import json
 
 import keras
 import numpy as np
@@ -139,3 +140,29 @@ def test_pippo7x_notebook_line_by_line(tmp_path, monkeypatch):
     assert threshold == pytest.approx((max(scores[0]) + min(scores[1])) / 2)
     assert accuracy == np.mean([(r["anomaly_score"] > threshold) == r["label"] for r in results])
     assert (tmp_path / "results" / "test_image_001.png").exists()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_mulkong_auto_encoder_and_variational_encoder_of_one_gan(name, tmp_path):
+    """MNIST and CIFAR-10, a DCGAN, an encoder trained on images (izi), alone and as a variational one; AUROC."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    encoder = ["--method", "f-anogan", "--mode", "izi", "--encoder-epochs", "1", "--score", "paper", "--alpha", "0.5"]
+    gan = ["--gan", "dcgan", "--latent-dim", "100", "--width", "2", "--epochs", "1", "--batch-size", "2"]
+    with tfds.testing.mock_data(num_examples=40):
+        run("train", name, "--normal", "8", "--out", tmp_path / "ae", *gan, *encoder)
+        run("train", "--encoder-only", tmp_path / "ae", "--out", tmp_path / "vae", "--variational", *encoder)
+        for kind in ("ae", "vae"):
+            run("test", tmp_path / kind, "--out", tmp_path / "results" / kind, "--pictures", "1")
+    for kind in ("ae", "vae"):
+        metrics = json.loads((tmp_path / "results" / kind / "metrics.json").read_text())
+        assert metrics["n"] == 40
+        assert 0 <= metrics["auroc"] <= 1
+    auto_encoder, variational = (agt.load_run(tmp_path / kind) for kind in ("ae", "vae"))
+    assert (auto_encoder.mode, auto_encoder.variational) == ("izi", False)
+    assert (variational.mode, variational.variational) == ("izi", True)
+    for own, other in zip(auto_encoder.gan.generator.weights, variational.gan.generator.weights, strict=True):
+        np.testing.assert_array_equal(own, other)

@@ -1,0 +1,124 @@
+"""Every command line of docs/recipes.md, for a step or two of a tiny network on made-up images of the source's kind."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from click.testing import CliRunner
+from matplotlib.figure import Figure
+from PIL import Image
+
+from anogan_tf import plots
+from anogan_tf.cli import main
+
+TEXT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+RECIPES = [[shlex.split(line) for line in block.replace("\\\n", "").splitlines()] for block in BLOCKS]
+TINY = {  # click takes the last value of an option that is given again
+    "train": [
+        *("--epochs", "1", "--encoder-epochs", "1", "--width", "2", "--latent-dim", "4", "--batch-size", "8"),
+        *("--steps", "1", "--chunk", "8", "--alpha", "0.5", "--data-dir", "sets"),
+    ],
+    "test": ["--pictures", "1"],
+    "score": ["--pictures", "1"],
+}
+SLOW = {"hq-128", "hq-256", "oct-paper"}  # as others, with networks that take long to build
+EXAMPLES = 40
+CLASSES = {
+    "mnist": list("0123456789"),
+    "fashion_mnist": [
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    ],
+    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+}
+SPLITS = {
+    **dict.fromkeys(CLASSES, ("train", "test")),
+    "celeb_a": ("train", "validation", "test"),
+    **dict.fromkeys(("celeb_a_hq/64", "celeb_a_hq/128", "celeb_a_hq/256"), ("train",)),
+    "lsun/bedroom": ("train", "validation"),
+}
+
+
+def name_of(recipe):
+    """That of the run it makes."""
+    return Path(recipe[0][recipe[0].index("--out") + 1]).name
+
+
+def save(folder, name, shape, scratch=False):
+    """Noise, brighter in a part of it that is a scratch, and then with a mask."""
+    pixels = np.random.default_rng(len(name)).integers(60, 120, shape, dtype=np.uint8)
+    mask = np.zeros(shape[:2], np.uint8)
+    if scratch:
+        mask[20:24, 10:30] = 255
+        pixels[mask > 0] = 250
+        save_picture(folder / "ground_truth" / Path(name).parent.name / f"{Path(name).stem}_mask.png", mask)
+    save_picture(folder / name, pixels)
+
+
+def save_picture(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A folder with what the recipes name: `sets`, as TensorFlow Datasets describes them, and folders of pictures."""
+    root = tmp_path_factory.mktemp("sources")
+    for name, splits in SPLITS.items():
+        builder = tfds.builder(name, data_dir=root / "sets")
+        if name in CLASSES:
+            builder.info.features["label"].names = CLASSES[name]
+        infos = [tfds.core.SplitInfo(name=split, shard_lengths=[EXAMPLES], num_bytes=0) for split in splits]
+        builder.info.set_splits(tfds.core.SplitDict(infos))
+        builder.data_path.mkdir(parents=True)
+        builder.info.write_to_directory(builder.data_path)
+    for i in range(8):
+        for category in ("hazelnut", "carpet"):
+            save(root / "mvtec" / category, f"train/good/{i:03d}.png", (300, 300, 3))
+        save(root / "oct", f"train/good/p{i % 4:02d}-{i:03d}.png", (80 + i, 100))
+    for i in range(2):
+        for category in ("hazelnut", "carpet"):
+            save(root / "mvtec" / category, f"test/good/{i:03d}.png", (300, 300, 3))
+            save(root / "mvtec" / category, f"test/cut/{i:03d}.png", (300, 300, 3), scratch=True)
+        save(root / "oct", f"test/good/p1{i}-000.png", (90, 100))
+        save(root / "oct", f"test/fluid/p1{i}-001.png", (100, 90), scratch=True)
+        for folder, shape in (("faces", (300, 300, 3)), ("rooms", (200, 300, 3)), ("scans", (70, 130 + i))):
+            save(root / folder / "new", f"{i}.png", shape)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than these trainings, and is tested elsewhere."""
+    monkeypatch.setattr(plots, "samples", lambda *_, **__: Figure())
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+
+
+def marked(recipe):
+    return pytest.param(recipe, id=name_of(recipe), marks=[pytest.mark.slow] * (name_of(recipe) in SLOW))
+
+
+@pytest.mark.parametrize("recipe", [marked(recipe) for recipe in RECIPES])
+def test_recipe_runs(recipe, sources, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in sources.iterdir():
+        Path(folder.name).symlink_to(folder)
+    with tfds.testing.mock_data(num_examples=EXAMPLES, data_dir=sources / "sets"):
+        for program, command, *arguments in recipe:
+            assert program == "anogan-tf"
+            result = CliRunner().invoke(main, [command, *arguments, *TINY[command]], catch_exceptions=False)
+            assert result.exit_code == 0, result.output
+            out = Path(arguments[arguments.index("--out") + 1])
+            assert (out / {"train": "run.json", "test": "metrics.json", "score": "scores.csv"}[command]).exists()
+
+
+def test_no_command_line_is_left_out():
+    assert sum(map(len, RECIPES)) == len(re.findall(r"^anogan-tf ", TEXT, re.MULTILINE))
+
+
+def test_runs_have_names_of_their_own():
+    names = [line[line.index("--out") + 1] for recipe in RECIPES for line in recipe]
+    assert len(set(names)) == len(names)
