@@ -51,6 +51,8 @@ class PrincipalSubspace:
     @classmethod
     def fit(cls, vectors, n_components=128):
         """Learns from `(n, elements)`; with at most half as many components as images or elements."""
+        if len(vectors) < 2:
+            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
         pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)
         return cls(pca.mean_, pca.components_)
 
