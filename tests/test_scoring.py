@@ -69,7 +69,7 @@ def test_principal_subspace_distance_is_pca_reconstruction_error():
 def test_subspace_leaves_something_outside_however_few_the_images():
     vectors = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
     assert scoring.PrincipalSubspace.fit(vectors).components.shape == (3, 40)
-    with pytest.raises(ValueError, match="at least 2 normal images. Received: 1"):
+    with pytest.raises(ValueError, match=r"at least 2 normal images\. Received: 1"):
         scoring.PrincipalSubspace.fit(vectors[:1])
 
 
