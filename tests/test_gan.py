@@ -172,7 +172,13 @@ def test_saving_keeps_networks_optimisers_and_options(kind, options, images, tmp
 
 
 @pytest.mark.parametrize(
-    ("kind", "architecture"), [("DCGAN", "dcgan"), ("DCGAN", "hazelnut"), ("WGANGP", "dcgan"), ("WGANGP", "residual")]
+    ("kind", "architecture"),
+    [
+        ("DCGAN", "dcgan"),
+        ("DCGAN", "hazelnut"),
+        ("WGANGP", "dcgan"),
+        pytest.param("WGANGP", "residual", marks=pytest.mark.slow),
+    ],
 )
 def test_resumed_training_equals_an_unbroken_one(kind, architecture, digits, tmp_path):
     def train(epochs, folder):
@@ -334,7 +340,7 @@ def test_a_critic_with_batch_normalisation_is_refused():
         small_gan("WGANGP", architecture="hazelnut")
 
 
-@pytest.mark.parametrize("architecture", ["dcgan", "residual"])
+@pytest.mark.parametrize("architecture", ["dcgan", pytest.param("residual", marks=pytest.mark.slow)])
 def test_each_kind_of_gan_learns_with_each_architecture(architecture, digits):
     """The Wasserstein estimate falls, as samples come closer to the images."""
     gan = small_gan("WGANGP", architecture=architecture, width=8)

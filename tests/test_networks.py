@@ -88,7 +88,7 @@ def test_default_generator_follows_batch_statistics_closely():
         Discriminator((9, 12, 1), width=4, kernel_initializer=keras.initializers.GlorotNormal(), seed=3, name="d"),
         Encoder((9, 12, 3), 6, architecture="residual", width=4, kernel_initializer="he_uniform", seed=3, name="e"),
     ],
-    ids=["generator", "discriminator"],
+    ids=["generator", "discriminator", "encoder"],
 )
 def test_models_survive_saving(model, tmp_path):
     model.save(tmp_path / "model.keras")
