@@ -30,8 +30,8 @@ _HOME = {
     "save_run": "weights",
 }
 _MODULES = (
-    "anogan", "callbacks", "data", "fanogan", "gan", "losses", "metrics", "networks", "patches", "plots", "report",
-    "scoring", "search", "thresholds", "weights",
+    "anogan", "callbacks", "data", "fanogan", "gan", "losses", "metrics", "networks", "patches", "plots", "reference",
+    "report", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import losses, scoring
-from anogan_tf.comparison import Comparison, with_anomaly_score
+from anogan_tf.comparison import Comparison
 from anogan_tf.networks import with_dtype
 from anogan_tf.search import LatentSearch, initial_z
 
@@ -32,8 +32,9 @@ class AnoGAN:
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`scoring.PrincipalSubspace`), which `fit_reference` learns; the search then only draws the map. `"paper"`:
-            A(x) = (1 - λ) R + λ D. `"residual"`: R. `"discrimination"`: D.
+            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
+            search only draws the map. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         restarts: Searches for each image, from different z₀; the best counts.
         prior_weight: w, the weight of `losses.latent_prior`.
@@ -76,7 +77,6 @@ class AnoGAN:
         dtype=None,
         seed=0,
     ):
-        scoring.check_choices(distance, score)
         if not 0.0 <= feature_weight <= 1.0:
             raise ValueError(f"feature_weight is from 0 to 1. Received: feature_weight={feature_weight}.")
         if steps < 0 or min(restarts, chunk) < 1:
@@ -99,7 +99,7 @@ class AnoGAN:
         self.seed = seed
         self.reference = None
         self.calibration = None
-        self._comparison = Comparison(gan, self.feature_layers, distance)
+        self._comparison = Comparison(gan, self.feature_layers, distance, score)
         self._search_networks = (gan.generator, self._comparison.features)
         if dtype is not None:
             self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
@@ -187,9 +187,14 @@ class AnoGAN:
             path.append(self._search.z.numpy()[first])
         return {"loss": np.stack(losses_), "z": np.stack(path)}
 
-    def feature_vectors(self, images):
-        """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
-        return self._comparison.vectors(images)
+    @property
+    def learns(self):
+        """Whether the score learns from normal images, in `fit_reference`."""
+        return self._comparison.learns
+
+    def evidence(self, images):
+        """What the score of a chunk of images and its guard is made of, see `Comparison.evidence`."""
+        return self._comparison.evidence(tf.convert_to_tensor(images))
 
     def raw_outputs(self, data, progress=None):
         """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
@@ -197,9 +202,9 @@ class AnoGAN:
 
     def score_chunk(self, images, progress=None):
         """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
-        return with_anomaly_score(
-            self._comparison.outputs(images, self._best_z(images, progress)),
-            self.score_kind,
+        return self._comparison.scored(
+            tf.convert_to_tensor(images),
+            self._best_z(images, progress),
             self.reference,
             residual_weight=1.0 - self.feature_weight,
             feature_weight=self.feature_weight,

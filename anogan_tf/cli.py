@@ -76,6 +76,12 @@ model_options = [
     click.option("--width", default=32, help="Filters next to the image."),
     click.option("--latent-dim", default=64, help="Dimension of z."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
+    click.option(
+        "--self-supervision",
+        multiple=True,
+        type=click.Choice(["rotation", "shift"]),
+        help="What the discriminator also learns to tell; may be repeated.",
+    ),
     click.option("--epochs", type=int, help="Default: as many as make 2,000 steps."),
     click.option("--batch-size", default=32),
     click.option("--learning-rate", type=float, help="Adam's, of the GAN; default 1e-3 for dcgan, 3e-4 for wgan-gp."),
@@ -94,9 +100,8 @@ scorer_options = [
     click.option(
         "--score",
         "score_kind",
-        type=click.Choice(["features", "paper", "residual", "discrimination"]),
         default="features",
-        help="What decides.",
+        help="What decides: features, transformations, both joined by +, paper, residual or discrimination.",
     ),
     click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
     click.option("--steps", default=50, help="Steps of the latent search."),

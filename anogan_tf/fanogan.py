@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from anogan_tf import losses, scoring, training
 from anogan_tf.callbacks import DataOrder
-from anogan_tf.comparison import Comparison, with_anomaly_score
+from anogan_tf.comparison import Comparison
 from anogan_tf.networks import Encoder
 from anogan_tf.search import sample_prior
 
@@ -34,9 +34,10 @@ class FAnoGAN(keras.Model):
         feature_weight: κ, in the loss of `"izi_f"` and in the score.
         kl_weight: w, of a variational encoder.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
-        score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features,
-            which `fit_reference` learns; the encoder then only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`:
-            R. `"discrimination"`: D.
+        score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
+            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
+            encoder only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide
             as the discriminator, and residual if that is.
@@ -79,7 +80,6 @@ class FAnoGAN(keras.Model):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        scoring.check_choices(distance, score)
         if mode not in MODES:
             raise ValueError(f"mode is one of {MODES}. Received: mode={mode!r}.")
         if variational and (mode == "ziz" or gan.prior != "normal"):
@@ -102,7 +102,7 @@ class FAnoGAN(keras.Model):
         self.reference = None
         self.calibration = None
         _check_encoder(self.encoder, gan)
-        self._comparison = Comparison(gan, self.feature_layers, distance)
+        self._comparison = Comparison(gan, self.feature_layers, distance, score)
         hidden = self.encoder.layers[-1].input
         self._log_variance = keras.layers.Dense(gan.latent_dim, kernel_initializer="zeros", name="log_variance")
         self._log_variance.build(hidden.shape)
@@ -219,9 +219,14 @@ class FAnoGAN(keras.Model):
         """G(E(x)), of the shape of the images `(n, height, width, channels)`."""
         return self.gan.generator(self.encoder(images, training=False), training=False).numpy()
 
-    def feature_vectors(self, images):
-        """Discriminator features of a chunk of images and its guard, `(chunk + GUARD, elements)`."""
-        return self._comparison.vectors(images)
+    @property
+    def learns(self):
+        """Whether the score learns from normal images, in `fit_reference`."""
+        return self._comparison.learns
+
+    def evidence(self, images):
+        """What the score of a chunk of images and its guard is made of, see `Comparison.evidence`."""
+        return self._comparison.evidence(tf.convert_to_tensor(images))
 
     def raw_outputs(self, data, progress=None):
         """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
@@ -229,17 +234,18 @@ class FAnoGAN(keras.Model):
 
     def score_chunk(self, images, progress=None):
         """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
-        return with_anomaly_score(
-            self._compare(tf.convert_to_tensor(images)),
-            self.score_kind,
+        images = tf.convert_to_tensor(images)
+        return self._comparison.scored(
+            images,
+            self._encode(images),
             self.reference,
             residual_weight=1.0,
             feature_weight=self.feature_weight,
         )
 
     @tf.function(autograph=False)
-    def _compare(self, images):
-        return self._comparison.outputs(images, tf.cast(self.encoder(images, training=False), tf.float32))
+    def _encode(self, images):
+        return tf.cast(self.encoder(images, training=False), tf.float32)
 
     def get_config(self):
         return {

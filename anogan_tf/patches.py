@@ -55,8 +55,8 @@ class Patched:
         return self.scorer.image_shape
 
     @property
-    def score_kind(self):
-        return self.scorer.score_kind
+    def learns(self):
+        return self.scorer.learns
 
     @property
     def smoothing(self):

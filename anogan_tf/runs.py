@@ -10,6 +10,7 @@ import numpy as np
 from anogan_tf import data, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
+from anogan_tf.comparison import kinds
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.patches import Patched, grid, tiles
@@ -38,6 +39,7 @@ def train(source, out, **settings):
     """
     out = Path(out)
     settings = _resolved({"source": source, **settings})
+    kinds(settings["score_kind"])
     if Path(source).resolve() == out.resolve():
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
     report.check_writable(out)
@@ -180,6 +182,7 @@ def _train_gan(splits, out, settings):
         architecture=settings["architecture"],
         width=settings["width"],
         prior=settings["prior"],
+        self_supervision=settings["self_supervision"] or None,
         seed=settings["seed"],
     )
     rate = settings["learning_rate"] and {"learning_rate": settings["learning_rate"]}

@@ -1,8 +1,8 @@
 """What every scorer does with its scores: chunk by chunk, learn a reference, calibrate, test.
 
-A scorer has `chunk`, `image_shape`, `score_kind`, `smoothing`, `seed`, `settings`, `reference`, `calibration`,
-`feature_vectors(images)`, `score_chunk(images, progress)` and `raw_outputs(data, progress)`. The functions here are
-what its methods of the same name call.
+A scorer has `chunk`, `image_shape`, `learns`, `smoothing`, `seed`, `settings`, `reference`, `calibration`,
+`evidence(images)`, `score_chunk(images, progress)` and `raw_outputs(data, progress)`. The functions here are what its
+methods of the same name call.
 """
 
 import dataclasses
@@ -16,53 +16,16 @@ import warnings
 import keras
 import numpy as np
 from scipy import ndimage
-from sklearn.decomposition import PCA
 from tqdm.auto import tqdm
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
+from anogan_tf.reference import Reference
 
-SCORES = ("features", "paper", "residual", "discrimination")
 PARTS = ("anomaly_score", "residual", "discrimination")
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 REFERENCE_IMAGES = 2048
 GUARD = 8  # rows at the end of a batch whose results are not used, see `_chunks`
-
-
-class PrincipalSubspace:
-    """How far feature vectors lie outside the principal subspace of those of normal images.
-
-    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of the
-    reference images' features. It is the reconstruction error of PCA, on discriminator features in place of pixels.
-
-    Args:
-        mean: `(elements,)`.
-        components: Orthonormal rows, `(n_components, elements)`.
-
-    References:
-        Jackson and Mudholkar, "Control Procedures for Residuals Associated With Principal Component Analysis",
-        Technometrics 1979, eq. 2.1 (the Q statistic).
-    """
-
-    def __init__(self, mean, components):
-        self.mean = np.asarray(mean, np.float32)
-        self.components = np.ascontiguousarray(components, np.float32)  # another layout rounds in another way
-
-    @classmethod
-    def fit(cls, vectors, n_components=128):
-        """Learns from `(n, elements)`; with at most half as many components as images or elements."""
-        if len(vectors) < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
-        pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)
-        return cls(pca.mean_, pca.components_)
-
-    def __call__(self, vectors):
-        """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""
-        return np.array([self._distance(vector) for vector in vectors])
-
-    def _distance(self, vector):
-        centred = vector - self.mean
-        return np.mean(np.square(centred - (self.components @ centred) @ self.components))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,11 +191,15 @@ def image_rows(data, image_shape):
 
 def fit_reference(scorer, data):
     """Learns what the score needs from normal training images, the first 2,048 at most; nothing for plain scores."""
-    if scorer.score_kind != "features":
+    if not scorer.learns:
         return
     rows = itertools.islice(image_rows(data, scorer.image_shape), REFERENCE_IMAGES)
-    vectors = [scorer.feature_vectors(images)[:n] for _, images, n in _chunks(rows, scorer.chunk)]
-    scorer.reference = PrincipalSubspace.fit(np.concatenate(vectors))
+    found = [
+        {k: v.numpy()[:n] for k, v in scorer.evidence(images).items()} for _, images, n in _chunks(rows, scorer.chunk)
+    ]
+    if not found:
+        raise ValueError("There are no images to learn from.")
+    scorer.reference = Reference.fit({name: np.concatenate([part[name] for part in found]) for name in found[0]})
     scorer.calibration = None  # it was of another score
 
 
@@ -382,14 +349,6 @@ def _picture(file, size, bits):
         return image_files.read(os.fsdecode(file), (*plots.shown_size(size), 3), crop=size, bits=int(bits))[0]
     except ValueError as error:
         warnings.warn(f"Drawn as the networks see it: {error}", stacklevel=2)
-
-
-def check_choices(distance, score_kind):
-    """Raises a ValueError for a distance or a kind of score that there is not."""
-    if distance not in ("l1", "l2"):
-        raise ValueError(f'distance is "l1" or "l2". Received: distance={distance!r}.')
-    if score_kind not in SCORES:
-        raise ValueError(f"score is one of {SCORES}. Received: score={score_kind!r}.")
 
 
 def check_threshold(scorer, threshold):

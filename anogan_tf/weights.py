@@ -14,6 +14,7 @@ from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
+from anogan_tf.reference import Reference
 
 FORMAT = 2
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
@@ -93,7 +94,8 @@ def save_run(path, scorer, **info):
             network.save_weights(partial)
     if scorer.reference is not None:
         with atomic.replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
-            file["mean"], file["components"] = scorer.reference.mean, scorer.reference.components
+            for name, array in scorer.reference.arrays.items():
+                file[name] = array
     run = {
         "format": FORMAT,
         "complete": True,
@@ -140,7 +142,11 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
     scorer = scorer if overlap is None else Patched(scorer, overlap=overlap)
     if (path / "reference.weights.h5").exists():
         with h5py.File(path / "reference.weights.h5") as file:
-            scorer.reference = scoring.PrincipalSubspace(file["mean"][()], file["components"][()])
+            arrays = {}
+            file.visititems(
+                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+            scorer.reference = Reference.from_arrays(arrays)
     if run["calibration"]:
         calibration = run["calibration"] | {"scores": tuple(run["calibration"]["scores"])}
         scorer.calibration = scoring.Calibration(**calibration)
@@ -173,8 +179,13 @@ def read_run(path):
 
 
 def _networks(gan, encoder):
-    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
-    return networks if encoder is None else networks | {"encoder": encoder}
+    networks = {
+        "generator": gan.generator,
+        "discriminator": gan.discriminator,
+        "transformation_head": gan.transformation_head,
+        "encoder": encoder,
+    }
+    return {name: network for name, network in networks.items() if network is not None}
 
 
 def _name_of(instance, classes):
@@ -185,6 +196,7 @@ def _gan_settings(gan):
     settings = {
         "kind": _name_of(gan, GANS),
         "prior": gan.prior,
+        "self_supervision": gan.self_supervision,
         "seed": gan.seed,
         "image_shape": gan.image_shape,
         "latent_dim": gan.latent_dim,

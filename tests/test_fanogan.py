@@ -134,7 +134,7 @@ def test_scoring_changes_no_weight_and_traces_once(fanogan, queries):
     list(fanogan.score_batches(tf.data.Dataset.from_tensor_slices(queries).batch(7)))
     for variable, value in zip(fanogan.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
-    assert fanogan._compare.experimental_get_tracing_count() == 1
+    assert fanogan._encode.experimental_get_tracing_count() == 1
 
 
 def test_calibrated_it_tests_and_writes_a_results_folder(fanogan, digits, tmp_path):

@@ -19,7 +19,7 @@ class Brightness:
 
     image_shape = (SIDE, SIDE, 1)
     chunk = 4
-    score_kind = "residual"
+    learns = False
     smoothing = 0.0
     seed = 0
     settings = {"chunk": 4}  # noqa: RUF012
