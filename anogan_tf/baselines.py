@@ -1,24 +1,81 @@
-"""What a detector must beat: scores that need no GAN, fitted on the same training images."""
+"""What a detector must beat: anomaly maps that need no GAN, learned from the same training images.
 
+Each function takes normal images `train` `(n, height, width, channels)` in [-1, 1] and images to score, `test`
+`(m, …)` likewise, and returns anomaly maps `(m, height, width)`. The mean of a map is the image's score.
+"""
+
+import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from anogan_tf import networks
+
+CHUNK = 500
 
 
 def mean_image(train, test):
-    """The mean squared distance to the mean training image.
-
-    Args:
-        train: Normal images `(n, height, width, channels)` in [-1, 1].
-        test: Images to score, `(m, …)` likewise.
-
-    Returns:
-        `(m,)`.
-    """
-    return np.mean(np.square(test - train.mean(axis=0)), axis=(1, 2, 3))
+    """The squared distance to the mean training image."""
+    return _squared(test, train.mean(axis=0))
 
 
 def pca(train, test, n_components=32):
-    """The mean squared error of a reconstruction by principal components of the pixels; arguments as `mean_image`."""
-    train, test = train.reshape(len(train), -1), test.reshape(len(test), -1)
-    model = PCA(min(n_components, *train.shape), random_state=0).fit(train)
-    return np.mean(np.square(test - model.inverse_transform(model.transform(test))), axis=1)
+    """The squared error of a reconstruction by principal components of the pixels."""
+    flat = train.reshape(len(train), -1)
+    model = PCA(min(n_components, *flat.shape), random_state=0).fit(flat)
+    reconstructions = model.inverse_transform(model.transform(test.reshape(len(test), -1)))
+    return _squared(test, reconstructions.reshape(test.shape))
+
+
+def nearest_neighbours(train, test, k=5):
+    """The mean squared distance to the k nearest training images."""
+    model = NearestNeighbors(n_neighbors=min(k, len(train)), algorithm="brute").fit(train.reshape(len(train), -1))
+    neighbours = model.kneighbors(test.reshape(len(test), -1), return_distance=False)  # (m, k)
+    return np.mean([_squared(test, train[nearest]) for nearest in neighbours.T], axis=0)
+
+
+def position_gaussians(train, test, *, discriminator=None, layer="features_1", regularisation=0.01):
+    """The squared Mahalanobis distance of discriminator features at each position to those of normal images there.
+
+    Args:
+        train: Normal images.
+        test: Images to score.
+        discriminator: Whose features; None for an untrained `Discriminator`, a control for what training gives.
+        layer: Of which layer.
+        regularisation: What is added to the variances, of features scaled to a variance of 1.
+
+    References:
+        Defard et al., "PaDiM", arXiv 2011.08785, section III (its formula; its features are pretrained ones).
+    """
+    discriminator = discriminator or networks.Discriminator(train.shape[1:], width=32, kernel_initializer="he_normal")
+    model = networks.feature_extractor(discriminator, [layer])
+    normal, features = (
+        np.concatenate([model(images[i : i + CHUNK], training=False)[layer] for i in range(0, len(images), CHUNK)])
+        for images in (train, test)
+    )  # (n, rows, columns, filters), (m, …)
+    scale = normal.std()
+    maps = np.empty(features.shape[:3], np.float32)
+    for row, column in np.ndindex(maps.shape[1:]):
+        here = normal[:, row, column] / scale
+        mean, covariance = here.mean(axis=0), np.cov(here, rowvar=False)
+        precision = np.linalg.inv(covariance + regularisation * np.eye(len(covariance)))
+        away = features[:, row, column] / scale - mean
+        maps[:, row, column] = np.einsum("ni,ij,nj->n", away, precision, away, optimize=True)
+    height, width = test.shape[1:3]
+    return maps.repeat(-(-height // maps.shape[1]), 1).repeat(-(-width // maps.shape[2]), 2)[:, :height, :width]
+
+
+def auto_encoder(train, test, *, steps, batch_size=64, latent_dim=64, width=32, seed=0):
+    """The squared error of a convolutional auto-encoder: this package's encoder and generator, trained on it alone."""
+    encoder = networks.Encoder(train.shape[1:], latent_dim, width=width, seed=seed)
+    generator = networks.Generator(train.shape[1:], latent_dim, width=width, seed=seed)
+    model = keras.Model(encoder.inputs[0], generator(encoder.outputs[0]))
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps)), loss="mse")
+    images = tf.data.Dataset.from_tensor_slices(train).repeat().shuffle(len(train), seed=seed).batch(batch_size)
+    model.fit(images.map(lambda batch: (batch, batch)), steps_per_epoch=steps, shuffle=False, verbose=0)
+    return _squared(test, model.predict(test, batch_size=CHUNK, verbose=0))
+
+
+def _squared(images, reconstructions):
+    return np.mean(np.square(images - reconstructions), axis=-1)  # (m, height, width)

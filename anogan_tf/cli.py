@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import pathlib
 import shlex
 import sys
 import warnings
@@ -71,20 +72,30 @@ source_options = [
     click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
 ]
 model_options = [
+    click.option(
+        "--recipe",
+        type=click.Choice(["shapes", "photos", "parts"]),
+        help="Defaults for a kind of images: gray shapes, colour photos, or parts seen from one side. Default: parts "
+        "for a folder, else by the channels.",
+    ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
     click.option("--architecture", type=click.Choice(["dcgan", "residual", "hazelnut"]), default="dcgan"),
-    click.option("--width", default=32, help="Filters next to the image."),
+    click.option("--width", type=int, help="Filters next to the image; default the recipe's."),
     click.option("--latent-dim", default=64, help="Dimension of z."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
     click.option(
         "--self-supervision",
         multiple=True,
-        type=click.Choice(["rotation", "shift"]),
-        help="What the discriminator also learns to tell; may be repeated.",
+        type=click.Choice(["none", "rotation", "shift"]),
+        callback=lambda context, parameter, value: value or None,
+        help="What the discriminator also learns to tell; may be repeated; default the recipe's.",
     ),
-    click.option("--epochs", type=int, help="Default: as many as make 2,000 steps."),
-    click.option("--batch-size", default=32),
-    click.option("--learning-rate", type=float, help="Adam's, of the GAN; default 1e-3 for dcgan, 3e-4 for wgan-gp."),
+    click.option("--epochs", type=int, help="Default: as many as make the recipe's steps."),
+    click.option("--training-steps", type=int, help="At least so many, in whole epochs; default the recipe's."),
+    click.option("--batch-size", type=int, help="Default the recipe's."),
+    click.option(
+        "--learning-rate", type=float, help="Adam's, of the GAN; default 1e-3 for dcgan, 3e-4 for wgan-gp; decays to 0."
+    ),
 ]
 encoder_options = [
     click.option(
@@ -93,15 +104,15 @@ encoder_options = [
     click.option("--mode", type=click.Choice(["izi", "ziz", "izi_f"]), default="izi_f", help="The encoder's loss."),
     click.option("--variational", is_flag=True, help="An encoder that gives a distribution of z."),
     click.option("--kl-weight", default=0.01, help="Weight of its divergence from the prior."),
-    click.option("--encoder-epochs", type=int, help="Default: as many as make 2,000 steps."),
+    click.option("--encoder-epochs", type=int, help="Default: as many as make the recipe's steps."),
     click.option("--encoder-rate", default=1e-3, help="Adam's, of the encoder; decays to 0."),
 ]
 scorer_options = [
     click.option(
         "--score",
         "score_kind",
-        default="features",
-        help="What decides: features, transformations, both joined by +, paper, residual or discrimination.",
+        help="What decides: features, transformations, both joined by +, paper, residual or discrimination; default "
+        "the recipe's.",
     ),
     click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
     click.option("--steps", default=50, help="Steps of the latent search."),
@@ -198,6 +209,27 @@ def score(run, paths, out, pictures):
     from anogan_tf import runs
 
     runs.score(run, paths, out, pictures=pictures)
+
+
+@command
+@click.argument("name", type=click.Choice(["digits", "mnist", "fashion_mnist", "cifar10", "mvtec", "npz"]))
+@click.argument("source", required=False, type=click.Path(exists=True))
+@click.option("--out", type=click.Path(file_okay=False), help="Results folder; default benchmark-NAME.")
+@click.option("--case", "cases", multiple=True, help="Only this normal class or category; may be repeated.")
+@click.option("--quick", is_flag=True, help="Train for a moment only, to see that everything works.")
+@click.option("--seed", default=0, help="Seed of the split and of everything else.")
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def benchmark(name, source, out, **settings):
+    """Runs a published protocol with this package and with what it must beat, into a table.
+
+    One normal class after the other of digits, mnist, fashion_mnist or cifar10; each category folder in SOURCE in MVTec
+    layout; an .npz file. OPTIONS after -- go to `anogan-tf train`. Run again, it goes on where it stopped.
+    """
+    from anogan_tf import protocols
+
+    protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
+    click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
 
 
 def _was_given(context, name):

@@ -68,8 +68,8 @@ def compare(splits):
     test_images = np.concatenate([batch["image"] for batch in splits.test])
     labels = np.concatenate([batch["label"] for batch in splits.test])
     scores = {
-        "mean_image": baselines.mean_image(train_images, test_images),
-        f"pca_{PCA_COMPONENTS}": baselines.pca(train_images, test_images, PCA_COMPONENTS),
+        "mean_image": baselines.mean_image(train_images, test_images).mean(axis=(1, 2)),
+        f"pca_{PCA_COMPONENTS}": baselines.pca(train_images, test_images, PCA_COMPONENTS).mean(axis=(1, 2)),
     }
     return {name: float(roc_auc_score(labels, values)) for name, values in scores.items()}
 

@@ -16,17 +16,38 @@ from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.patches import Patched, grid, tiles
 from anogan_tf.weights import FORMAT, GANS, load_run, read_run, save_run
 
-TRAINING_STEPS = 2000
+RECIPES = {  # what a kind of images gets where an option is not given, see docs/quality.md
+    "shapes": {
+        "self_supervision": ("rotation", "shift"),
+        "score_kind": "features+transformations",
+        "width": 32,
+        "batch_size": 64,
+        "training_steps": 1500,
+    },
+    "photos": {
+        "self_supervision": ("rotation", "shift"),
+        "score_kind": "transformations",
+        "width": 48,
+        "batch_size": 64,
+        "training_steps": 2400,
+    },
+    "parts": {
+        "self_supervision": (),
+        "score_kind": "features",
+        "width": 32,
+        "batch_size": 32,
+        "training_steps": 2000,
+    },
+}
+BATCH_SIZE = 32  # where nothing is trained
 SHOWN = 8
 GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
     "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
 )  # fmt: skip
-ADAM = {
-    "dcgan": {"learning_rate": 1e-3, "beta_1": 0.5},
-    "wgan-gp": {"learning_rate": 3e-4, "beta_1": 0.0, "beta_2": 0.9},
-}
+RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
+MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
 
 def train(source, out, **settings):
@@ -39,15 +60,17 @@ def train(source, out, **settings):
     """
     out = Path(out)
     settings = _resolved({"source": source, **settings})
-    kinds(settings["score_kind"])
     if Path(source).resolve() == out.resolve():
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
     report.check_writable(out)
+    splits = load_splits(settings)
+    settings = _with_recipe(settings, splits.samples)
+    splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
+    kinds(settings["score_kind"])
     if (out / "run.json").exists():
         earlier = read_run(out).get("settings", {})
         if earlier != _jsonable(settings):
             raise ValueError(_differences(out, earlier, _jsonable(settings)))
-    splits = load_splits(settings)
     description = _description(splits, settings)
     if (out / "run.json").exists():
         earlier = read_run(out)
@@ -157,15 +180,26 @@ def settings_of_gan(run, given):
     return taken
 
 
+def _with_recipe(settings, samples):
+    """The settings, those that are None filled in with the recipe's: that of the images, if none is named."""
+    auto = "parts" if samples.are_files else ("shapes" if samples.images.shape[-1] == 1 else "photos")
+    settings = settings | {"recipe": settings["recipe"] or auto}
+    recipe = {name: value for name, value in RECIPES[settings["recipe"]].items() if settings.get(name) is None}
+    filled = settings | recipe
+    tasks = filled["self_supervision"]
+    return filled | {"self_supervision": () if tasks == ("none",) else tuple(tasks)}
+
+
 def load_splits(settings):
     """The splits that a run's settings name."""
     keys = (
         "patches", "scale", "pattern", "group_by", "bits", "crop", "validation_fraction", "cache", "data_dir",
-        "batch_size", "seed",
+        "seed",
     )  # fmt: skip
     channels = settings["channels"]
     shape = (*(settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
+    options["batch_size"] = settings["batch_size"] or BATCH_SIZE
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
 
@@ -185,10 +219,12 @@ def _train_gan(splits, out, settings):
         self_supervision=settings["self_supervision"] or None,
         seed=settings["seed"],
     )
-    rate = settings["learning_rate"] and {"learning_rate": settings["learning_rate"]}
-    gan.compile(*(keras.optimizers.Adam(**ADAM[kind] | (rate or {})) for _ in range(2)))
-    samples = SampleGrid(out / "samples", every=math.ceil(_epochs(settings["epochs"], splits) / 10))
-    _fit(gan, splits, out, settings["epochs"], "checkpoint.weights.h5", "losses.png", samples)
+    epochs = _epochs(settings, "epochs", splits)
+    rate = settings["learning_rate"] or RATES[kind]
+    schedules = (keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train)) for _ in range(2))
+    gan.compile(*(keras.optimizers.Adam(schedule, **MOMENTA[kind]) for schedule in schedules))
+    samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
+    _fit(gan, splits, out, epochs, "checkpoint.weights.h5", "losses.png", samples)
     plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
     return gan
 
@@ -198,9 +234,10 @@ def _train_encoder(gan, splits, out, settings):
     if settings["method"] == "f-anogan":
         options |= _given(settings, "feature_weight", "distance") | {"score": settings["score_kind"]}
     fanogan = FAnoGAN(gan, **options)
-    steps = _epochs(settings["encoder_epochs"], splits) * len(splits.train)
-    fanogan.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], steps)))
-    _fit(fanogan, splits, out, settings["encoder_epochs"], "encoder-checkpoint.weights.h5", "encoder_losses.png")
+    epochs = _epochs(settings, "encoder_epochs", splits)
+    schedule = keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], epochs * len(splits.train))
+    fanogan.compile(keras.optimizers.Adam(schedule))
+    _fit(fanogan, splits, out, epochs, "encoder-checkpoint.weights.h5", "encoder_losses.png")
     queries = _examples(splits.validation, gan.image_shape)
     plots.reconstructions(queries, fanogan.reconstruct(queries)).savefig(out / "reconstructions.png", dpi=80)
     return fanogan
@@ -208,7 +245,6 @@ def _train_encoder(gan, splits, out, settings):
 
 def _fit(model, splits, out, epochs, checkpoint_name, losses_name, *callbacks):
     """One phase of a training, each with a checkpoint of its own; a phase that is done only restores it."""
-    epochs = _epochs(epochs, splits)
     checkpoint = Checkpoint(out / checkpoint_name)
     print(f"Training {model.name} on {len(splits.samples.part('train'))} normal images for {epochs} epochs.")
     callbacks = [StopOnNaN(), checkpoint, *callbacks, Progress()]
@@ -227,8 +263,9 @@ def _anogan(gan, encoder, settings):
     )
 
 
-def _epochs(epochs, splits):
-    return epochs or math.ceil(TRAINING_STEPS / len(splits.train))
+def _epochs(settings, name, splits):
+    """As many epochs as are asked for, or as make the recipe's number of steps."""
+    return settings[name] or math.ceil(settings["training_steps"] / len(splits.train))
 
 
 def _given(settings, *names):

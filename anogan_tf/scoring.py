@@ -142,7 +142,7 @@ def scored_chunks(scorer, data):
     sigma = scorer.smoothing * max(scorer.image_shape[:2])
     with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
         for rows, outputs in scorer.raw_outputs(data, progress):
-            outputs["anomaly_map"] = _smooth(outputs["anomaly_map"], sigma)
+            outputs["anomaly_map"] = smooth(outputs["anomaly_map"], sigma)
             if scorer.calibration is not None:
                 outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
             yield rows, outputs
@@ -381,7 +381,7 @@ def _chunks(rows, size):
         yield chunk, np.stack(images + images[:1] * (size + GUARD - len(images))).astype(np.float32), len(chunk)
 
 
-def _smooth(maps, sigma):
+def smooth(maps, sigma):
     """Maps `(batch, height, width)` under a Gaussian of σ pixels."""
     return ndimage.gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
 

@@ -31,8 +31,8 @@ def measure(run):
     figures = {
         "error": float(error / baselines.mean_image(reference, held_out).mean()),
         "auroc": roc_auc_score(labels, fanogan.score(test)["anomaly_score"]),
-        "auroc_pca_32": roc_auc_score(labels, baselines.pca(reference, test)),
-        "auroc_mean_image": roc_auc_score(labels, baselines.mean_image(reference, test)),
+        "auroc_pca_32": roc_auc_score(labels, baselines.pca(reference, test).mean(axis=(1, 2))),
+        "auroc_mean_image": roc_auc_score(labels, baselines.mean_image(reference, test).mean(axis=(1, 2))),
     }
     return figures, (held_out[:8], fanogan.reconstruct(held_out[:8]))
 

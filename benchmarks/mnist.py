@@ -54,7 +54,10 @@ def measure(normal, data_dir, out=None, seed=0, cache="auto"):
     figures["auroc_paper"] = roc_auc_score(labels[chosen], paper)
     alarms = scored["anomaly_score"][labels[chosen] == 0] > anogan.calibration.threshold
     figures["false_alarm_rate_at_alpha_0.05"] = float(alarms.mean())
-    for name, scores in {"mean_image": baselines.mean_image(train, test), "pca_32": baselines.pca(train, test)}.items():
+    for name, scores in {
+        "mean_image": baselines.mean_image(train, test).mean(axis=(1, 2)),
+        "pca_32": baselines.pca(train, test).mean(axis=(1, 2)),
+    }.items():
         figures[f"auroc_{name}"] = roc_auc_score(labels[chosen], scores[chosen])
         figures[f"auroc_{name}_all_10000"] = roc_auc_score(labels, scores)
     if out is not None:

@@ -1,0 +1,319 @@
+"""Published protocols: train on one class, test on all, and compare with others, in a table that anyone can repeat."""
+
+import csv
+import dataclasses
+import functools
+import json
+import shlex
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+
+from anogan_tf import atomic, baselines, cli, metrics, report, runs, scoring
+from anogan_tf.anogan import AnoGAN
+from anogan_tf.weights import load_run, read_run
+
+MEASURED = (
+    "accuracy", "average_precision", "alpha", "pixel_auroc", "aupro", "auroc_paper", "seconds_training",
+    "seconds_per_image",
+)  # fmt: skip
+SEARCHED = 2000  # test images that a latent search is tried on, where there are more
+QUICK = ("--training-steps", "20", "--width", "8")
+MNIST = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+FASHION_MNIST = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is trained on and tested, and what others published for it.
+
+    Attributes:
+        cases: Normal classes, each trained on alone; or category folders.
+        published: Image AUROC by name of the method and, where known, by case; `"mean"` for the mean over cases.
+        looked_at: Cases whose anomalies were looked at when settings were chosen.
+        category: Whether cases are folders in MVTec layout, with a normal class of their own.
+    """
+
+    cases: tuple
+    published: dict = dataclasses.field(default_factory=dict)
+    looked_at: tuple = ()
+    category: bool = False
+
+
+def _by_case(cases, figures, mean):
+    return dict(zip(cases, (figure / 100 for figure in figures), strict=True)) | {"mean": mean / 100}
+
+
+PROTOCOLS = {
+    "digits": Protocol(MNIST),
+    "mnist": Protocol(
+        MNIST,
+        {
+            "AnoGAN": _by_case(MNIST, (96.6, 99.2, 85.0, 88.7, 89.4, 88.3, 94.7, 93.5, 84.9, 92.4), 91.3),
+            "Deep SVDD": _by_case(MNIST, (98.0, 99.7, 91.7, 91.9, 94.9, 88.5, 98.3, 94.6, 93.9, 96.5), 94.8),
+            "OCGAN": {"mean": 0.975},
+        },
+        looked_at=("2", "4", "5", "8"),
+    ),
+    "fashion_mnist": Protocol(
+        FASHION_MNIST,
+        {"geometric transformations": {"mean": 0.935}, "OCGAN (its protocol 1)": {"mean": 0.924}},
+        looked_at=FASHION_MNIST[:5],
+    ),
+    "cifar10": Protocol(
+        CIFAR10,
+        {
+            "AnoGAN": _by_case(CIFAR10, (67.1, 54.7, 52.9, 54.5, 65.1, 60.3, 58.5, 62.5, 75.8, 66.5), 61.8),
+            "OCGAN": {"mean": 0.657},
+            "geometric transformations": {"mean": 0.860},
+        },
+        looked_at=("automobile", "horse", "ship"),
+    ),
+    "mvtec": Protocol(
+        (
+            "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw", "tile",
+            "toothbrush", "transistor", "wood", "zipper",
+        ),
+        {
+            "CutPaste (from scratch)": {
+                "bottle": 0.983, "pill": 0.924, "hazelnut": 0.973, "screw": 0.863, "transistor": 0.955, "tile": 0.934,
+                "mean": 0.952,
+            },
+            "PaDiM, PatchCore (ImageNet-pretrained features)": {"mean": "0.95 to 0.99"},
+        },
+        looked_at=("bottle", "pill"),
+        category=True,
+    ),
+    "npz": Protocol(("0",)),
+}  # fmt: skip
+
+
+def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None, options=()):
+    """Runs a protocol, case by case, and writes `out/table.csv` and `out/table.md`.
+
+    A case that is done is not done again: its figures are in `out/<case>.json`, its run in `out/<case>`. One that was
+    interrupted goes on where it stopped.
+
+    Args:
+        name: One of `PROTOCOLS`.
+        out: Folder of the results.
+        source: For `"mvtec"` a category folder, or a folder of them; for `"npz"` the file.
+        cases: Only these; empty for all.
+        quick: Whether to train for a moment only, to see that everything works.
+        seed: Seed of the split and of everything else.
+        data_dir: Folder of prepared TensorFlow Datasets.
+        options: Further options of `anogan-tf train`.
+
+    Returns:
+        A dict a case.
+
+    Raises:
+        ValueError: For a protocol or a case that there is not, or results of other settings in `out`.
+        FileNotFoundError: If the source is missing.
+    """
+    protocol, sources = _sources(name, source, tuple(cases))
+    out = Path(out)
+    report.check_writable(out)
+    rows = []
+    for case, case_source in sources.items():
+        command = [*_command(protocol, case, case_source, data_dir), "--seed", str(seed), *options]
+        rows.append(_case(case, out, [*command, *(QUICK if quick else ())]))
+        _write_tables(out, name, protocol, rows)
+    return rows
+
+
+def _sources(name, source, cases):
+    """The protocol, and the source of each of the cases to run."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"There are the protocols {', '.join(PROTOCOLS)}. Received: {name}.")
+    protocol = PROTOCOLS[name]
+    if name in ("mvtec", "npz") and source is None:
+        what = "folder of a category or of several" if protocol.category else "file"
+        raise ValueError(f"The protocol {name} needs a {what}: anogan-tf benchmark {name} SOURCE.")
+    if not protocol.category:
+        known = dict.fromkeys(protocol.cases, source or name)
+    elif (Path(source) / "train").is_dir():
+        known = {Path(source).resolve().name: source}
+    else:
+        known = {path.parent.name: str(path.parent) for path in sorted(Path(source).glob("*/train"))}
+    missing = [case for case in cases if case not in known]
+    if missing or not known:
+        raise ValueError(
+            f"{name} has the cases {', '.join(known) or 'none'}. Received: {', '.join(missing) or source}."
+        )
+    return protocol, {case: known[case] for case in cases or known}
+
+
+def _command(protocol, case, source, data_dir):
+    normal = [] if protocol.category else ["--normal", case]
+    return ["train", str(source), *normal, *(["--data-dir", str(data_dir)] if data_dir else [])]
+
+
+def _case(case, out, command):
+    """The figures of one case, from its file if it is done."""
+    place = out / case.replace("/", "-")
+    command = [*command, "--out", str(place)]
+    file = place.with_name(f"{place.name}.json")
+    if file.is_file():
+        row = json.loads(file.read_text())
+        if row["command"] != shlex.join(["anogan-tf", *command]):
+            raise ValueError(
+                f"{file} was made by another command; name another folder.\n  there: {row['command']}\n"
+                f"  now:   {shlex.join(['anogan-tf', *command])}"
+            )
+        return row
+    fresh = not (place / "run.json").exists()
+    start = time.perf_counter()
+    cli.main(command, standalone_mode=False)
+    seconds = time.perf_counter() - start if fresh else None
+    row = {"case": case, **_measure(place), "seconds_training": seconds}
+    row |= {"command": shlex.join(["anogan-tf", *command]), "settings": read_run(place)["settings"]}
+    report.write_json(file, row | {"versions": report.versions()})
+    return json.loads(file.read_text())
+
+
+def _measure(place):
+    """The figures of a run on its test images, and those of the baselines beside it."""
+    settings = read_run(place)["settings"]
+    scorer = load_run(place)
+    splits = runs.load_splits(settings)
+    result = _one_pass(scorer).test(splits.test)
+    figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
+    row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
+    rows = list(scoring.image_rows(splits.test, scorer.image_shape))
+    images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
+    masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
+    chosen = _stratified(splits.samples.part("test").classes)
+    row |= {"auroc_paper": _auroc(labels[chosen], _paper(scorer), images[chosen]), "n_paper": len(chosen)}
+    row["baselines"] = {}
+    train = np.concatenate([batch["image"] for batch in splits.reference])
+    for name, baseline in _baselines(scorer, settings["training_steps"], settings["batch_size"]).items():
+        maps = baseline(train, images)
+        row["baselines"][name] = {"auroc": float(roc_auc_score(labels, maps.mean(axis=(1, 2))))}
+        if masks:
+            smooth = scoring.smooth(maps, scorer.smoothing * max(maps.shape[1:]))
+            row["baselines"][name] |= metrics.pixel_metrics(masks, smooth)
+    untrained = _untrained(scorer)
+    untrained.fit_reference(splits.reference)
+    row["baselines"]["ours, untrained"] = {"auroc": _auroc(labels, untrained, images)}
+    return row
+
+
+def _auroc(labels, scorer, images):
+    return float(roc_auc_score(labels, scorer.score(images)["anomaly_score"]))
+
+
+def _paper(scorer):
+    """A scorer by the papers' A(x), with the same networks."""
+    options = {**scorer.settings, "score": "paper"}
+    return type(scorer)(scorer.gan, encoder=scorer.encoder, **options)
+
+
+def _untrained(scorer):
+    """A scorer by our own score, of networks that were never trained."""
+    gan = type(scorer.gan).from_config(scorer.gan.get_config())
+    return AnoGAN(gan, steps=0, score=scorer.score_kind, chunk=scorer.chunk)
+
+
+def _one_pass(scorer):
+    """The scorer without its search, where that only draws the map."""
+    if not isinstance(scorer, AnoGAN) or scorer.score_kind in ("paper", "residual", "discrimination"):
+        return scorer
+    fast = AnoGAN(scorer.gan, **scorer.settings | {"steps": 0})
+    fast.reference, fast.calibration = scorer.reference, scorer.calibration
+    return fast
+
+
+def _baselines(scorer, steps, batch_size):
+    """Functions of training and test images to anomaly maps, by name."""
+    options = {"steps": steps, "batch_size": batch_size, "latent_dim": scorer.gan.latent_dim}
+    return {
+        "mean image": baselines.mean_image,
+        "PCA-32": baselines.pca,
+        "5 nearest neighbours": baselines.nearest_neighbours,
+        "auto-encoder": functools.partial(baselines.auto_encoder, **options),
+        "Gaussian per position": baselines.position_gaussians,
+    }
+
+
+def _stratified(classes):
+    """The places of at most `SEARCHED` test images, each class with its share, in order."""
+    everything = np.arange(len(classes))
+    if len(everything) <= SEARCHED:
+        return everything
+    chosen, _ = train_test_split(everything, train_size=SEARCHED, stratify=classes, random_state=0)
+    return np.sort(chosen)
+
+
+def _write_tables(out, name, protocol, rows):
+    """`table.csv`, a row a case, and `table.md`, a row a method."""
+    out.mkdir(parents=True, exist_ok=True)
+    flat = [_flat(row) for row in rows]
+    columns = list(dict.fromkeys(column for row in flat for column in row))
+    with atomic.replacing(out / "table.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(flat)
+    with atomic.replacing(out / "table.md") as partial:
+        partial.write_text(markdown(name, protocol, rows), encoding="utf-8")
+
+
+def _flat(row):
+    simple = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    others = {f"{name}: {what}": value for name, found in row["baselines"].items() for what, value in found.items()}
+    return simple | others
+
+
+def markdown(name, protocol, rows):
+    """The Markdown table of a protocol's rows, with the published figures."""
+    cases = [row["case"] for row in rows]
+    untuned = [case for case in cases if case not in protocol.looked_at]
+    methods = {"**anogan-tf**": {row["case"]: row["auroc"] for row in rows}}
+    methods["A(x) alone"] = {row["case"]: row["auroc_paper"] for row in rows}
+    for baseline in rows[0]["baselines"]:
+        methods[baseline] = {row["case"]: row["baselines"][baseline]["auroc"] for row in rows}
+    lines = [
+        f"Image AUROC, protocol `{name}`. Settings were chosen on {', '.join(protocol.looked_at) or 'none of these'}; "
+        "*untuned* is the mean over the others.",
+        "",
+        _line(["normal", *cases, "mean", "untuned"]),
+        _line(["---"] * (len(cases) + 3)),
+    ]
+    for method, figures in methods.items():
+        means = [np.mean([figures[case] for case in part]) if part else None for part in (cases, untuned)]
+        lines.append(_line([method, *(figures[case] for case in cases), *means]))
+    for method, figures in protocol.published.items():
+        lines.append(_line([f"{method}, published", *(figures.get(case) for case in cases), figures.get("mean"), None]))
+    lines += ["", _line(["normal", *cases]), _line(["---"] * (len(cases) + 1))]
+    for figure in (
+        "accuracy",
+        "average_precision",
+        "alpha",
+        "pixel_auroc",
+        "aupro",
+        "seconds_training",
+        "seconds_per_image",
+    ):
+        if any(row[figure] is not None for row in rows):
+            lines.append(_line([figure.replace("_", " "), *(row[figure] for row in rows)]))
+    for baseline in rows[0]["baselines"]:
+        if "pixel_auroc" in rows[0]["baselines"][baseline]:
+            pixels = (row["baselines"][baseline]["pixel_auroc"] for row in rows)
+            lines.append(_line([f"pixel auroc of {baseline}", *pixels]))
+    return "\n".join([*lines, "", "Each case: `" + rows[0]["command"] + "`", ""])
+
+
+def _line(cells):
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _cell(value):
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.3f}" if value < 10 else f"{value:.0f}"
