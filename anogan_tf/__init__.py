@@ -23,6 +23,7 @@ _HOME = {
     "Generator": "networks",
     "Discriminator": "networks",
     "Encoder": "networks",
+    "LocalNeighbours": "neighbours",
     "Patched": "patches",
     "load_run": "weights",
     "load_weights": "weights",
@@ -30,8 +31,9 @@ _HOME = {
     "save_run": "weights",
 }
 _MODULES = (
-    "anogan", "callbacks", "data", "fanogan", "gan", "losses", "metrics", "networks", "patches", "plots", "reference",
-    "report", "scoring", "search", "thresholds", "transformations", "weights",
+    "anogan", "callbacks", "data", "diagnosis", "fanogan", "gan", "local_features", "losses", "metrics", "neighbours",
+    "networks", "patches", "plots", "reference", "report", "scoring", "search", "thresholds", "transformations",
+    "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

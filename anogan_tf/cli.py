@@ -111,8 +111,8 @@ scorer_options = [
     click.option(
         "--score",
         "score_kind",
-        help="What decides: features, transformations, both joined by +, paper, residual or discrimination; default "
-        "the recipe's.",
+        help="What decides: neighbours, features, transformations, the last two joined by +, paper, residual or "
+        "discrimination; default the recipe's.",
     ),
     click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
     click.option("--steps", default=50, help="Steps of the latent search."),

@@ -141,18 +141,10 @@ class Patched:
         return grid(row["image"].shape[:2], self.image_shape, overlap=self.overlap, name=row["id"])
 
     def _reference_tiles(self, data):
-        """A batch of as many tiles as the reference takes, each tile of all images as likely as any other.
-
-        Nobody knows how many there will be, so the i-th replaces one of those drawn before with the probability that
-        keeps it so (Vitter, "Random Sampling with a Reservoir", 1985, algorithm R).
-        """
-        drawn, rng = [], np.random.default_rng(self.seed)
-        for number, tile in enumerate(self._all_tiles(data)):
-            if number < scoring.REFERENCE_IMAGES:
-                drawn.append(tile.copy())  # a view would keep the whole image in memory
-            elif (place := rng.integers(number + 1)) < scoring.REFERENCE_IMAGES:
-                drawn[place] = tile.copy()
-        yield np.stack(drawn)
+        """A batch of as many tiles as the reference takes, each tile of all images as likely as any other."""
+        tile_rows = ({"image": tile} for tile in self._all_tiles(data))
+        drawn = scoring.sample(tile_rows, scoring.REFERENCE_IMAGES, self.scorer.seed)
+        yield np.stack([row["image"] for row in drawn])
 
     def _all_tiles(self, data):
         for row in self._rows(data):

@@ -14,6 +14,8 @@ from sklearn.model_selection import train_test_split
 
 from anogan_tf import atomic, baselines, cli, metrics, report, runs, scoring
 from anogan_tf.anogan import AnoGAN
+from anogan_tf.comparison import PLAIN
+from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.weights import load_run, read_run
 
 MEASURED = (
@@ -183,25 +185,28 @@ def _measure(place):
     settings = read_run(place)["settings"]
     scorer = load_run(place)
     splits = runs.load_splits(settings)
-    result = _one_pass(scorer).test(splits.test)
+    tested = runs.load_splits(settings, scorer.image_shape[:2]).test
+    result = _one_pass(scorer).test(tested)
     figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
     row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
-    rows = list(scoring.image_rows(splits.test, scorer.image_shape))
+    rows = list(scoring.image_rows(splits.test, splits.preprocessing.image_shape))
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
     masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
     chosen = _stratified(splits.samples.part("test").classes)
-    row |= {"auroc_paper": _auroc(labels[chosen], _paper(scorer), images[chosen]), "n_paper": len(chosen)}
-    row["baselines"] = {}
+    paper = _paper(getattr(scorer, "scorer", scorer))
+    row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
+    row["baselines"], options = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])
-    for name, baseline in _baselines(scorer, settings["training_steps"], settings["batch_size"]).items():
+    for name, baseline in _baselines(*(settings[k] for k in options)).items():
         maps = baseline(train, images)
         row["baselines"][name] = {"auroc": float(roc_auc_score(labels, maps.mean(axis=(1, 2))))}
         if masks:
             smooth = scoring.smooth(maps, scorer.smoothing * max(maps.shape[1:]))
             row["baselines"][name] |= metrics.pixel_metrics(masks, smooth)
-    untrained = _untrained(scorer)
-    untrained.fit_reference(splits.reference)
-    row["baselines"]["ours, untrained"] = {"auroc": _auroc(labels, untrained, images)}
+    if not isinstance(scorer, LocalNeighbours):  # which is untrained itself
+        untrained = _untrained(scorer)
+        untrained.fit_reference(splits.reference)
+        row["baselines"]["ours, untrained"] = {"auroc": _auroc(labels, untrained, images)}
     return row
 
 
@@ -222,17 +227,19 @@ def _untrained(scorer):
 
 
 def _one_pass(scorer):
-    """The scorer without its search, where that only draws the map."""
-    if not isinstance(scorer, AnoGAN) or scorer.score_kind in ("paper", "residual", "discrimination"):
+    """The scorer without its search, where that only draws."""
+    searcher = getattr(scorer, "scorer", scorer)
+    if not isinstance(searcher, AnoGAN) or (scorer is searcher and searcher.score_kind in PLAIN):
         return scorer
-    fast = AnoGAN(scorer.gan, **scorer.settings | {"steps": 0})
+    fast = AnoGAN(searcher.gan, **searcher.settings | {"steps": 0})
+    fast = fast if scorer is searcher else LocalNeighbours(fast, factor=scorer.factor)
     fast.reference, fast.calibration = scorer.reference, scorer.calibration
     return fast
 
 
-def _baselines(scorer, steps, batch_size):
+def _baselines(steps, batch_size, latent_dim):
     """Functions of training and test images to anomaly maps, by name."""
-    options = {"steps": steps, "batch_size": batch_size, "latent_dim": scorer.gan.latent_dim}
+    options = {"steps": steps, "batch_size": batch_size, "latent_dim": latent_dim}
     return {
         "mean image": baselines.mean_image,
         "PCA-32": baselines.pca,

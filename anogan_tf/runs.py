@@ -1,6 +1,7 @@
 """Runs from the command line: train one, test it, score with it."""
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.comparison import kinds
 from anogan_tf.data.samples import Preprocessing
+from anogan_tf.diagnosis import LOOKED_AT, diagnose, few_images, shifted
 from anogan_tf.fanogan import FAnoGAN
+from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.patches import Patched, grid, tiles
 from anogan_tf.weights import FORMAT, GANS, load_run, read_run, save_run
 
@@ -33,14 +36,15 @@ RECIPES = {  # what a kind of images gets where an option is not given, see docs
     },
     "parts": {
         "self_supervision": (),
-        "score_kind": "features",
+        "score_kind": "neighbours",
         "width": 32,
         "batch_size": 32,
-        "training_steps": 2000,
+        "training_steps": 1000,
     },
 }
 BATCH_SIZE = 32  # where nothing is trained
 SHOWN = 8
+PICTURE_SIDE = 256
 GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
@@ -64,14 +68,19 @@ def train(source, out, **settings):
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
     report.check_writable(out)
     splits = load_splits(settings)
-    settings = _with_recipe(settings, splits.samples)
+    settings = _with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
-    kinds(settings["score_kind"])
+    neighbours = settings["score_kind"] == "neighbours"
+    if not neighbours:
+        kinds(settings["score_kind"])
+    elif settings["patches"]:
+        raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
+    shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
     if (out / "run.json").exists():
         earlier = read_run(out).get("settings", {})
         if earlier != _jsonable(settings):
             raise ValueError(_differences(out, earlier, _jsonable(settings)))
-    description = _description(splits, settings)
+    description = _description(shown, settings)
     if (out / "run.json").exists():
         earlier = read_run(out)
         _check_fingerprint(out, earlier, splits)
@@ -88,10 +97,18 @@ def train(source, out, **settings):
     fanogan = _train_encoder(gan, splits, out, settings) if needs_encoder else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
     scorer = Patched(scorer, overlap=settings["overlap"]) if settings["patches"] else scorer
-    scorer.fit_reference(splits.reference)
-    scorer.calibrate(splits.validation, alpha=settings["alpha"])
-    save_run(out, scorer, **description)
+    if neighbours:
+        factor = shown.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
+        scorer = LocalNeighbours(scorer, factor=factor)
+    scorer.fit_reference(shown.reference)
+    scorer.calibrate(shown.validation, alpha=settings["alpha"])
     calibration = scorer.calibration
+    images = (_images(part) for part in (splits.reference, splits.validation))
+    found = [] if settings["patches"] else diagnose(getattr(scorer, "scorer", scorer), *images)
+    found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
+    save_run(out, scorer, **description, diagnosis=found)
+    for sentence in found:
+        print(f"Mind: {sentence}")
     print(
         f"Threshold {calibration.threshold:.4g} from {len(calibration.scores)} normal validation images: about "
         f"{calibration.attained_alpha:.1%} of new normal images will exceed it. Saved to {out}."
@@ -109,7 +126,7 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
     if source is None and not settings:
         raise ValueError(f"{run} was saved from Python and names no source: anogan-tf test {run} SOURCE.")
     if source is None or _absolute(source) == settings.get("source"):
-        splits = load_splits(settings)
+        splits = load_splits(settings, scorer.image_shape[:2])
         _check_fingerprint(run, description, splits)
         tested = splits.test
     else:
@@ -120,13 +137,19 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
-    searcher = scorer.scorer if isinstance(scorer, Patched) else scorer
+    searcher = getattr(scorer, "scorer", scorer)
     if isinstance(searcher, AnoGAN):
-        _draw_search(searcher, _examples(tested, searcher.image_shape), out)
+        examples = _examples(tested, scorer.image_shape)
+        _draw_search(searcher, scorer.smaller(examples) if isinstance(scorer, LocalNeighbours) else examples, out)
     result = scoring.test(scorer, tested, threshold, results_dir=out, pictures=pictures, settings={"run": str(run)})
     for name in ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro"):
         value = getattr(result, name)
         print(f"{name.replace('_', ' '):20} {'undefined' if value is None else f'{value:.4f}'}")
+    false_alarms, normal = result.confusion["fp"], result.confusion["fp"] + result.confusion["tn"]
+    found = description.get("diagnosis", [])
+    found += filter(None, [result.alpha and shifted(false_alarms, normal, result.alpha)])
+    for sentence in found:
+        print(f"Mind: {sentence}")
     print(f"threshold            {result.threshold:.4g} ({result.threshold_method})\nOpen {Path(out) / 'index.html'}.")
     return result
 
@@ -180,27 +203,37 @@ def settings_of_gan(run, given):
     return taken
 
 
-def _with_recipe(settings, samples):
+def _with_recipe(settings, channels):
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named."""
-    auto = "parts" if samples.are_files else ("shapes" if samples.images.shape[-1] == 1 else "photos")
+    by_channels = "shapes" if channels == 1 else "photos"
+    auto = "parts" if Path(settings["source"]).is_dir() else by_channels
     settings = settings | {"recipe": settings["recipe"] or auto}
     recipe = {name: value for name, value in RECIPES[settings["recipe"]].items() if settings.get(name) is None}
     filled = settings | recipe
+    if filled["patches"] and settings["score_kind"] is None and filled["score_kind"] == "neighbours":
+        filled["score_kind"] = "features"
     tasks = filled["self_supervision"]
     return filled | {"self_supervision": () if tasks == ("none",) else tuple(tasks)}
 
 
-def load_splits(settings):
-    """The splits that a run's settings name."""
+def load_splits(settings, size=None):
+    """The splits that a run's settings name, images of `size` `(height, width)` if it is given."""
     keys = (
         "patches", "scale", "pattern", "group_by", "bits", "crop", "validation_fraction", "cache", "data_dir",
         "seed",
     )  # fmt: skip
     channels = settings["channels"]
-    shape = (*(settings["size"] or (None, None)), channels and int(channels))
+    shape = (*(size or settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
     options["batch_size"] = settings["batch_size"] or BATCH_SIZE
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
+
+
+def _picture_size(splits):
+    """The size in which local features are compared: a multiple of the networks', about `PICTURE_SIDE` pixels."""
+    height, width = splits.preprocessing.image_shape[:2]
+    factor = max(1, PICTURE_SIDE // max(height, width))
+    return height * factor, width * factor
 
 
 def _gan_of(run, splits):
@@ -232,7 +265,7 @@ def _train_gan(splits, out, settings):
 def _train_encoder(gan, splits, out, settings):
     options = _given(settings, "mode", "variational", "kl_weight", "seed", "chunk")
     if settings["method"] == "f-anogan":
-        options |= _given(settings, "feature_weight", "distance") | {"score": settings["score_kind"]}
+        options |= _given(settings, "feature_weight", "distance") | {"score": _drawing_score(settings)}
     fanogan = FAnoGAN(gan, **options)
     epochs = _epochs(settings, "encoder_epochs", splits)
     schedule = keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], epochs * len(splits.train))
@@ -258,7 +291,7 @@ def _anogan(gan, encoder, settings):
         gan,
         encoder=encoder,
         learning_rate=settings["search_rate"],
-        score=settings["score_kind"],
+        score=_drawing_score(settings),
         **_given(settings, *names),
     )
 
@@ -266,6 +299,17 @@ def _anogan(gan, encoder, settings):
 def _epochs(settings, name, splits):
     """As many epochs as are asked for, or as make the recipe's number of steps."""
     return settings[name] or math.ceil(settings["training_steps"] / len(splits.train))
+
+
+def _drawing_score(settings):
+    """The score of a scorer of a GAN, which learns nothing where local features decide."""
+    return "paper" if settings["score_kind"] == "neighbours" else settings["score_kind"]
+
+
+def _images(dataset):
+    """As many images of a part as a diagnosis looks at."""
+    batches = itertools.islice(dataset, LOOKED_AT)
+    return np.concatenate([batch["image"] for batch in batches])[:LOOKED_AT]
 
 
 def _given(settings, *names):

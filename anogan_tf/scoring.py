@@ -189,6 +189,20 @@ def image_rows(data, image_shape):
             yield row
 
 
+def sample(rows, n, seed):
+    """A list of at most n of the rows, each as likely as any other; rows are read once, and their images copied.
+
+    Nobody knows how many there will be, so the i-th replaces one of those drawn before with the probability that keeps
+    it so (Vitter, "Random Sampling with a Reservoir", 1985, algorithm R).
+    """
+    drawn, rng = [], np.random.default_rng(seed)
+    for number, row in enumerate(rows):
+        place = number if number < n else rng.integers(number + 1)
+        if place < n:
+            drawn[place : place + 1] = [{**row, "image": row["image"].copy()}]  # a view would keep its whole batch
+    return drawn
+
+
 def fit_reference(scorer, data):
     """Learns what the score needs from normal training images, the first 2,048 at most; nothing for plain scores."""
     if not scorer.learns:

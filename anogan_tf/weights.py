@@ -12,6 +12,7 @@ from anogan_tf import atomic, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
+from anogan_tf.neighbours import LocalNeighbours, Neighbourhoods
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
 from anogan_tf.reference import Reference
@@ -19,6 +20,7 @@ from anogan_tf.reference import Reference
 FORMAT = 2
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
 SCORERS = {"anogan": AnoGAN, "f-anogan": FAnoGAN}
+WRAPPERS = {"overlap": Patched, "factor": LocalNeighbours}  # by the setting that is theirs alone
 ABSENT = ("-", [])
 
 
@@ -88,7 +90,7 @@ def save_run(path, scorer, **info):
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    inner = scorer.scorer if isinstance(scorer, Patched) else scorer
+    inner = getattr(scorer, "scorer", scorer)
     for name, network in _networks(inner.gan, inner.encoder).items():
         with atomic.replacing(path / f"{name}.weights.h5") as partial:
             network.save_weights(partial)
@@ -137,16 +139,17 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
     settings = run["scorer"]
     if isinstance(settings.get("learning_rate"), dict):
         settings["learning_rate"] = keras.optimizers.schedules.deserialize(settings["learning_rate"])
-    overlap = settings.pop("overlap", None)
+    around = {name: settings.pop(name) for name in WRAPPERS if name in settings}
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
-    scorer = scorer if overlap is None else Patched(scorer, overlap=overlap)
+    for name, value in around.items():
+        scorer = WRAPPERS[name](scorer, **{name: value})
     if (path / "reference.weights.h5").exists():
         with h5py.File(path / "reference.weights.h5") as file:
             arrays = {}
             file.visititems(
                 lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
-            scorer.reference = Reference.from_arrays(arrays)
+            scorer.reference = (Neighbourhoods if "memory" in arrays else Reference).from_arrays(arrays)
     if run["calibration"]:
         calibration = run["calibration"] | {"scores": tuple(run["calibration"]["scores"])}
         scorer.calibration = scoring.Calibration(**calibration)

@@ -1,0 +1,217 @@
+"""Parts seen from one side: each place is compared with the same place of normal pictures."""
+
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+
+from anogan_tf import scoring
+from anogan_tf.local_features import STRIDE, local_features
+
+REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
+AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
+REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
+MOST = 0.05  # part of a map that makes the score, its highest
+REMEMBERED = 256  # normal pictures
+
+
+class Neighbourhoods:
+    """How far local features are from the nearest of normal pictures, at the same place or close to it.
+
+    The distance at a place is min ‖W (v - v')‖² over the normal pictures and the 3×3 places around it, where W whitens
+    the features of normal pictures at that place (W Σ Wᵀ = 1, Σ their covariance): a direction in which normal pictures
+    vary counts for less.
+
+    Args:
+        memory: Features of normal pictures, `(rows, columns, n, features)`.
+
+    References:
+        Defard et al., "PaDiM", arXiv 2011.08785, section III (a covariance a place); Roth et al., "Towards Total Recall
+        in Industrial Anomaly Detection", arXiv 2106.08265, section 3 (nearest neighbours). Features there are of
+        networks pretrained on photographs, here of fixed filters.
+    """
+
+    def __init__(self, memory):
+        self.memory = memory.astype(np.float16)
+        values = self.memory.astype(np.float32)
+        self.scale = np.maximum(values.std(axis=(0, 1, 2)), 1e-6)
+        mean = (values / self.scale).mean(axis=2)  # (rows, columns, features)
+        learned = self.memory, mean, _whitening(values / self.scale, mean)
+        self._learned = tuple(map(tf.constant, learned))  # on the device, once
+        self._distances = tf.function(self._of_rows, autograph=False)
+
+    @property
+    def arrays(self):
+        """All that was learned, as a dict of arrays."""
+        return {"memory": self.memory}
+
+    @classmethod
+    def from_arrays(cls, arrays):
+        """The neighbourhoods whose `arrays` these are."""
+        return cls(arrays["memory"])
+
+    def __call__(self, features):
+        """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
+        rows = tf.transpose(features / self.scale, (1, 2, 0, 3))  # (rows, columns, batch, features)
+        return self._distances(rows).numpy().transpose(2, 0, 1)
+
+    def _of_rows(self, rows):
+        places = tf.range(len(self.memory))
+        return tf.map_fn(lambda row: self._of_row(row, rows[row]), places, fn_output_signature=tf.float32)
+
+    def _of_row(self, row, features):
+        """The distances in one row, `(columns, batch)`, of features `(columns, batch, features)`."""
+        height, width = self.memory.shape[:2]
+        memory, mean, whitening = self._learned
+        mean, whitening = mean[row][:, None], whitening[row]
+        queries = (features - mean) @ whitening
+        lengths = tf.reduce_sum(tf.square(queries), axis=-1)  # (columns, batch)
+        nearest = tf.fill(tf.shape(lengths), np.inf)
+        for down in range(-REACH, REACH + 1):
+            there = tf.gather(memory, tf.clip_by_value(row + down, 0, height - 1))
+            for right in range(-REACH, REACH + 1):
+                columns = np.clip(np.arange(width) + right, 0, width - 1)
+                normal = tf.cast(tf.gather(there, columns), tf.float32) / self.scale
+                normal = (normal - mean) @ whitening  # (columns, n, features)
+                products = tf.matmul(queries, normal, transpose_b=True)  # (columns, batch, n)
+                closest = tf.reduce_min(tf.reduce_sum(tf.square(normal), axis=-1)[:, None] - 2.0 * products, axis=-1)
+                nearest = tf.minimum(nearest, lengths + closest)
+        return tf.maximum(nearest, 0.0)
+
+
+class LocalNeighbours:
+    """Scores pictures by their local features, in more pixels than a GAN's networks take.
+
+    Each place of a picture is compared with the same place of normal pictures (`Neighbourhoods`). The distances make
+    the anomaly map; the mean of the highest twentieth of the smoothed map is the anomaly score. So small defects count,
+    which a network of 64×64 pixels does not see. A scorer of a GAN, on the picture made smaller, adds what it would
+    look like if it were normal, and how far it is from that; neither decides.
+
+    Args:
+        scorer: An `AnoGAN` or an `FAnoGAN`, of a kind of score that learns nothing, such as `score="paper"`.
+        factor: How many times larger than the networks' the pictures are, in each direction.
+
+    Raises:
+        ValueError: If the scorer's own score has to learn, or the factor is less than 1.
+
+    Example:
+        >>> small = data.load("path/to/bottle", image_shape=(64, 64, 3))
+        >>> gan = DCGAN(image_shape=(64, 64, 3), width=32)
+        >>> gan.compile()
+        >>> history = gan.fit(small.train, epochs=200, shuffle=False)
+        >>> large = data.load("path/to/bottle", image_shape=(256, 256, 3))
+        >>> scorer = LocalNeighbours(AnoGAN(gan, score="paper"))
+        >>> scorer.fit_reference(large.reference)
+        >>> scorer.calibrate(large.validation)
+        >>> results, threshold, accuracy = scorer.test(large.test)
+    """
+
+    def __init__(self, scorer, *, factor=4):
+        if scorer.learns:
+            raise ValueError(
+                f'The scorer only draws, so its own score learns nothing: give score="paper". Received: score='
+                f'"{scorer.score_kind}".'
+            )
+        if factor < 1 or factor != int(factor):
+            raise ValueError(f"factor is a whole number, at least 1. Received: factor={factor}.")
+        self.scorer = scorer
+        self.factor = int(factor)
+        self.reference = None
+        self.calibration = None
+
+    learns = True
+
+    @property
+    def chunk(self):
+        return self.scorer.chunk
+
+    @property
+    def image_shape(self):
+        """Of the pictures."""
+        height, width, channels = self.scorer.image_shape
+        return height * self.factor, width * self.factor, channels
+
+    @property
+    def smoothing(self):
+        return self.scorer.smoothing
+
+    @property
+    def seed(self):
+        return self.scorer.seed
+
+    @property
+    def settings(self):
+        """Those of the scorer, and `factor`."""
+        return self.scorer.settings | {"factor": self.factor}
+
+    def score(self, images):
+        """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
+
+        Returns:
+            A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` of the images'
+            shape, G(z) made larger, `anomaly_map` `(n, height, width)`, `z` `(n, latent_dim)`, `id`, and once
+            calibrated `anomaly_mask`.
+        """
+        return scoring.score(self, images)
+
+    def score_batches(self, data):
+        """As `score`, a chunk at a time; memory stays flat."""
+        return scoring.score_batches(self, data)
+
+    def fit_reference(self, data):
+        """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
+        rows = scoring.sample(scoring.image_rows(data, self.image_shape), REMEMBERED, self.seed)
+        if len(rows) < 2:
+            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
+        features = [local_features(row["image"][None].astype(np.float32)).numpy()[0] for row in rows]
+        self.reference = Neighbourhoods(np.stack(features, axis=2))
+        self.calibration = None  # it was of another score
+
+    def calibrate(self, data, alpha=0.05):
+        """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
+        scoring.calibrate(self, data, alpha)
+
+    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
+        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
+
+    def raw_outputs(self, data, progress=None):
+        """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
+        return scoring.raw_outputs(self, scoring.image_rows(data, self.image_shape), progress)
+
+    def score_chunk(self, images, progress=None):
+        """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
+        if self.reference is None:
+            raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
+        outputs = self.scorer.score_chunk(self.smaller(images), progress)
+        distances = self.reference(local_features(images))  # (batch, rows, columns)
+        height, width = self.image_shape[:2]
+        maps = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
+        smooth = scoring.smooth(maps, self.smoothing * max(height, width)).reshape(len(maps), -1)
+        most = max(1, int(MOST * smooth.shape[1]))
+        return outputs | {
+            "reconstruction": self._larger(outputs["reconstruction"]),
+            "anomaly_map": maps,
+            "anomaly_score": np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1),
+        }
+
+    def smaller(self, images):
+        """The pictures as the networks take them: means of blocks of pixels."""
+        return tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID").numpy()
+
+    def _larger(self, images):
+        return tf.image.resize(images, self.image_shape[:2]).numpy()
+
+
+def _whitening(features, mean):
+    """W at each place, `(rows, columns, features, features)`, to be multiplied from the right.
+
+    Few pictures do not tell a covariance: it is drawn to the mean of those of the places around, as if that came from
+    `PRIOR` times as many pictures as there are features.
+    """
+    n, size = features.shape[2:]
+    away = features - mean[:, :, None]  # (rows, columns, n, features)
+    covariance = np.swapaxes(away, -1, -2) @ away / max(n - 1, 1)
+    around = ndimage.uniform_filter(covariance, (AROUND, AROUND, 1, 1), mode="nearest")
+    covariance = (n * covariance + PRIOR * size * around) / (n + PRIOR * size)
+    factors = np.linalg.cholesky(covariance + REGULARISATION * np.eye(size))
+    return np.swapaxes(np.linalg.inv(factors), -1, -2).astype(np.float32)

@@ -1,0 +1,82 @@
+import keras
+import numpy as np
+import pytest
+
+import anogan_tf as agt
+from anogan_tf import diagnosis
+
+
+def images(n=64, spread=0.5, seed=0):
+    return (spread * np.random.default_rng(seed).uniform(-1, 1, size=(n, 8, 8, 1))).astype(np.float32)
+
+
+def test_a_generator_of_one_image_collapsed():
+    assert "vary 0% as much" in diagnosis.collapse(np.repeat(images(1), 64, axis=0), images())
+
+
+def test_a_generator_as_various_as_the_images_is_well():
+    assert diagnosis.collapse(images(seed=1), images()) is None
+
+
+def generator(momentum):
+    z = keras.Input((4,))
+    tensor = keras.layers.Reshape((8, 8, 1))(keras.layers.Dense(64)(z))
+    tensor = keras.layers.BatchNormalization(momentum=momentum)(tensor)
+    network = keras.Model(z, keras.layers.Activation("tanh")(tensor))
+    network.layers[-2].set_weights([np.array([v]) for v in (1.0, 0.0, 0.0, 1.0)])
+    return network
+
+
+def test_statistics_that_lag_behind_are_seen_and_left_as_they_are():
+    network = generator(0.99)
+    network.layers[-2].set_weights([np.array([v]) for v in (1.0, 0.0, 5.0, 1.0)])
+    before = network.get_weights()
+    assert "statistics lag behind" in diagnosis.inference_gap(network, "normal", images())
+    for one, other in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_healthy_generator_is_not_blamed(trained, digits):
+    train = np.concatenate([batch["image"] for batch in digits.reference])
+    assert diagnosis.inference_gap(trained.generator, trained.prior, train) is None
+
+
+def test_images_learned_by_heart_are_seen():
+    assert "3.0 times the residual" in diagnosis.overfit([0.1, 0.1], [0.3, 0.3])
+    assert diagnosis.overfit([0.1, 0.1], [0.15, 0.12]) is None
+
+
+@pytest.mark.parametrize(("n", "few"), [(12, True), (20, True), (60, False), (1000, False)])
+def test_few_calibration_images_are_warned_of(n, few):
+    assert (diagnosis.few_images(n, 0.05) is not None) == few
+
+
+def test_the_spread_of_the_false_alarm_rate_is_what_simulation_says():
+    rng = np.random.default_rng(0)
+    rates = 1.0 - np.sort(rng.uniform(size=(20000, 20)), axis=1)[:, -1]  # α = 0.05 with n = 20: the largest score
+    sentence = diagnosis.few_images(20, 0.05)
+    assert f"more than {np.quantile(rates, 0.95):.0%}" in sentence
+
+
+def test_more_false_alarms_than_promised_are_seen():
+    assert "20 of 100 normal test images" in diagnosis.shifted(20, 100, 0.05)
+    assert diagnosis.shifted(6, 100, 0.05) is None
+    assert diagnosis.shifted(0, 0, 0.05) is None
+
+
+def test_a_constant_generator_is_flagged_by_the_whole():
+    constant = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64, kernel_initializer="zeros")])
+    constant.add(keras.layers.Reshape((8, 8, 1)))
+    constant = keras.Model(constant.inputs[0], constant.outputs[0])
+    gan = agt.DCGAN(generator=constant, discriminator=agt.Discriminator((8, 8, 1), width=4))
+    scorer = agt.AnoGAN(gan, steps=1, score="paper", chunk=8)
+    (sentence,) = diagnosis.diagnose(scorer, images(), images(seed=1))
+    assert sentence.startswith("The generator collapsed")
+
+
+def test_a_gan_that_draws_what_it_was_shown_is_well():
+    gan = agt.DCGAN((8, 8, 1), 4, width=8, kernel_initializer="he_normal")
+    shown = gan.generate(128)
+    scorer = agt.AnoGAN(gan, steps=20, score="paper", chunk=32)
+    assert diagnosis.collapse(gan.generate(64, seed=1), shown) is None
+    assert [s for s in diagnosis.diagnose(scorer, shown[:64], shown[64:]) if "statistics" not in s] == []

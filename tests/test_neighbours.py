@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+
+import anogan_tf as agt
+from anogan_tf.neighbours import Neighbourhoods
+
+
+def memory(rows=4, columns=3, n=200, features=5, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, columns, n, features))
+
+
+def nearest(known, features):
+    """The distances of `Neighbourhoods`, place by place, as its formula says; many pictures, so no prior."""
+    known = known.astype(np.float16).astype(np.float64)
+    scale = known.std(axis=(0, 1, 2))
+    rows, columns = known.shape[:2]
+    result = np.empty((len(features), rows, columns))
+    for row, column in np.ndindex(rows, columns):
+        here = known[row, column] / scale
+        precision = np.linalg.inv(np.cov(here, rowvar=False) + 1e-3 * np.eye(here.shape[1]))
+        around = [
+            known[r, c] / scale
+            for r in range(max(0, row - 1), min(rows, row + 2))
+            for c in range(max(0, column - 1), min(columns, column + 2))
+        ]
+        away = features[:, row, column, None] / scale - np.concatenate(around)
+        result[:, row, column] = np.einsum("nki,ij,nkj->nk", away, precision, away).min(axis=1)
+    return result
+
+
+def test_distances_are_those_of_the_formula(monkeypatch):
+    monkeypatch.setattr("anogan_tf.neighbours.PRIOR", 0)
+    known = memory()
+    queries = np.random.default_rng(1).normal(size=(6, 4, 3, 5)).astype(np.float32)
+    np.testing.assert_allclose(Neighbourhoods(known)(queries), nearest(known, queries), rtol=1e-3, atol=1e-3)
+
+
+def test_a_remembered_picture_is_at_no_distance():
+    known = memory(n=30)
+    remembered = known.astype(np.float16).astype(np.float32).transpose(2, 0, 1, 3)
+    np.testing.assert_allclose(Neighbourhoods(known)(remembered), 0.0, atol=1e-3)
+
+
+def test_a_shift_by_one_place_is_no_anomaly_and_by_two_is():
+    known = 10.0 * np.arange(8)[None, :, None, None] + 0.1 * memory(6, 8, 40, 2)
+    picture = known.transpose(2, 0, 1, 3)[:1].astype(np.float32)
+    one, two = (np.roll(picture, places, axis=2) for places in (1, 2))
+    near, far = (Neighbourhoods(known)(shifted)[0, :, 2:] for shifted in (one, two))
+    assert near.max() < far.min()
+
+
+def test_what_varies_counts_for_less():
+    known = memory(n=400) * np.array([10.0, 1.0, 1.0, 1.0, 1.0])
+    base = np.zeros((1, 4, 3, 5), np.float32)
+    step = np.float32([12.0, 0, 0, 0, 0]), np.float32([0, 12.0, 0, 0, 0])
+    along, across = (Neighbourhoods(known)(base + away).mean() for away in step)
+    assert 10 * along < across
+
+
+def test_few_pictures_borrow_the_covariance_around_them(monkeypatch):
+    typical = memory(8, 8, n=50, seed=1).transpose(2, 0, 1, 3).astype(np.float32)
+    borrowed = Neighbourhoods(memory(8, 8, n=4))(typical)
+    monkeypatch.setattr("anogan_tf.neighbours.PRIOR", 0)
+    alone = Neighbourhoods(memory(8, 8, n=4))(typical)  # with a singular covariance
+    assert 20 * borrowed.mean() < alone.mean()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Normal pictures of a disc on noise, and the same with a scratch."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64]
+    disc = np.where((rows - 32) ** 2 + (columns - 32) ** 2 < 400, 0.5, -0.5)[..., None]
+    normal = (disc + rng.normal(0, 0.05, size=(60, 64, 64, 1))).clip(-1, 1).astype(np.float32)
+    scratched = normal[:10].copy()
+    scratched[:, 28:32, 20:44] = -0.6
+    return normal, scratched
+
+
+@pytest.fixture(scope="module")
+def local(pictures):
+    gan = agt.DCGAN((16, 16, 1), 4, width=4)
+    scorer = agt.LocalNeighbours(agt.AnoGAN(gan, steps=2, score="paper", chunk=8))
+    scorer.fit_reference(pictures[0][:30])
+    scorer.calibrate(pictures[0][30:50], alpha=0.1)
+    return scorer
+
+
+def test_scratches_are_found_where_they_are(local, pictures):
+    normal, scratched = (local.score(images) for images in (pictures[0][50:], pictures[1]))
+    assert normal["anomaly_score"].max() < scratched["anomaly_score"].min()
+    for anomaly_map in scratched["anomaly_map"]:
+        row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+        assert 20 <= row < 40
+        assert 12 <= column < 52
+
+
+def test_outputs_have_the_size_of_the_pictures(local, pictures):
+    out = local.score(pictures[1][:3])
+    assert out["reconstruction"].shape == (3, 64, 64, 1)
+    assert out["anomaly_map"].shape == out["anomaly_mask"].shape == (3, 64, 64)
+    assert local.image_shape == (64, 64, 1)
+
+
+def test_score_does_not_depend_on_its_batch(local, pictures):
+    images = np.concatenate([pictures[1], pictures[0][50:]])[:11]
+    together, backwards = local.score(images), local.score(images[::-1])
+    for name in ("anomaly_score", "anomaly_map", "residual"):
+        np.testing.assert_array_equal(backwards[name][::-1], together[name])
+        np.testing.assert_array_equal(local.score(images[4:5])[name][0], together[name][4])
+
+
+def test_a_run_scores_the_same_after_loading(local, pictures, tmp_path):
+    agt.save_run(tmp_path / "run", local)
+    loaded = agt.load_run(tmp_path / "run")
+    assert loaded.factor == 4
+    np.testing.assert_array_equal(
+        loaded.score(pictures[1][:3])["anomaly_score"], local.score(pictures[1][:3])["anomaly_score"]
+    )
+
+
+def test_a_random_part_of_many_pictures_is_remembered(local, pictures, monkeypatch):
+    monkeypatch.setattr("anogan_tf.neighbours.REMEMBERED", 7)
+    scorer = agt.LocalNeighbours(local.scorer)
+    batches = [pictures[0][:20], pictures[0][20:50]]
+    scorer.fit_reference(batches)
+    assert scorer.reference.memory.shape == (8, 8, 7, 11)
+    again = agt.LocalNeighbours(local.scorer)
+    again.fit_reference(pictures[0][:50])
+    np.testing.assert_array_equal(scorer.reference.memory, again.reference.memory)
+
+
+def test_the_scorer_that_draws_learns_nothing(trained):
+    with pytest.raises(ValueError, match=r'give score="paper"\. Received: score="features"'):
+        agt.LocalNeighbours(agt.AnoGAN(trained))
+
+
+def test_there_is_nothing_to_compare_with_before_the_reference(pictures):
+    gan = agt.DCGAN((16, 16, 1), 4, width=4)
+    scorer = agt.LocalNeighbours(agt.AnoGAN(gan, steps=1, score="paper", chunk=8))
+    with pytest.raises(ValueError, match="call fit_reference"):
+        scorer.score(pictures[0][:1])
+    with pytest.raises(ValueError, match=r"at least 2 normal images\. Received: 1"):
+        scorer.fit_reference(pictures[0][:1])
