@@ -230,9 +230,9 @@ def load_splits(settings, size=None):
 
 
 def _picture_size(splits):
-    """The size in which local features are compared: a multiple of the networks', about `PICTURE_SIDE` pixels."""
+    """The size in which local features are compared: four times the networks', up to `PICTURE_SIDE` pixels."""
     height, width = splits.preprocessing.image_shape[:2]
-    factor = max(1, PICTURE_SIDE // max(height, width))
+    factor = max(1, min(4, PICTURE_SIDE // max(height, width)))
     return height * factor, width * factor
 
 

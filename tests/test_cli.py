@@ -77,7 +77,8 @@ def test_a_run_holds_what_scoring_needs(trained_run):
     description = json.loads((out / "run.json").read_text())
     assert description["complete"]
     assert description["images"] == {"test": 10, "train": 24, "validation": 6}
-    assert description["preprocessing"]["image_shape"] == [16, 16, 1]
+    assert description["gan"]["image_shape"] == [16, 16, 1]
+    assert description["preprocessing"]["image_shape"] == [64, 64, 1]  # where local features are compared
     assert description["calibration"]["attained_alpha"] == 0.2
     assert {
         "generator.weights.h5",
