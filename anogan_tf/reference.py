@@ -72,8 +72,9 @@ class Reference:
         if len(evidence) == 1:
             return cls(subspace)
         half = len(next(iter(evidence.values()))) // 2
-        first = cls("features" in evidence and PrincipalSubspace.fit(evidence["features"][:half]))
-        logs = first._logs({name: values[half:] for name, values in evidence.items()})
+        halves = (slice(half), slice(half, None)) if half >= 2 else (slice(None), slice(None))
+        first = cls(subspace and PrincipalSubspace.fit(evidence["features"][halves[0]]))
+        logs = first._logs({name: values[halves[1]] for name, values in evidence.items()})
         return cls(subspace, {name: (float(log.mean()), float(log.std() + LOWEST)) for name, log in logs.items()})
 
     def __call__(self, evidence):

@@ -11,7 +11,7 @@ import numpy as np
 from anogan_tf import data, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
-from anogan_tf.comparison import kinds
+from anogan_tf.comparison import PLAIN, kinds
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.diagnosis import LOOKED_AT, diagnose, few_images, shifted
 from anogan_tf.fanogan import FAnoGAN
@@ -210,6 +210,8 @@ def _with_recipe(settings, channels):
     settings = settings | {"recipe": settings["recipe"] or auto}
     recipe = {name: value for name, value in RECIPES[settings["recipe"]].items() if settings.get(name) is None}
     filled = settings | recipe
+    if filled["score_kind"] in PLAIN and settings["self_supervision"] is None:
+        filled["self_supervision"] = ()  # the papers' methods as they are
     if filled["patches"] and settings["score_kind"] is None and filled["score_kind"] == "neighbours":
         filled["score_kind"] = "features"
     tasks = filled["self_supervision"]
@@ -238,7 +240,8 @@ def _picture_size(splits):
 
 def _gan_of(run, splits):
     _check_fingerprint(run, read_run(run), splits)
-    return load_run(run).gan
+    scorer = load_run(run)
+    return getattr(scorer, "scorer", scorer).gan
 
 
 def _train_gan(splits, out, settings):
@@ -349,7 +352,9 @@ def _description(splits, settings):
 
 
 def _preprocessing(description):
-    fields = description.get("preprocessing") or {"image_shape": description["gan"]["image_shape"]}
+    height, width, channels = description["gan"]["image_shape"]
+    factor = description["scorer"].get("factor", 1)
+    fields = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
     fields = {"crop": None, "bits": 16, "scale": None} | fields
     crop = tuple(fields["crop"]) if isinstance(fields["crop"], list) else fields["crop"]
     return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"], fields["scale"])

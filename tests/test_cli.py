@@ -60,7 +60,7 @@ def trained_run(parts, tmp_path_factory):
     return out, result
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["test"], ["score"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["test"], ["score"], ["benchmark"]], ids=str)
 def test_help_answers_without_tensorflow(command):
     code = (
         "import sys; from anogan_tf.cli import main\n"
@@ -135,7 +135,7 @@ def test_command_line_and_library_give_the_same_scores(trained_run, parts, tmp_p
     run("score", trained_run[0], parts / "test" / "scratch", "--out", tmp_path)
     with open(tmp_path / "scores.csv", newline="") as file:
         written = [float(row["anomaly_score"]) for row in csv.DictReader(file)]
-    splits = agt.data.load(parts, image_shape=(16, 16, 1), cache=False)
+    splits = agt.data.load(parts, image_shape=(64, 64, 1), cache=False)
     scratches = splits.samples.part("test")
     scratches = scratches.take(scratches.classes == "scratch")
     images = np.stack([scratches.read(i, splits.preprocessing)[0] for i in range(5)])
@@ -379,7 +379,7 @@ def test_another_encoder_is_trained_for_the_gan_of_a_run(trained_run, tmp_path):
     result = run("train", "--encoder-only", trained_run[0], "--out", tmp_path / "izi", *options)
     assert result.exit_code == 0, result.output
     assert "Training dcgan" not in result.output
-    earlier, scorer = agt.load_run(trained_run[0]), agt.load_run(tmp_path / "izi")
+    earlier, scorer = (agt.load_run(path).scorer for path in (trained_run[0], tmp_path / "izi"))
     assert (type(scorer).__name__, scorer.mode, scorer.variational) == ("FAnoGAN", "izi", True)
     np.testing.assert_array_equal(scorer.gan.generate(2), earlier.gan.generate(2))
     tested = run("test", tmp_path / "izi", "--out", tmp_path / "results")
@@ -400,7 +400,7 @@ def test_a_search_may_start_at_an_encoder(trained_run, tmp_path):
     options = ["--start", "encoder", "--encoder-epochs", "1", "--steps", "2", "--alpha", "0.2"]
     result = run("train", "--encoder-only", trained_run[0], "--out", tmp_path / "hybrid", *options)
     assert result.exit_code == 0, result.output
-    scorer = agt.load_run(tmp_path / "hybrid")
+    scorer = agt.load_run(tmp_path / "hybrid").scorer
     assert type(scorer).__name__ == "AnoGAN"
     assert scorer.encoder is not None
 

@@ -139,7 +139,7 @@ def test_a_gan_survives_keras_saving_with_its_head(told, tmp_path):
 
 
 def test_a_plain_gan_cannot_score_transformations(trained):
-    with pytest.raises(ValueError, match="needs a discriminator tells transformations"):
+    with pytest.raises(ValueError, match="needs a discriminator that tells transformations"):
         agt.AnoGAN(trained, score="transformations")
 
 

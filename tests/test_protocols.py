@@ -1,0 +1,112 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from anogan_tf import protocols
+from anogan_tf.cli import main
+from tests.test_cli import parts  # noqa: F401
+
+
+def row(case, auroc, **figures):
+    none = dict.fromkeys(protocols.MEASURED) | {"auroc_paper": 0.5}
+    compared = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.6}}
+    return none | {"case": case, "auroc": auroc, "baselines": compared, "command": "anogan-tf train x"} | figures
+
+
+def benchmark(*arguments):
+    return CliRunner().invoke(main, ["benchmark", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A protocol that ran on one digit, as quickly as can be."""
+    out = tmp_path_factory.mktemp("benchmark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
+        yield out, benchmark("digits", "--quick", "--case", "3", "--out", out)
+
+
+def test_a_protocol_measures_us_and_what_we_must_beat(done):
+    out, result = done
+    assert result.exit_code == 0, result.output
+    figures = json.loads((out / "3.json").read_text())
+    assert figures["n"] > 1000
+    assert set(figures["baselines"]) == {
+        "mean image", "PCA-32", "5 nearest neighbours", "auto-encoder", "Gaussian per position", "ours, untrained",
+    }  # fmt: skip
+    for found in [figures, *figures["baselines"].values()]:
+        assert 0.0 <= found["auroc"] <= 1.0
+    assert figures["baselines"]["PCA-32"]["auroc"] > 0.9  # it is real data, and PCA is fitted
+    assert figures["settings"]["self_supervision"] == ["rotation", "shift"]
+    assert figures["seconds_training"] > 0
+
+
+def test_tables_hold_the_figures(done):
+    out, result = done
+    figures = json.loads((out / "3.json").read_text())
+    with open(out / "table.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert float(line["auroc"]) == figures["auroc"]
+    assert float(line["PCA-32: auroc"]) == figures["baselines"]["PCA-32"]["auroc"]
+    assert f"| **anogan-tf** | {figures['auroc']:.3f} |" in (out / "table.md").read_text()
+    assert (out / "table.md").read_text() in result.output
+
+
+def test_a_case_that_is_done_is_not_done_again(done, monkeypatch):
+    out, _ = done
+    monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
+    monkeypatch.setattr(protocols, "_measure", lambda place: pytest.fail("measured again"))
+    assert benchmark("digits", "--quick", "--case", "3", "--out", out).exit_code == 0
+    result = benchmark("digits", "--quick", "--case", "3", "--out", out, "--seed", "1")
+    assert result.exit_code == 1
+    assert "made by another command" in result.output
+
+
+def test_categories_are_folders(parts, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(
+        protocols,
+        "QUICK",
+        ("--training-steps", "2", "--width", "4", "--steps", "2", "--size", "16", "--channels", "1", "--alpha", "0.2"),
+    )
+    result = benchmark("mvtec", parts, "--quick", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / f"{parts.name}.json").read_text())
+    assert figures["settings"]["score_kind"] == "neighbours"
+    for found in (figures, figures["baselines"]["PCA-32"]):
+        assert 0.0 <= found["pixel_auroc"] <= 1.0
+        assert 0.0 <= found["aupro"] <= 1.0
+    assert "ours, untrained" not in figures["baselines"]  # ours is
+
+
+def test_tuned_and_untuned_cases_are_told_apart():
+    protocol = protocols.Protocol(("a", "b", "c"), {"Others": {"a": 0.4, "mean": 0.45}}, looked_at=("a",))
+    table = protocols.markdown("x", protocol, [row("a", 0.9), row("b", 0.8), row("c", 0.6)])
+    assert "Settings were chosen on a;" in table
+    assert "| **anogan-tf** | 0.900 | 0.800 | 0.600 | 0.767 | 0.700 |" in table
+    assert "| Others, published | 0.400 | – | – | 0.450 | – |" in table
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_published_means_are_those_of_the_published_cases(name):
+    for figures in protocols.PROTOCOLS[name].published.values():
+        if len(figures) > 2:
+            cases = [figures[case] for case in protocols.PROTOCOLS[name].cases]
+            assert figures["mean"] == pytest.approx(np.mean(cases), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mvtec"], "needs a folder of a category or of several"),
+        (["npz"], "needs a file"),
+        (["digits", "--case", "x"], "has the cases 0, 1, 2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_run_is_refused(arguments, message, tmp_path):
+    result = benchmark(*arguments, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert message in result.output
