@@ -1,8 +1,9 @@
-"""Parts seen from one side: each place is compared with the same place of normal pictures."""
+"""Parts and surfaces: each place of a picture is compared with normal pictures."""
 
 import numpy as np
 import tensorflow as tf
 from scipy import ndimage
+from sklearn.cluster import MiniBatchKMeans
 
 from anogan_tf import scoring
 from anogan_tf.local_features import STRIDE, local_features
@@ -10,16 +11,18 @@ from anogan_tf.local_features import STRIDE, local_features
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
+VECTORS, KINDS = 20_000, 64  # remembered where places do not matter
+FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
 MOST = 0.05  # part of a map that makes the score, its highest
 REMEMBERED = 256  # normal pictures
 
 
-class Neighbourhoods:
-    """How far local features are from the nearest of normal pictures, at the same place or close to it.
+class Places:
+    """How far local features are from the nearest of normal pictures, at the same place or next to it.
 
     The distance at a place is min ‖W (v - v')‖² over the normal pictures and the 3×3 places around it, where W whitens
     the features of normal pictures at that place (W Σ Wᵀ = 1, Σ their covariance): a direction in which normal pictures
-    vary counts for less.
+    vary counts for less. This suits parts that are always seen alike.
 
     Args:
         memory: Features of normal pictures, `(rows, columns, n, features)`.
@@ -31,28 +34,34 @@ class Neighbourhoods:
     """
 
     def __init__(self, memory):
-        self.memory = memory.astype(np.float16)
+        self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
         values = self.memory.astype(np.float32)
         self.scale = np.maximum(values.std(axis=(0, 1, 2)), 1e-6)
         mean = (values / self.scale).mean(axis=2)  # (rows, columns, features)
-        learned = self.memory, mean, _whitening(values / self.scale, mean)
-        self._learned = tuple(map(tf.constant, learned))  # on the device, once
+        whitening = _place_whitening(values / self.scale, mean)
+        self._learned = tuple(map(tf.constant, (self.memory, mean, whitening)))  # on the device, once
         self._distances = tf.function(self._of_rows, autograph=False)
+
+    @classmethod
+    def fit(cls, features, seed=0):
+        """Learns from `(n, rows, columns, features)`."""
+        return cls(np.moveaxis(features, 0, 2))
 
     @property
     def arrays(self):
         """All that was learned, as a dict of arrays."""
         return {"memory": self.memory}
 
-    @classmethod
-    def from_arrays(cls, arrays):
-        """The neighbourhoods whose `arrays` these are."""
-        return cls(arrays["memory"])
-
     def __call__(self, features):
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         rows = tf.transpose(features / self.scale, (1, 2, 0, 3))  # (rows, columns, batch, features)
         return self._distances(rows).numpy().transpose(2, 0, 1)
+
+    def log_likelihood(self, features):
+        """The mean log-density of features under a Gaussian at each place, up to a constant."""
+        _, mean, whitening = (array.numpy() for array in self._learned)
+        away = np.einsum("nrcf,rcfg->nrcg", features / self.scale - mean, whitening, optimize=True)
+        return float(np.mean(_log_determinant(whitening) - np.square(away).sum(axis=-1) / 2) - np.log(self.scale).sum())
 
     def _of_rows(self, rows):
         places = tf.range(len(self.memory))
@@ -78,13 +87,105 @@ class Neighbourhoods:
         return tf.maximum(nearest, 0.0)
 
 
+class Kinds:
+    """How far local features are from the nearest of normal pictures, wherever it is.
+
+    Features of normal pictures are of some kinds, found by k-means. The distance is min ‖W (v - v')‖² over a random
+    part of all of them, where W whitens the features of the kind that v is nearest to. This suits parts that turn and
+    move, and surfaces.
+
+    Args:
+        vectors: Features of normal pictures, `(n, features)`.
+        centres: Of the kinds, `(kinds, features)`, in coordinates in which all vectors together are white.
+    """
+
+    def __init__(self, vectors, centres):
+        self.vectors = np.ascontiguousarray(vectors, np.float16)
+        self.centres = np.asarray(centres, np.float32)
+        self._values, self.scale, self._middle, self._white = _whitened(self.vectors)
+        own = self._nearest_kinds(self._values)
+        size, counts = self.vectors.shape[1], np.bincount(own, minlength=len(self.centres))
+        self._means = np.stack([self._values[own == k].sum(axis=0) / max(counts[k], 1) for k in range(len(counts))])
+        away = self._values - self._means[own]
+        scatters = np.stack([away[own == k].T @ away[own == k] for k in range(len(counts))])
+        everywhere = scatters.sum(axis=0) / len(own)
+        covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
+        self._whitening = _whitening(covariances)  # (kinds, features, features)
+        self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
+        self._lengths = np.stack([np.square(self._values @ whitening).sum(axis=1) for whitening in self._whitening])
+
+    @classmethod
+    def fit(cls, features, seed=0):
+        """Learns from `(n, rows, columns, features)`."""
+        flat = features.reshape(-1, features.shape[-1])
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(flat))[:VECTORS])
+        vectors = flat[chosen].astype(np.float16)
+        values, _, _, white = _whitened(vectors)
+        kinds = min(KINDS, max(1, len(values) // flat.shape[1]))
+        means = MiniBatchKMeans(kinds, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
+        return cls(vectors, means.cluster_centers_)
+
+    @property
+    def arrays(self):
+        """All that was learned, as a dict of arrays."""
+        return {"vectors": self.vectors, "centres": self.centres}
+
+    def __call__(self, features):
+        """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
+        return np.stack([self._of_picture(picture) for picture in np.asarray(features)])
+
+    def log_likelihood(self, features):
+        """The mean log-density of features under a mixture of Gaussians, one a kind, up to a constant."""
+        values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
+        logs = [
+            np.log(share) + _log_determinant(whitening) - np.square((values - mean) @ whitening).sum(axis=1) / 2
+            for mean, whitening, share in zip(self._means, self._whitening, self._shares, strict=True)
+        ]
+        return float(np.logaddexp.reduce(logs).mean() - np.log(self.scale).sum())
+
+    def _of_picture(self, features):
+        """One picture at a time, so that its distances do not depend on others."""
+        values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
+        own, nearest = self._nearest_kinds(values), np.empty(len(values), np.float32)
+        for kind in np.unique(own):
+            whitening, here = self._whitening[kind], own == kind
+            queries = values[here] @ whitening
+            products = queries @ (self._values @ whitening).T
+            nearest[here] = np.square(queries).sum(axis=1) + np.min(self._lengths[kind] - 2.0 * products, axis=1)
+        return np.maximum(nearest, 0.0).reshape(features.shape[:2])
+
+    def _nearest_kinds(self, values):
+        away = np.square(self.centres).sum(axis=1) - 2.0 * (values @ self._white) @ self.centres.T
+        return away.argmin(axis=1)
+
+
+def remember(features, seed=0):
+    """What compares with normal pictures: `Places` or `Kinds`, whichever makes other normal pictures likelier.
+
+    Both are fitted to three quarters of the pictures, and describe some of the last quarter, four times over.
+
+    Args:
+        features: `(n, rows, columns, features)` of normal pictures.
+        seed: Of the folds, and of the kinds.
+    """
+    order = np.random.default_rng(seed).permutation(len(features))
+    gains = []
+    for fold in range(FOLDS):
+        held_out = order[fold::FOLDS]
+        if len(held_out) and len(features) > len(held_out):
+            rest, some = np.delete(features, held_out, axis=0), features[held_out[:HELD_OUT]]
+            gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
+    return (Places if np.mean(gains) > 0 else Kinds).fit(features, seed)
+
+
 class LocalNeighbours:
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
-    Each place of a picture is compared with the same place of normal pictures (`Neighbourhoods`). The distances make
-    the anomaly map; the mean of the highest twentieth of the smoothed map is the anomaly score. So small defects count,
-    which a network of 64×64 pixels does not see. A scorer of a GAN, on the picture made smaller, adds what it would
-    look like if it were normal, and how far it is from that; neither decides.
+    Each place of a picture is compared with normal pictures: with the same place (`Places`), or, where parts turn or
+    move, with all of them (`Kinds`); `fit_reference` finds out which. The distances make the anomaly map; the mean of
+    the highest twentieth of the smoothed map is the anomaly score. So small defects count, which a network of 64×64
+    pixels does not see. A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal,
+    and how far it is from that; neither decides.
 
     Args:
         scorer: An `AnoGAN` or an `FAnoGAN`, of a kind of score that learns nothing, such as `score="paper"`.
@@ -163,7 +264,7 @@ class LocalNeighbours:
         if len(rows) < 2:
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         features = [local_features(row["image"][None].astype(np.float32)).numpy()[0] for row in rows]
-        self.reference = Neighbourhoods(np.stack(features, axis=2))
+        self.reference = remember(np.stack(features), self.seed)
         self.calibration = None  # it was of another score
 
     def calibrate(self, data, alpha=0.05):
@@ -202,7 +303,7 @@ class LocalNeighbours:
         return tf.image.resize(images, self.image_shape[:2]).numpy()
 
 
-def _whitening(features, mean):
+def _place_whitening(features, mean):
     """W at each place, `(rows, columns, features, features)`, to be multiplied from the right.
 
     Few pictures do not tell a covariance: it is drawn to the mean of those of the places around, as if that came from
@@ -212,6 +313,22 @@ def _whitening(features, mean):
     away = features - mean[:, :, None]  # (rows, columns, n, features)
     covariance = np.swapaxes(away, -1, -2) @ away / max(n - 1, 1)
     around = ndimage.uniform_filter(covariance, (AROUND, AROUND, 1, 1), mode="nearest")
-    covariance = (n * covariance + PRIOR * size * around) / (n + PRIOR * size)
-    factors = np.linalg.cholesky(covariance + REGULARISATION * np.eye(size))
+    return _whitening((n * covariance + PRIOR * size * around) / (n + PRIOR * size))
+
+
+def _whitening(covariances):
+    factors = np.linalg.cholesky(covariances + REGULARISATION * np.eye(covariances.shape[-1]))
     return np.swapaxes(np.linalg.inv(factors), -1, -2).astype(np.float32)
+
+
+def _log_determinant(whitening):
+    return np.log(np.diagonal(whitening, axis1=-2, axis2=-1)).sum(axis=-1)
+
+
+def _whitened(vectors):
+    """Vectors scaled to a variance of 1 and centred, their scale and middle, and what whitens them."""
+    values = vectors.astype(np.float32)
+    scale = np.maximum(values.std(axis=0), 1e-6)
+    values /= scale
+    middle = values.mean(axis=0)
+    return values - middle, scale, middle, _whitening(np.cov(values, rowvar=False))

@@ -12,7 +12,7 @@ from anogan_tf import atomic, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
-from anogan_tf.neighbours import LocalNeighbours, Neighbourhoods
+from anogan_tf.neighbours import Kinds, LocalNeighbours, Places
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
 from anogan_tf.reference import Reference
@@ -149,7 +149,7 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
             file.visititems(
                 lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
-            scorer.reference = (Neighbourhoods if "memory" in arrays else Reference).from_arrays(arrays)
+            scorer.reference = _reference(arrays)
     if run["calibration"]:
         calibration = run["calibration"] | {"scores": tuple(run["calibration"]["scores"])}
         scorer.calibration = scoring.Calibration(**calibration)
@@ -179,6 +179,14 @@ def read_run(path):
             "wrote it, or train again."
         )
     return run
+
+
+def _reference(arrays):
+    """What a score learned, from its arrays."""
+    for cls, names in ((Places, {"memory"}), (Kinds, {"vectors", "centres"})):
+        if set(arrays) == names:
+            return cls(**arrays)
+    return Reference.from_arrays(arrays)
 
 
 def _networks(gan, encoder):

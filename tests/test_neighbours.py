@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import anogan_tf as agt
-from anogan_tf.neighbours import Neighbourhoods
+from anogan_tf.neighbours import Kinds, Places, remember
 
 
 def memory(rows=4, columns=3, n=200, features=5, seed=0):
@@ -10,7 +10,7 @@ def memory(rows=4, columns=3, n=200, features=5, seed=0):
 
 
 def nearest(known, features):
-    """The distances of `Neighbourhoods`, place by place, as its formula says; many pictures, so no prior."""
+    """The distances of `Places`, place by place, as its formula says; many pictures, so no prior."""
     known = known.astype(np.float16).astype(np.float64)
     scale = known.std(axis=(0, 1, 2))
     rows, columns = known.shape[:2]
@@ -32,20 +32,20 @@ def test_distances_are_those_of_the_formula(monkeypatch):
     monkeypatch.setattr("anogan_tf.neighbours.PRIOR", 0)
     known = memory()
     queries = np.random.default_rng(1).normal(size=(6, 4, 3, 5)).astype(np.float32)
-    np.testing.assert_allclose(Neighbourhoods(known)(queries), nearest(known, queries), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(Places(known)(queries), nearest(known, queries), rtol=1e-3, atol=1e-3)
 
 
 def test_a_remembered_picture_is_at_no_distance():
     known = memory(n=30)
     remembered = known.astype(np.float16).astype(np.float32).transpose(2, 0, 1, 3)
-    np.testing.assert_allclose(Neighbourhoods(known)(remembered), 0.0, atol=1e-3)
+    np.testing.assert_allclose(Places(known)(remembered), 0.0, atol=1e-3)
 
 
 def test_a_shift_by_one_place_is_no_anomaly_and_by_two_is():
     known = 10.0 * np.arange(8)[None, :, None, None] + 0.1 * memory(6, 8, 40, 2)
     picture = known.transpose(2, 0, 1, 3)[:1].astype(np.float32)
     one, two = (np.roll(picture, places, axis=2) for places in (1, 2))
-    near, far = (Neighbourhoods(known)(shifted)[0, :, 2:] for shifted in (one, two))
+    near, far = (Places(known)(shifted)[0, :, 2:] for shifted in (one, two))
     assert near.max() < far.min()
 
 
@@ -53,16 +53,72 @@ def test_what_varies_counts_for_less():
     known = memory(n=400) * np.array([10.0, 1.0, 1.0, 1.0, 1.0])
     base = np.zeros((1, 4, 3, 5), np.float32)
     step = np.float32([12.0, 0, 0, 0, 0]), np.float32([0, 12.0, 0, 0, 0])
-    along, across = (Neighbourhoods(known)(base + away).mean() for away in step)
+    along, across = (Places(known)(base + away).mean() for away in step)
     assert 10 * along < across
 
 
 def test_few_pictures_borrow_the_covariance_around_them(monkeypatch):
     typical = memory(8, 8, n=50, seed=1).transpose(2, 0, 1, 3).astype(np.float32)
-    borrowed = Neighbourhoods(memory(8, 8, n=4))(typical)
+    borrowed = Places(memory(8, 8, n=4))(typical)
     monkeypatch.setattr("anogan_tf.neighbours.PRIOR", 0)
-    alone = Neighbourhoods(memory(8, 8, n=4))(typical)  # with a singular covariance
+    alone = Places(memory(8, 8, n=4))(typical)  # with a singular covariance
     assert 20 * borrowed.mean() < alone.mean()
+
+
+def aligned(n=60, seed=0):
+    """Features of pictures that look alike at each place, and in every place different."""
+    looks = 10.0 * np.random.default_rng(7).normal(size=(6, 6, 3))
+    return (looks + np.random.default_rng(seed).normal(size=(n, 6, 6, 3))).astype(np.float32)
+
+
+def scattered(n=60, seed=0):
+    """Features of pictures of two kinds of places, each anywhere; one varies in one direction, one in another."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(2, size=(n, 6, 6, 1))
+    spread = np.where(kinds == 1, [4.0, 0.1, 1.0], [0.1, 4.0, 1.0])
+    return (10.0 * kinds + spread * rng.normal(size=(n, 6, 6, 3))).astype(np.float32)
+
+
+def test_places_are_remembered_where_they_matter_and_kinds_where_not():
+    assert isinstance(remember(aligned()), Places)
+    assert isinstance(remember(scattered()), Kinds)
+    assert isinstance(remember(scattered(n=8)), Kinds)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_two_pictures_are_enough(n):
+    assert np.isfinite(remember(aligned(n))(aligned(2, seed=1))).all()
+
+
+def test_kinds_take_a_picture_wherever_its_places_are():
+    known = Kinds.fit(scattered())
+    turned = np.rot90(scattered(4, seed=1), axes=(1, 2)).copy()
+    strange = turned.copy()
+    strange[:, 2, 3] = [5.0, -20.0, 0.0]
+    normal, odd = known(turned), known(strange)
+    assert odd[:, 2, 3].min() > 10 * normal.max()
+    np.testing.assert_array_equal(np.delete(odd.reshape(4, -1), 15, axis=1), np.delete(normal.reshape(4, -1), 15, 1))
+
+
+def test_distances_of_kinds_are_in_the_metric_of_the_kind():
+    known = Kinds.fit(scattered(200))
+    base = np.zeros((1, 1, 1, 3), np.float32)
+    across, along = (known(base + np.float32(step))[0, 0, 0] for step in ([3.0, 0, 0], [0, 3.0, 0]))
+    assert across > 30 * along  # around 0 the second feature varies forty times as much as the first
+
+
+def test_likelihoods_are_those_of_gaussians():
+    features = np.random.default_rng(0).normal(size=(4000, 1, 1, 3)).astype(np.float32)
+    expected = -1.5  # E[-‖v‖²/2] in three dimensions, without the constant
+    assert Places.fit(features).log_likelihood(features) == pytest.approx(expected, abs=0.05)
+    assert Kinds.fit(features).log_likelihood(features) == pytest.approx(expected, abs=0.3)
+
+
+@pytest.mark.parametrize("cls", [Places, Kinds])
+def test_arrays_hold_all_that_was_learned(cls):
+    known = cls.fit(aligned())
+    new = aligned(3, seed=1)
+    np.testing.assert_array_equal(cls(**known.arrays)(new), known(new))
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +180,11 @@ def test_a_random_part_of_many_pictures_is_remembered(local, pictures, monkeypat
     scorer = agt.LocalNeighbours(local.scorer)
     batches = [pictures[0][:20], pictures[0][20:50]]
     scorer.fit_reference(batches)
-    assert scorer.reference.memory.shape == (8, 8, 7, 11)
     again = agt.LocalNeighbours(local.scorer)
     again.fit_reference(pictures[0][:50])
-    np.testing.assert_array_equal(scorer.reference.memory, again.reference.memory)
+    for one, other in zip(scorer.reference.arrays.values(), again.reference.arrays.values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert scorer.reference.arrays["memory"].shape == (8, 8, 7, 11)
 
 
 def test_the_scorer_that_draws_learns_nothing(trained):
