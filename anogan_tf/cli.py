@@ -94,7 +94,9 @@ model_options = [
     click.option("--training-steps", type=int, help="At least so many, in whole epochs; default the recipe's."),
     click.option("--batch-size", type=int, help="Default the recipe's."),
     click.option(
-        "--learning-rate", type=float, help="Adam's, of the GAN; default 1e-3 for dcgan, 3e-4 for wgan-gp; decays to 0."
+        "--learning-rate",
+        type=float,
+        help="Adam's; default 1e-3 for dcgan, decaying to 0, and 3e-4 for wgan-gp.",
     ),
 ]
 encoder_options = [

@@ -257,8 +257,9 @@ def _train_gan(splits, out, settings):
     )
     epochs = _epochs(settings, "epochs", splits)
     rate = settings["learning_rate"] or RATES[kind]
-    schedules = (keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train)) for _ in range(2))
-    gan.compile(*(keras.optimizers.Adam(schedule, **MOMENTA[kind]) for schedule in schedules))
+    if kind == "dcgan":
+        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
+    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[kind]) for _ in range(2)))
     samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
     _fit(gan, splits, out, epochs, "checkpoint.weights.h5", "losses.png", samples)
     plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
