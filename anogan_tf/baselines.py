@@ -35,24 +35,21 @@ def nearest_neighbours(train, test, k=5):
     return np.mean([_squared(test, train[nearest]) for nearest in neighbours.T], axis=0)
 
 
-def position_gaussians(train, test, *, discriminator=None, layer="features_1", regularisation=0.01):
-    """The squared Mahalanobis distance of discriminator features at each position to those of normal images there.
+def position_gaussians(train, test, *, regularisation=0.01):
+    """The squared Mahalanobis distance, at each position, of features from the first layer of an untrained network.
 
     Args:
         train: Normal images.
         test: Images to score.
-        discriminator: Whose features; None for an untrained `Discriminator`, a control for what training gives.
-        layer: Of which layer.
         regularisation: What is added to the variances, of features scaled to a variance of 1.
 
     References:
         Defard et al., "PaDiM", arXiv 2011.08785, section III (its formula; its features are pretrained ones).
     """
-    discriminator = discriminator or networks.Discriminator(train.shape[1:], width=32, kernel_initializer="he_normal")
-    model = networks.feature_extractor(discriminator, [layer])
+    untrained = networks.Discriminator(train.shape[1:], width=32, kernel_initializer="he_normal")
+    layer = networks.feature_extractor(untrained, ["features_1"])
     normal, features = (
-        np.concatenate([model(images[i : i + CHUNK], training=False)[layer] for i in range(0, len(images), CHUNK)])
-        for images in (train, test)
+        layer.predict(images, batch_size=CHUNK, verbose=0)["features_1"] for images in (train, test)
     )  # (n, rows, columns, filters), (m, …)
     scale = normal.std()
     maps = np.empty(features.shape[:3], np.float32)

@@ -150,7 +150,7 @@ class Kinds:
         for kind in np.unique(own):
             whitening, here = self._whitening[kind], own == kind
             queries = values[here] @ whitening
-            products = queries @ (self._values @ whitening).T
+            products = queries @ whitening.T @ self._values.T  # (queries, vectors)
             nearest[here] = np.square(queries).sum(axis=1) + np.min(self._lengths[kind] - 2.0 * products, axis=1)
         return np.maximum(nearest, 0.0).reshape(features.shape[:2])
 
