@@ -178,7 +178,7 @@ def remember(features, seed=0):
     return (Places if np.mean(gains) > 0 else Kinds).fit(features, seed)
 
 
-class LocalNeighbours:
+class LocalNeighbours(scoring.Wrapper):
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
     Each place of a picture is compared with normal pictures: with the same place (`Places`), or, where parts turn or
@@ -214,30 +214,15 @@ class LocalNeighbours:
             )
         if factor < 1 or factor != int(factor):
             raise ValueError(f"factor is a whole number, at least 1. Received: factor={factor}.")
-        self.scorer = scorer
+        super().__init__(scorer)
         self.factor = int(factor)
         self.reference = None
-        self.calibration = None
-
-    learns = True
-
-    @property
-    def chunk(self):
-        return self.scorer.chunk
 
     @property
     def image_shape(self):
         """Of the pictures."""
         height, width, channels = self.scorer.image_shape
         return height * self.factor, width * self.factor, channels
-
-    @property
-    def smoothing(self):
-        return self.scorer.smoothing
-
-    @property
-    def seed(self):
-        return self.scorer.seed
 
     @property
     def settings(self):
@@ -254,10 +239,6 @@ class LocalNeighbours:
         """
         return scoring.score(self, images)
 
-    def score_batches(self, data):
-        """As `score`, a chunk at a time; memory stays flat."""
-        return scoring.score_batches(self, data)
-
     def fit_reference(self, data):
         """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
         rows = scoring.sample(scoring.image_rows(data, self.image_shape), REMEMBERED, self.seed)
@@ -266,14 +247,6 @@ class LocalNeighbours:
         features = [local_features(row["image"][None].astype(np.float32)).numpy()[0] for row in rows]
         self.reference = remember(np.stack(features), self.seed)
         self.calibration = None  # it was of another score
-
-    def calibrate(self, data, alpha=0.05):
-        """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
-        scoring.calibrate(self, data, alpha)
-
-    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
-        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
-        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def raw_outputs(self, data, progress=None):
         """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""

@@ -6,7 +6,7 @@ from anogan_tf import scoring
 from anogan_tf.data.images import check_patch
 
 
-class Patched:
+class Patched(scoring.Wrapper):
     """Scores images of any size with a scorer of small ones, tile by tile.
 
     An image's tiles lie on a grid (`grid`). Its anomaly score is the largest of theirs: a defect is as anomalous in a
@@ -41,13 +41,8 @@ class Patched:
     def __init__(self, scorer, *, overlap=0.5):
         if not 0.0 <= overlap < 1.0:
             raise ValueError(f"overlap is from 0 to less than 1. Received: overlap={overlap}.")
-        self.scorer = scorer
+        super().__init__(scorer)
         self.overlap = overlap
-        self.calibration = None
-
-    @property
-    def chunk(self):
-        return self.scorer.chunk
 
     @property
     def image_shape(self):
@@ -57,14 +52,6 @@ class Patched:
     @property
     def learns(self):
         return self.scorer.learns
-
-    @property
-    def smoothing(self):
-        return self.scorer.smoothing
-
-    @property
-    def seed(self):
-        return self.scorer.seed
 
     @property
     def reference(self):
@@ -92,24 +79,12 @@ class Patched:
         """
         return scoring.score(self, images)
 
-    def score_batches(self, data):
-        """As `score`, an image at a time, each of a size of its own; memory stays flat."""
-        return scoring.score_batches(self, data)
-
     def fit_reference(self, data):
         """Learns what `score` needs from tiles of normal training images, drawn evenly from all of them."""
         before = self.reference
         self.scorer.fit_reference(self._reference_tiles(data))
         if self.reference is not before:
             self.calibration = None  # it was of another score
-
-    def calibrate(self, data, alpha=0.05):
-        """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
-        scoring.calibrate(self, data, alpha)
-
-    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
-        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
-        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def raw_outputs(self, data, progress=None):
         """Pairs of a row of `data`, in a list, and its outputs, in arrays of one; maps are not smoothed yet."""

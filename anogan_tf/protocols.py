@@ -193,7 +193,7 @@ def _measure(place):
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
     masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
     chosen = _stratified(splits.samples.part("test").classes)
-    paper = _paper(getattr(scorer, "scorer", scorer))
+    paper = _paper(scoring.unwrapped(scorer))
     row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
     row["baselines"], options = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])
@@ -228,7 +228,7 @@ def _untrained(scorer):
 
 def _one_pass(scorer):
     """The scorer without its search, where that only draws."""
-    searcher = getattr(scorer, "scorer", scorer)
+    searcher = scoring.unwrapped(scorer)
     if not isinstance(searcher, AnoGAN) or (scorer is searcher and searcher.score_kind in PLAIN):
         return scorer
     fast = AnoGAN(searcher.gan, **searcher.settings | {"steps": 0})

@@ -103,7 +103,7 @@ def train(source, out, **settings):
     scorer.calibrate(shown.validation, alpha=settings["alpha"])
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
-    found = [] if settings["patches"] else diagnose(getattr(scorer, "scorer", scorer), *images)
+    found = [] if settings["patches"] else diagnose(scoring.unwrapped(scorer), *images)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     save_run(out, scorer, **description, diagnosis=found)
     for sentence in found:
@@ -136,7 +136,7 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
-    searcher = getattr(scorer, "scorer", scorer)
+    searcher = scoring.unwrapped(scorer)
     if isinstance(searcher, AnoGAN):
         examples = _examples(tested, scorer.image_shape)
         _draw_search(searcher, scorer.smaller(examples) if isinstance(scorer, LocalNeighbours) else examples, out)
@@ -240,7 +240,7 @@ def _picture_size(splits):
 def _gan_of(run, splits):
     _check_fingerprint(run, read_run(run), splits)
     scorer = load_run(run)
-    return getattr(scorer, "scorer", scorer).gan
+    return scoring.unwrapped(scorer).gan
 
 
 def _train_gan(splits, out, settings):

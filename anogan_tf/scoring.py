@@ -112,6 +112,47 @@ class Judgement:
     maps: list
 
 
+class Wrapper:
+    """A scorer around another one, for pictures larger than its networks take: what it hands on, and what it adds.
+
+    Args:
+        scorer: The scorer of images of the networks' size.
+    """
+
+    def __init__(self, scorer):
+        self.scorer = scorer
+        self.calibration = None
+
+    @property
+    def chunk(self):
+        return self.scorer.chunk
+
+    @property
+    def smoothing(self):
+        return self.scorer.smoothing
+
+    @property
+    def seed(self):
+        return self.scorer.seed
+
+    def score_batches(self, data):
+        """As `score`, a few images at a time; memory stays flat."""
+        return score_batches(self, data)
+
+    def calibrate(self, data, alpha=0.05):
+        """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
+        calibrate(self, data, alpha)
+
+    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
+        return test(self, data, threshold, results_dir=results_dir, pictures=pictures)
+
+
+def unwrapped(scorer):
+    """The scorer that holds the networks: the one inside a `Wrapper`, else itself."""
+    return scorer.scorer if isinstance(scorer, Wrapper) else scorer
+
+
 def score(scorer, images):
     """All outputs for all images, in one dict of arrays.
 

@@ -90,7 +90,7 @@ def save_run(path, scorer, **info):
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    inner = getattr(scorer, "scorer", scorer)
+    inner = scoring.unwrapped(scorer)
     for name, network in _networks(inner.gan, inner.encoder).items():
         with atomic.replacing(path / f"{name}.weights.h5") as partial:
             network.save_weights(partial)
