@@ -24,14 +24,14 @@ RECIPES = {  # what a kind of images gets where an option is not given, see docs
         "score_kind": "features+transformations",
         "width": 32,
         "batch_size": 64,
-        "training_steps": 1500,
+        "training_steps": 1000,
     },
     "photos": {
         "self_supervision": ("rotation", "shift"),
         "score_kind": "transformations",
         "width": 48,
         "batch_size": 64,
-        "training_steps": 2400,
+        "training_steps": 1200,
     },
     "parts": {
         "self_supervision": (),
