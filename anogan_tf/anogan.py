@@ -1,5 +1,7 @@
 """AnoGAN: anomaly scores by a search of the latent space of a trained GAN."""
 
+import threading
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -109,6 +111,7 @@ class AnoGAN:
             learning_rate = keras.optimizers.schedules.CosineDecay(
                 FROM_ENCODER if encoder else FROM_PRIOR, max(steps, 1)
             )
+        self._lock = threading.Lock()  # one search at a time: z is a Variable
         self._search = LatentSearch(self._loss, self._rows * restarts, gan.latent_dim, learning_rate=learning_rate)
 
     @property
@@ -179,12 +182,13 @@ class AnoGAN:
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
         images = np.concatenate([images, np.repeat(images[:1], self._rows - n, axis=0)])
-        context = self._context(images)
-        self._search.start(self._start(images))
         losses_, path = [], []
-        for step in range((steps or self.steps) + 1):
-            losses_.append(self._search.advance(context, tf.constant(min(step, 1))).numpy()[first])
-            path.append(self._search.z.numpy()[first])
+        with self._lock:
+            context = self._context(images)
+            self._search.start(self._start(images))
+            for step in range((steps or self.steps) + 1):
+                losses_.append(self._search.advance(context, tf.constant(min(step, 1))).numpy()[first])
+                path.append(self._search.z.numpy()[first])
         return {"loss": np.stack(losses_), "z": np.stack(path)}
 
     @property
@@ -220,14 +224,16 @@ class AnoGAN:
 
     def _best_z(self, images, progress=None):
         """For each image the z with the lowest loss over all steps and restarts, `(chunk + GUARD, latent_dim)`."""
-        search, context = self._search, self._context(images)
-        search.start(self._start(images))
-        for done in range(0, self.steps, BLOCK):
-            search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
-            if progress is not None:
-                progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
-        best = tf.argmin(tf.reshape(search.best_loss, (self._rows, self.restarts)), axis=1)
-        return tf.gather(tf.reshape(search.best_z, (self._rows, self.restarts, -1)), best, batch_dims=1)
+        search = self._search
+        with self._lock:
+            context = self._context(images)
+            search.start(self._start(images))
+            for done in range(0, self.steps, BLOCK):
+                search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
+                if progress is not None:
+                    progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
+            best = tf.argmin(tf.reshape(search.best_loss, (self._rows, self.restarts)), axis=1)
+            return tf.gather(tf.reshape(search.best_z, (self._rows, self.restarts, -1)), best, batch_dims=1)
 
     def _start(self, images):
         """Where the search of each row begins, `(rows * restarts, latent_dim)`."""

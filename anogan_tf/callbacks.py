@@ -40,13 +40,13 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         path: The file, ending in `.weights.h5`.
         every_seconds: Least time between two saves, which happen at ends of epochs; the first epoch and the end of
-            training always save.
+            training always save. None for twenty times as long as the last one took.
 
     Attributes:
         logs: For each metric its value at each epoch, those before an interruption included.
     """
 
-    def __init__(self, path, every_seconds=30.0):
+    def __init__(self, path, every_seconds=None):
         super().__init__()
         if not str(path).endswith(".weights.h5"):
             raise ValueError(f"A checkpoint ends in .weights.h5. Received: path={path}.")
@@ -59,13 +59,14 @@ class Checkpoint(keras.callbacks.Callback):
         if self.path.exists():
             self._restore()
         self.model._initial_epoch = self.epochs_done
-        self._saved_at = -math.inf
+        self._saved_at, self._saving_took = -math.inf, 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs_done = epoch + 1
         for name, value in (logs or {}).items():
             self.logs.setdefault(name, []).append(float(value))
-        if time.monotonic() - self._saved_at >= self.every_seconds:
+        pause = 20 * self._saving_took if self.every_seconds is None else self.every_seconds
+        if time.monotonic() - self._saved_at >= pause:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -73,8 +74,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._save()
 
     def _save(self):
+        start = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(self.path) as partial:
+        with atomic.replacing(self.path, size=3 * weights_size(self.model)) as partial:  # Adam has two slots a weight
             self.model.save_weights(partial)
             with h5py.File(partial, "a") as file:
                 group = file.create_group("training")
@@ -82,6 +84,7 @@ class Checkpoint(keras.callbacks.Callback):
                 group["logs"] = json.dumps(self.logs)
                 group["random_states"] = np.array([state.numpy() for state in _random_states(self.model)], np.int64)
         self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - start
 
     def _restore(self):
         self.model.load_weights(self.path)
@@ -179,7 +182,7 @@ class TensorBoard(keras.callbacks.Callback):
 class StopOnNaN(keras.callbacks.Callback):
     """Raises an ArithmeticError at the first batch after which a metric is not finite; Keras' own looks at `loss` only.
 
-    Put it before `Checkpoint`, so that no broken state is saved.
+    At the end of an epoch it looks at the weights too. Put it before `Checkpoint`, so that no broken state is saved.
     """
 
     def on_train_begin(self, logs=None):
@@ -191,10 +194,23 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         broken = {name: value for name, value in (logs or {}).items() if not math.isfinite(value)}
         if broken:
-            raise ArithmeticError(
-                f"Training diverged in epoch {self.epoch + 1}, batch {batch + 1}: {broken}. The last checkpoint is "
-                "kept; try a smaller learning rate."
-            )
+            self._stop(f"batch {batch + 1}: {broken}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        for variable in self.model.variables:
+            if "float" in variable.dtype and not np.isfinite(variable.numpy()).all():
+                self._stop(f"{variable.path} has values that are not finite")
+
+    def _stop(self, what):
+        raise ArithmeticError(
+            f"Training diverged in epoch {self.epoch + 1}, {what}. The last checkpoint is kept; try a smaller learning "
+            "rate."
+        )
+
+
+def weights_size(model):
+    """About how many bytes the weights of a model take in a file."""
+    return sum(variable.numpy().nbytes + 4096 for variable in model.variables)
 
 
 def _random_states(model):

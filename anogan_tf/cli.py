@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import shlex
+import signal
 import sys
 import warnings
 
@@ -28,11 +29,13 @@ def command(function):
     @functools.wraps(function)
     def guarded(*args, **kwargs):
         try:
-            return function(*args, **kwargs)
-        except KeyboardInterrupt:
+            with _terminable():
+                return function(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
             again = shlex.join(["anogan-tf", *sys.argv[1:]])
             click.echo(f"\nInterrupted; what was saved is kept. To go on:\n  {again}")
-            raise SystemExit(130) from None
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
+            raise SystemExit(128 + number) from None
         except (ValueError, OSError, ArithmeticError) as error:
             if click.get_current_context().find_root().params["debug"]:
                 raise
@@ -232,6 +235,20 @@ def benchmark(name, source, out, **settings):
 
     protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Makes SIGTERM, which a system sends before it kills, the same as Ctrl-C."""
+
+    def interrupt(number, _):
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _was_given(context, name):

@@ -7,6 +7,7 @@ import keras
 
 PRIORS = ("normal", "uniform")
 MIN_SIDE, MAX_SIDE = 8, 256
+MAX_WIDTH, MAX_LATENT_DIM = 512, 8192  # far above what is of use; a damaged or hostile run asks for no more memory
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -55,6 +56,8 @@ class Generator(keras.Model):
         **kwargs,
     ):
         image_shape = check_image_shape(image_shape)
+        _check_range("width", width, MAX_WIDTH)
+        _check_range("latent_dim", latent_dim, MAX_LATENT_DIM)
         z = keras.Input((latent_dim,), name="z")
         initializer = _initializers(kernel_initializer, architecture, seed)
         layers = GENERATORS[architecture](image_shape, width, initializer)
@@ -119,6 +122,8 @@ class Encoder(keras.Model):
         **kwargs,
     ):
         image_shape = check_image_shape(image_shape)
+        _check_range("width", width, MAX_WIDTH)
+        _check_range("latent_dim", latent_dim, MAX_LATENT_DIM)
         if architecture not in ENCODERS:
             raise ValueError(f"architecture is one of {ENCODERS}. Received: architecture={architecture!r}.")
         images = keras.Input(image_shape, name="image")
@@ -184,6 +189,7 @@ class Discriminator(keras.Model):
         **kwargs,
     ):
         image_shape = check_image_shape(image_shape)
+        _check_range("width", width, MAX_WIDTH)
         images = keras.Input(image_shape, name="image")
         initializer = _initializers(kernel_initializer, architecture, seed)
         features = _chain(images, FEATURES[architecture](image_shape, width, initializer, seed))
@@ -253,6 +259,11 @@ def check_image_shape(image_shape):
             f"such as (64, 64, 3). Received: image_shape={tuple(image_shape)}."
         )
     return shape
+
+
+def _check_range(name, value, largest):
+    if not 1 <= value <= largest:
+        raise ValueError(f"{name} is from 1 to {largest}. Received: {name}={value}.")
 
 
 def _dcgan_generator(image_shape, width, initializer):

@@ -1,6 +1,5 @@
 """A results folder: CSV, JSON, pictures, figures, and one HTML page that opens from disk."""
 
-import csv
 import importlib.metadata
 import json
 import os
@@ -11,50 +10,73 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, plots
+from anogan_tf import atomic, plots, table
 from anogan_tf.metrics import resize_map
 
-COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
 DPI = 80
+LISTED = 1000
 PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
 
 def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skipped=()):
-    """Writes a results folder, in place of files of the same names.
-
-    `metrics.json`, `scores.csv` (a row an image), `regions.json` (the anomalous regions of images that have any),
-    `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th image), `histogram.png`, `roc.png`, and `index.html`,
-    which shows them and any other PNG in the folder.
+    """Writes a results folder: a `table.ScoreTable` of all results, and what `show` makes of it.
 
     Args:
         folder: Path; made where it is missing.
-        results: A dict an image, with the `COLUMNS`.
+        results: A dict an image, with the `table.COLUMNS`.
         regions: For each image a list of regions, see `metrics.regions`.
-        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`, and, where
-            known, `size`, the `(height, width)` in whose pixels the regions are, and `picture`, a function that reads
-            the picture itself, `(height, width, channels)` in [-1, 1], when its turn comes.
-        metrics: What goes into `metrics.json`.
-        pixel_threshold: For the contour; None for none.
+        drawn: The images to draw, see `show`, by their numbers from 1.
+        metrics: As in `show`.
+        pixel_threshold: As in `show`.
         skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
 
     Raises:
         OSError: If the folder cannot be written.
     """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with table.ScoreTable(folder) as rows:
+        rows.add(results, regions)
+        rows.finish(skipped)
+    pairs = (({**results[number - 1], "number": number}, image) for number, image in drawn.items())
+    show(folder, pairs, metrics, pixel_threshold, skipped)
+
+
+def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
+    """Shows a finished table in its folder, in place of files of the same names.
+
+    `metrics.json`, `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th row of `scores.csv`), `histogram.png`,
+    `roc.png`, and `index.html`, which shows them, any other PNG in the folder and the most anomalous images.
+
+    Args:
+        folder: A folder with `scores.csv` and `regions.json`.
+        drawn: Pairs of a row, see `table.scored_rows`, and what to draw of it: a dict of `image`, `reconstruction`,
+            `anomaly_map`, and, where known, `size`, the `(height, width)` in whose pixels the regions are, and
+            `picture`, a function that reads the picture itself, `(height, width, channels)` in [-1, 1], when its turn
+            comes.
+        metrics: What goes into `metrics.json`.
+        pixel_threshold: For the contour; None for none.
+        skipped: Pairs of the id of an image that could not be read, and why.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", metrics)
-    write_json(folder / "regions.json", {r["id"]: found for r, found in zip(results, regions, strict=True) if found})
-    rows = [*results, *({"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped)]
-    write_csv(folder / "scores.csv", rows)
+    regions = json.loads((folder / "regions.json").read_text())
     for old in (*folder.glob("test_image_*.png"), *folder.glob("anomaly_map_*.tiff"), folder / "roc.png"):
         old.unlink(missing_ok=True)
-    for number, image in drawn.items():
-        options = {"pixel_threshold": pixel_threshold, "title": _title(results[number - 1], metrics)}
-        _draw(folder, number, **image, boxes=[region["box"] for region in regions[number - 1]], **options)
-    for name, figure in _figures(results, metrics["threshold"]).items():
+    listed = {row["number"]: row for row in table.most_anomalous(folder, LISTED)}
+    for row, image in drawn:
+        options = {"pixel_threshold": pixel_threshold, "title": _title(row, metrics)}
+        boxes = [region["box"] for region in regions.get(table.text(row["id"]), ())]
+        _draw(folder, row["number"], **image, boxes=boxes, **options)
+        listed[row["number"]] = {**row, **_files(row["number"])}
+    rows = [(row["anomaly_score"], row["prediction"], row["label"]) for row in table.scored_rows(folder)]
+    scores, predictions, labels = zip(*rows, strict=True)
+    for name, figure in _figures(scores, labels, metrics["threshold"]).items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
-    _write_page(folder, results, regions, drawn, metrics, skipped)
+    images = [{**row, "regions": regions.get(table.text(row["id"]), ())} for row in listed.values()]
+    images.sort(key=lambda image: -image["anomaly_score"])
+    counts = {"total": len(rows), "anomalous": sum(predictions)}
+    _write_page(folder, images=images, metrics=metrics, skipped=skipped, **counts)
 
 
 def check_writable(folder):
@@ -70,17 +92,6 @@ def check_writable(folder):
 def write_json(path, content):
     """Writes JSON beside the file and moves it into place."""
     _write_text(path, json.dumps(content, indent=2, default=_plain) + "\n")
-
-
-def write_csv(path, rows):
-    """Writes one row a result; what a row lacks is left empty. Names that are no UTF-8 are escaped."""
-    with (
-        atomic.replacing(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def versions():
@@ -109,9 +120,7 @@ def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture
     figure.savefig(folder / picture_name(number), dpi=DPI)
 
 
-def _figures(results, threshold):
-    scores = [result["anomaly_score"] for result in results]
-    labels = [result["label"] for result in results]
+def _figures(scores, labels, threshold):
     if None in labels:
         return {"histogram": plots.histogram(scores, threshold)}
     both = {"roc": plots.roc(labels, scores)} if len(set(labels)) == 2 else {}
@@ -122,19 +131,15 @@ def _title(result, metrics):
     decision = "anomalous" if result["prediction"] else "normal"
     truth = "" if result["label"] is None else f", labelled {'anomalous' if result['label'] else 'normal'}"
     p_value = "" if result["p_value"] is None else f", p = {result['p_value']:.3g}"
-    name = result["id"].encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+    name = table.text(result["id"]).replace("$", r"\$")
     score = f"score {result['anomaly_score']:.4g} (threshold {metrics['threshold']:.4g}{p_value})"
     return f"{name}: {score}: {decision}{truth}"
 
 
-def _write_page(folder, results, regions, drawn, metrics, skipped):
+def _write_page(folder, **content):
     environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
-    order = sorted(range(len(results)), key=lambda i: -results[i]["anomaly_score"])
-    images = [{**results[i], "regions": regions[i], **(_files(i + 1) if i + 1 in drawn else {})} for i in order]
     figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
-    page = environment.get_template("report.html").render(
-        images=images, metrics=metrics, figures=figures, skipped=skipped, anomalous=sum(i["prediction"] for i in images)
-    )
+    page = environment.get_template("report.html").render(figures=figures, **content)
     _write_text(folder / "index.html", page)
 
 

@@ -1,13 +1,15 @@
 """Runs from the command line: train one, test it, score with it."""
 
 import dataclasses
+import hashlib
 import math
+import os
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from anogan_tf import data, plots, report, scoring
+from anogan_tf import atomic, data, plots, report, scoring, table
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.comparison import PLAIN, kinds
@@ -75,18 +77,21 @@ def train(source, out, **settings):
     elif settings["patches"]:
         raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
     shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
-    if (out / "run.json").exists():
-        earlier = read_run(out).get("settings", {})
-        if earlier != _jsonable(settings):
-            raise ValueError(_differences(out, earlier, _jsonable(settings)))
-    description = _description(shown, settings)
+    with atomic.exclusive(out):
+        return _train(out, settings, splits, shown)
+
+
+def _train(out, settings, splits, shown):
+    """Trains on `splits`; what is compared with is of `shown`, the same images in the size that decides."""
     if (out / "run.json").exists():
         earlier = read_run(out)
+        if earlier.get("settings", {}) != _jsonable(settings):
+            raise ValueError(_differences(out, earlier.get("settings", {}), _jsonable(settings)))
         _check_fingerprint(out, earlier, splits)
         if earlier["complete"]:
             print(f"{out} is trained already, with these settings.")
             return load_run(out)
-    out.mkdir(parents=True, exist_ok=True)
+    description = _description(shown, settings)
     report.write_json(
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
@@ -96,7 +101,7 @@ def train(source, out, **settings):
     fanogan = _train_encoder(gan, splits, out, settings) if needs_encoder else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
     scorer = Patched(scorer, overlap=settings["overlap"]) if settings["patches"] else scorer
-    if neighbours:
+    if settings["score_kind"] == "neighbours":
         factor = shown.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
         scorer = LocalNeighbours(scorer, factor=factor)
     scorer.fit_reference(shown.reference)
@@ -137,10 +142,11 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
     searcher = scoring.unwrapped(scorer)
-    if isinstance(searcher, AnoGAN):
-        examples = _examples(tested, scorer.image_shape)
-        _draw_search(searcher, scorer.smaller(examples) if isinstance(scorer, LocalNeighbours) else examples, out)
-    result = scoring.test(scorer, tested, threshold, results_dir=out, pictures=pictures, settings={"run": str(run)})
+    with atomic.exclusive(out):
+        if isinstance(searcher, AnoGAN):
+            examples = _examples(tested, scorer.image_shape)
+            _draw_search(searcher, scorer.smaller(examples) if isinstance(scorer, LocalNeighbours) else examples, out)
+        result = scoring.test(scorer, tested, threshold, results_dir=out, pictures=pictures, settings={"run": str(run)})
     for name in ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro"):
         value = getattr(result, name)
         print(f"{name.replace('_', ' '):20} {'undefined' if value is None else f'{value:.4f}'}")
@@ -154,31 +160,65 @@ def test(run, source, out, *, threshold=None, pictures=100, data_dir=None):
 
 
 def score(run, paths, out, *, pictures=100):
-    """Scores image files, and folders of them; a file that cannot be read is reported, and the others are scored."""
+    """Scores image files, and folders of them; a file that cannot be read is reported, and the others are scored.
+
+    Interrupted, it goes on where it stopped, if neither the run nor a file has changed.
+
+    Returns:
+        The folder of the results.
+    """
     report.check_writable(out)
     description = read_run(run)
     scorer = load_run(run)
-    skipped = []
-    batches = data.read_files(paths, _preprocessing(description), scorer.chunk, skipped)
+    files, preprocessing, skipped = data.list_files(paths), _preprocessing(description), []
     try:
-        judged = scoring.judge(scorer, batches, pictures=pictures)
+        with atomic.exclusive(out), table.ScoreTable(out, _key(run, files)) as rows:
+            left = (file for file in files if table.text(file) not in rows.ids)
+            for results, regions in scoring.decided_chunks(scorer, _batches(left, preprocessing, scorer, skipped)):
+                rows.add(results, regions)
+            if not rows.ids:
+                raise ValueError("There are no images to score.")
+            rows.finish(skipped)
+            _show_scores(run, scorer, out, files, preprocessing, skipped, pictures)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
+    return Path(out)
+
+
+def _show_scores(run, scorer, out, files, preprocessing, skipped, pictures):
+    """The report of a finished table; the pictures to draw are scored once more, as no maps were kept."""
     for name in ("mapping_loss.png", "search_path.png"):  # of an earlier test into the same folder
         (Path(out) / name).unlink(missing_ok=True)
+    predictions = [row["prediction"] for row in table.scored_rows(out)]
+    rows = {row["id"]: row for row in table.most_anomalous(out, pictures)}
+    files = [file for file in files if table.text(file) in rows]
+    drawable = scoring.drawable(scorer, _batches(files, preprocessing, scorer, []))
+    drawn = ((rows[table.text(name)], image) for name, image in drawable)
     figures = {
-        "threshold": judged.threshold,
-        "threshold_method": judged.threshold_method,
+        "threshold": scorer.calibration.threshold,
+        "threshold_method": "conformal",
         "alpha": scorer.calibration.attained_alpha,
-        "n": len(judged.results),
+        "n": len(predictions),
         "skipped": len(skipped),
         "run": str(run),
+        **scoring.provenance(scorer),
     }
-    scoring.write_report(scorer, judged, out, figures, skipped)
-    anomalous = sum(result["prediction"] for result in judged.results)
-    print(f"{anomalous} of {len(judged.results)} images look anomalous. Open {Path(out) / 'index.html'}.")
-    return judged
+    report.show(out, drawn, figures, figures["pixel_threshold"], skipped)
+    print(f"{sum(predictions)} of {len(predictions)} images look anomalous. Open {Path(out) / 'index.html'}.")
+
+
+def _batches(files, preprocessing, scorer, skipped):
+    return data.read_files(files, preprocessing, scorer.chunk, skipped)
+
+
+def _key(run, files):
+    """A hash of a run and of files by name, size and time, by which a table is gone on with."""
+    digest = hashlib.sha256((Path(run) / "run.json").read_bytes())
+    for file in files:
+        status = os.stat(file)
+        digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()[:16]
 
 
 def settings_of_gan(run, given):

@@ -183,6 +183,7 @@ def scored_chunks(scorer, data):
     sigma = scorer.smoothing * max(scorer.image_shape[:2])
     with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
         for rows, outputs in scorer.raw_outputs(data, progress):
+            _check_scores(rows, outputs["anomaly_score"])
             outputs["anomaly_map"] = smooth(outputs["anomaly_map"], sigma)
             if scorer.calibration is not None:
                 outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
@@ -219,15 +220,19 @@ def image_rows(data, image_shape):
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
             batch = {"image": images} if labels is None else {"image": images, "label": labels}
         batch = {name: np.asarray(column) for name, column in batch.items()}
-        _check_images(batch["image"], image_shape, first=number == 0)
+        n = len(batch["image"])
+        batch["id"] = [_text(name) for name in batch.get("id", range(number + 1, number + n + 1))]
+        _check_images(batch["image"], image_shape, first=number == 0, names=batch["id"])
+        number += n
         for values in zip(*batch.values(), strict=True):
-            number += 1
             row = dict(zip(batch, values, strict=True))
-            name = row.get("id", str(number))
-            row["id"] = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
             if "mask" in row:
                 row["mask"] = row["mask"][: row["height"], : row["width"]]
             yield row
+
+
+def _text(name):
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
 
 
 def sample(rows, n, seed):
@@ -303,33 +308,35 @@ def judge(scorer, data, threshold=None, *, pictures=0, need_labels=False):
     need_labels = need_labels or isinstance(threshold, str)
     results, regions, masks, maps, drawn = [], [], [], [], []
     for rows, outputs in scored_chunks(scorer, data):
-        for i, row in enumerate(rows):
-            image = {name: outputs[name][i] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
-            results.append(
-                {name: float(outputs[name][i]) for name in PARTS} | {"id": row["id"], "label": _label(row, need_labels)}
-            )
-            image["size"] = (int(row["height"]), int(row["width"])) if "height" in row else None
-            if "file" in row:
-                image["picture"] = functools.partial(_picture, row["file"], image["size"], row["bits"])
-            regions.append(_regions(scorer, image["anomaly_map"], image["size"]))
+        found, found_regions = _described(scorer, rows, outputs, need_labels)
+        results.extend(found)
+        regions.extend(found_regions)
+        for i, (row, image) in enumerate(zip(rows, _drawable(rows, outputs), strict=True)):
             if "mask" in row:
                 masks.append(row["mask"])
                 maps.append(image["anomaly_map"])
-            heapq.heappush(drawn, (results[-1]["anomaly_score"], len(results), image))
+            heapq.heappush(drawn, (found[i]["anomaly_score"], len(results) - len(found) + i + 1, image))
             if len(drawn) > pictures:
                 heapq.heappop(drawn)
     if not results:
         raise ValueError("There are no images to score.")
-    scores = np.array([result["anomaly_score"] for result in results])
-    threshold, method = _threshold(scorer, threshold, scores, [result["label"] for result in results])
-    p_values = thresholds.p_values(scores, scorer.calibration.scores) if scorer.calibration else [None] * len(results)
-    results = [
-        {name: result[name] for name in ("id", *PARTS)}
-        | {"p_value": p if p is None else float(p), "prediction": int(score > threshold), "label": result["label"]}
-        for result, score, p in zip(results, scores, p_values, strict=True)
-    ]
+    threshold, method = _threshold(scorer, threshold, results)
     drawn = {number: image for _, number, image in drawn}
-    return Judgement(results, regions, threshold, method, drawn, masks, maps)
+    return Judgement(_decided(scorer, results, threshold), regions, threshold, method, drawn, masks, maps)
+
+
+def decided_chunks(scorer, data):
+    """Pairs of results and regions, see `Judgement`, by the calibrated threshold, a chunk at a time."""
+    check_threshold(scorer, None)
+    for rows, outputs in scored_chunks(scorer, data):
+        results, regions = _described(scorer, rows, outputs)
+        yield _decided(scorer, results, scorer.calibration.threshold), regions
+
+
+def drawable(scorer, data):
+    """Pairs of the id of an image and what there is to draw of it, see `report.show`, one after the other."""
+    for rows, outputs in scored_chunks(scorer, data):
+        yield from zip((row["id"] for row in rows), _drawable(rows, outputs), strict=True)
 
 
 def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None):
@@ -372,12 +379,52 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     return result
 
 
-def write_report(scorer, judged, results_dir, figures, skipped=()):
-    """A results folder of a `Judgement`, with `figures` in its `metrics.json`; `skipped` as in `report.write`."""
+def write_report(scorer, judged, results_dir, figures):
+    """A results folder of a `Judgement`, with `figures` in its `metrics.json`."""
+    figures = {**figures, **provenance(scorer)}
+    drawn, pixel_threshold = judged.drawn, figures["pixel_threshold"]
+    report.write(results_dir, judged.results, judged.regions, drawn, figures, pixel_threshold)
+
+
+def provenance(scorer):
+    """What scored, for `metrics.json`."""
     pixel_threshold = scorer.calibration.pixel_threshold if scorer.calibration else None
-    figures = {**figures, "pixel_threshold": pixel_threshold, "seed": scorer.seed, "settings": scorer.settings}
-    figures["versions"] = report.versions()
-    report.write(results_dir, judged.results, judged.regions, judged.drawn, figures, pixel_threshold, skipped)
+    settings = {"pixel_threshold": pixel_threshold, "seed": scorer.seed, "settings": scorer.settings}
+    return settings | {"versions": report.versions()}
+
+
+def _described(scorer, rows, outputs, need_labels=False):
+    """For each row its scores, id and label in a dict, and the regions of its map."""
+    results, regions = [], []
+    for i, row in enumerate(rows):
+        scores = {name: float(outputs[name][i]) for name in PARTS}
+        results.append({"id": row["id"], **scores, "label": _label(row, need_labels)})
+        regions.append(_regions(scorer, outputs["anomaly_map"][i], _size(row)))
+    return results, regions
+
+
+def _drawable(rows, outputs):
+    for i, row in enumerate(rows):
+        image = {name: outputs[name][i] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
+        image["size"] = _size(row)
+        if "file" in row:
+            image["picture"] = functools.partial(_picture, row["file"], image["size"], row["bits"])
+        yield image
+
+
+def _size(row):
+    return (int(row["height"]), int(row["width"])) if "height" in row else None
+
+
+def _decided(scorer, results, threshold):
+    """The results with their p-values and predictions."""
+    scores = [result["anomaly_score"] for result in results]
+    p_values = thresholds.p_values(scores, scorer.calibration.scores) if scorer.calibration else [None] * len(results)
+    return [
+        {name: result[name] for name in ("id", *PARTS)}
+        | {"p_value": p if p is None else float(p), "prediction": int(score > threshold), "label": result["label"]}
+        for result, score, p in zip(results, scores, p_values, strict=True)
+    ]
 
 
 def _label(row, needed):
@@ -417,10 +464,11 @@ def check_threshold(scorer, threshold):
         raise ValueError(f'threshold is a number, "f1" or "midpoint". Received: threshold={threshold!r}.')
 
 
-def _threshold(scorer, threshold, scores, labels):
+def _threshold(scorer, threshold, results):
     if threshold is None:
         return scorer.calibration.threshold, "conformal"
     if isinstance(threshold, str):
+        scores, labels = ([result[name] for result in results] for name in ("anomaly_score", "label"))
         return LABELLED_THRESHOLDS[threshold](scores, labels), threshold
     return float(threshold), "given"
 
@@ -441,13 +489,23 @@ def smooth(maps, sigma):
     return ndimage.gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
 
 
-def _check_images(images, image_shape, first):
+def _check_scores(rows, scores):
+    broken = [row["id"] for row, score in zip(rows, scores, strict=True) if not np.isfinite(score)]
+    if broken:
+        raise ArithmeticError(
+            f"The scores of {len(broken)} images are not finite numbers, as the networks or the reference are not. The "
+            f"first: {broken[0]}."
+        )
+
+
+def _check_images(images, image_shape, first, names):
     sides = zip(image_shape, images.shape[1:], strict=False)
     if images.ndim != 4 or any(wanted not in (None, side) for wanted, side in sides):
         shape = ", ".join("any" if side is None else str(side) for side in image_shape)
         raise ValueError(f"The networks take images (n, {shape}). Received: {images.shape}.")
-    if not np.isfinite(images).all():
-        raise ValueError("An image has values that are not finite numbers.")
+    broken = ~np.isfinite(images).all(axis=(1, 2, 3))
+    if broken.any():
+        raise ValueError(f"Image {names[broken.argmax()]} has values that are not finite numbers.")
     if images.size and (images.min() < -1.0 or images.max() > 1.0 or (first and images.min() >= 0.0)):
         warnings.warn(
             f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: a batch in "

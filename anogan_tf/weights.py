@@ -10,6 +10,7 @@ import keras
 
 from anogan_tf import atomic, report, scoring
 from anogan_tf.anogan import AnoGAN
+from anogan_tf.callbacks import weights_size
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.neighbours import Kinds, LocalNeighbours, Places
@@ -33,19 +34,21 @@ def load_weights(network, path):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no weight file, or its layers do not fit; expected and found shapes are listed by layer.
+        ValueError: If it is no weight file, refers to others, or its layers do not fit; expected and found shapes are
+            listed by layer, and nothing is read before they fit.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No such weight file: {path}.")
     try:
         with h5py.File(path) as file:
+            _check_hdf5(file, path)
             legacy = "layer_names" in file.attrs or "model_weights" in file
             if not legacy and "layers" not in file:
                 raise ValueError(f"{path} holds no Keras weights. It has: {sorted(file)}.")
             found = _legacy_layers(file.get("model_weights", file)) if legacy else _saved_layers(file)
-    except OSError as error:
-        raise ValueError(f"{path} is not an HDF5 file ({error}).") from error
+    except (OSError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is not an HDF5 file of weights, or is damaged ({error}).") from error
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / ("legacy.h5" if legacy else "v3.weights.h5")
         named.symlink_to(path.resolve())
@@ -92,7 +95,7 @@ def save_run(path, scorer, **info):
     path.mkdir(parents=True, exist_ok=True)
     inner = scoring.unwrapped(scorer)
     for name, network in _networks(inner.gan, inner.encoder).items():
-        with atomic.replacing(path / f"{name}.weights.h5") as partial:
+        with atomic.replacing(path / f"{name}.weights.h5", size=weights_size(network)) as partial:
             network.save_weights(partial)
     if scorer.reference is not None:
         with atomic.replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
@@ -132,24 +135,26 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
     run = read_run(path)
     if not run.get("complete"):
         raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
+    try:
+        return _load_run(path, run, generator, discriminator, encoder)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path / 'run.json'} is damaged ({type(error).__name__}: {error}).") from error
+
+
+def _load_run(path, run, generator, discriminator, encoder):
     gan = _gan(path, run["gan"], generator, discriminator)
     encoder = _encoder(path, run["encoder"], gan, encoder)
     for name, network in _networks(gan, encoder).items():
-        load_weights(network, path / f"{name}.weights.h5")
+        load_weights(network, _inside(path, f"{name}.weights.h5"))
     settings = run["scorer"]
     if isinstance(settings.get("learning_rate"), dict):
-        settings["learning_rate"] = keras.optimizers.schedules.deserialize(settings["learning_rate"])
+        settings["learning_rate"] = _of_keras(settings["learning_rate"], keras.optimizers.schedules)
     around = {name: settings.pop(name) for name in WRAPPERS if name in settings}
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
     for name, value in around.items():
         scorer = WRAPPERS[name](scorer, **{name: value})
     if (path / "reference.weights.h5").exists():
-        with h5py.File(path / "reference.weights.h5") as file:
-            arrays = {}
-            file.visititems(
-                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-            )
-            scorer.reference = _reference(arrays)
+        scorer.reference = _read_reference(_inside(path, "reference.weights.h5"))
     if run["calibration"]:
         calibration = run["calibration"] | {"scores": tuple(run["calibration"]["scores"])}
         scorer.calibration = scoring.Calibration(**calibration)
@@ -170,8 +175,10 @@ def read_run(path):
         )
     try:
         run = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}).") from error
+    if not isinstance(run, dict):
+        raise ValueError(f"{file} is damaged (it holds no object).")
     if run.get("format") != FORMAT:
         raise ValueError(
             f"{path} is a run of format {run.get('format')}, written by anogan-tf "
@@ -181,12 +188,52 @@ def read_run(path):
     return run
 
 
-def _reference(arrays):
-    """What a score learned, from its arrays."""
+def _read_reference(path):
+    """What a score learned, from its file."""
+    arrays = {}
+    with h5py.File(path) as file:
+        _check_hdf5(file, path)
+
+        def read(name, item):
+            if isinstance(item, h5py.Dataset):
+                if item.dtype.kind != "f" or item.nbytes > item.id.get_storage_size():
+                    raise ValueError(f"{path}: {name} is not an array of floats that the file holds in full.")
+                arrays[name] = item[()]
+
+        file.visititems(read)
     for cls, names in ((Places, {"memory"}), (Kinds, {"vectors", "centres"})):
         if set(arrays) == names:
             return cls(**arrays)
     return Reference.from_arrays(arrays)
+
+
+def _inside(folder, name):
+    """A file of a run, or a ValueError for a link out of its folder."""
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder / name} is a link to a file outside of the run.")
+    return folder / name
+
+
+def _check_hdf5(file, path):
+    """Raises a ValueError if an HDF5 file has links, or arrays that lie in other files."""
+
+    def elsewhere(name, item):
+        return name if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual) else None
+
+    def linked(name, link):
+        return None if isinstance(link, h5py.HardLink) else name
+
+    name = file.visititems_links(linked) or file.visititems(elsewhere)  # stops at the first
+    if name is not None:
+        raise ValueError(f"{path}: {name} refers to something else, which a file of weights has no need to.")
+
+
+def _of_keras(config, module):
+    """What `keras.saving.serialize_keras_object` made of an object of a module of Keras, and of no other class."""
+    classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
+    if config["class_name"] not in classes:
+        raise ValueError(f"{module.__name__} has no {config['class_name']}.")
+    return classes[config["class_name"]].from_config(config["config"])
 
 
 def _networks(gan, encoder):
@@ -229,13 +276,20 @@ def _architecture(network):
     return {name: config[name] for name in ("architecture", "width", "kernel_initializer")}
 
 
+def _with_initializer(settings):
+    initializer = settings.get("kernel_initializer")
+    if isinstance(initializer, dict):
+        settings["kernel_initializer"] = _of_keras(initializer, keras.initializers)
+    return settings
+
+
 def _gan(path, settings, generator, discriminator):
     kind = settings.pop("kind")
     if settings.pop("own_networks") and generator is None:
         raise ValueError(
             f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
         )
-    gan = GANS[kind](**settings, generator=generator, discriminator=discriminator)
+    gan = GANS[kind](**_with_initializer(settings), generator=generator, discriminator=discriminator)
     expected = tuple(settings["image_shape"]), settings["latent_dim"]
     if (gan.image_shape, gan.latent_dim) != expected:
         raise ValueError(
@@ -249,7 +303,7 @@ def _encoder(path, settings, gan, encoder):
         return encoder
     if settings.pop("own_networks"):
         raise ValueError(f"{path} was trained with an encoder of your own: give it, load_run(path, encoder=…).")
-    return Encoder(gan.image_shape, gan.latent_dim, **settings)
+    return Encoder(gan.image_shape, gan.latent_dim, **_with_initializer(settings))
 
 
 def _legacy_layers(group):

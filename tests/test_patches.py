@@ -401,7 +401,8 @@ def test_files_and_labelled_folders_are_read_whole(folder):
     preprocessing = load(folder).preprocessing
     (folder / "broken.png").write_bytes(b"no image")
     skipped = []
-    batches = list(data.read_files([folder / "test/spot", folder / "broken.png"], preprocessing, 8, skipped))
+    files = data.list_files([folder / "test/spot", folder / "broken.png"])
+    batches = list(data.read_files(files, preprocessing, 8, skipped))
     assert [batch["image"].shape for batch in batches] == [(1, 24, 50, 1), (1, 24, 49, 1)]
     assert len(skipped) == 1
     labelled = data.load_labelled(folder, preprocessing)

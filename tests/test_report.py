@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import metrics, plots, report
+from anogan_tf import metrics, plots, report, table
 
 RNG = np.random.default_rng(0)
 
@@ -57,7 +57,7 @@ def test_folder_holds_every_output(folder):
 def test_csv_has_a_row_an_image_and_the_columns_of_the_results(folder):
     with open(folder / "scores.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == report.COLUMNS
+    assert tuple(rows[0]) == table.COLUMNS
     assert len(rows) == 5
     assert rows[3]["id"] == '<script>alert("x")</script>, "quoted"\nname'
     assert float(rows[2]["anomaly_score"]) == pytest.approx(0.2)

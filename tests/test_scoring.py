@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import metrics, plots, report, scoring
+from anogan_tf import metrics, plots, report, scoring, table
 from tests.conftest import small_gan
 
 
@@ -31,7 +31,7 @@ def test_every_image_gets_one_result_and_ids_line_up(scorer, digits):
 
 def test_results_have_the_documented_keys_in_order(scorer, digits):
     result = scorer.test(digits.test.take(1))
-    assert tuple(result.results[0]) == report.COLUMNS
+    assert tuple(result.results[0]) == table.COLUMNS
     for row in result.results:
         assert row["prediction"] == int(row["anomaly_score"] > result.threshold) == int(row["p_value"] <= result.alpha)
 
@@ -217,7 +217,7 @@ def photograph(path, height, width, defect, *, levels=(102, 255), dtype=np.uint8
 
 
 def files(paths, shape=(8, 8, 1), **options):
-    return agt.data.read_files(paths, agt.data.Preprocessing(shape, **options), 4, [])
+    return agt.data.read_files(agt.data.list_files(paths), agt.data.Preprocessing(shape, **options), 4, [])
 
 
 @pytest.mark.parametrize(

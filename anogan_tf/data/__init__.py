@@ -205,17 +205,22 @@ def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir
     return pipeline.ordered(samples, preprocessing, batch_size) if len(samples) else None
 
 
-def read_files(paths, preprocessing, batch_size, skipped):
+def list_files(paths):
+    """Files, and all images in folders, each once, as text; a folder without images raises a ValueError."""
+    paths = map(Path, paths)
+    files = (file for path in paths for file in (sources.image_files_in(path) if path.is_dir() else [path]))
+    return list(dict.fromkeys(os.fspath(file) for file in files))
+
+
+def read_files(files, preprocessing, batch_size, skipped):
     """Batches of image files, dicts of `image`, `id`, `height`, `width`, `file`, `bits`; of one where sizes differ.
 
     Args:
-        paths: Files, and folders of which all images are taken.
+        files: See `list_files`.
         preprocessing: A `Preprocessing`.
         batch_size: Files read at once, in parallel.
         skipped: A list that gets a pair of id and reason for each file that cannot be read.
     """
-    paths = map(Path, paths)
-    files = [file for path in paths for file in (sources.image_files_in(path) if path.is_dir() else [path])]
 
     def read(file):
         try:
@@ -223,20 +228,19 @@ def read_files(paths, preprocessing, batch_size, skipped):
         except ValueError as error:
             return file, str(error).removeprefix(f"{file}: ")
 
+    files = iter(files)
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), batch_size):
-            found = list(pool.map(read, files[start : start + batch_size]))
-            skipped.extend((str(file), reason[0]) for file, *reason in found if len(reason) == 1)
+        while some := list(itertools.islice(files, batch_size)):
+            found = list(pool.map(read, some))
+            skipped.extend((file, reason[0]) for file, *reason in found if len(reason) == 1)
             good = [row for row in found if len(row) == 3]
             one_size = preprocessing.scale is None
             for rows in [good] if one_size and good else [[row] for row in good]:
                 names, arrays, sizes = zip(*rows, strict=True)
                 heights, widths = np.transpose(sizes)
-                ids = np.array([os.fspath(name) for name in names])
-                bits = np.full(len(ids), preprocessing.bits)
-                yield {
-                    "image": np.stack(arrays), "id": ids, "height": heights, "width": widths, "file": ids, "bits": bits
-                }  # fmt: skip
+                bits = np.full(len(names), preprocessing.bits)
+                columns = {"id": names, "file": names, "height": heights, "width": widths, "bits": bits}
+                yield {"image": np.stack(arrays), **columns}
 
 
 def _warn_of_dark_files(files, bits, looked_at=16):

@@ -1,7 +1,5 @@
 """One image file to one array: everything Pillow reads, with one meaning for all."""
 
-import contextlib
-
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -35,9 +33,8 @@ def read(path, image_shape, *, crop=None, bits=16):
 
 def read_mask(path, *, crop=None):
     """Reads a mask: `(height, width)` in its own pixels after cropping, True where the image is anomalous."""
-    with _opened(path) as file:
-        mask = ImageOps.exif_transpose(file)
-        mask = mask if mask.mode in _SIXTEEN_BIT else mask.convert("L")
+    mask = _decoded(path)
+    mask = mask if mask.mode in _SIXTEEN_BIT else mask.convert("L")
     return np.asarray(mask.crop(crop_box(mask.size[::-1], crop, path))) > 0
 
 
@@ -49,21 +46,18 @@ def open_cropped(path, *, crop=None, bits=16):
 
 def open_picture(path, *, bits=16):
     """The picture as a Pillow image of mode `"L"`, `"RGB"`, or `"F"` (0 to 255, from 16 bits), upright."""
-    with _opened(path) as file:
-        file = ImageOps.exif_transpose(file)
-        if file.mode in _SIXTEEN_BIT:
-            levels = np.asarray(file).astype(np.float32)
-            if not 0 <= levels.min() <= levels.max() < 2**16:
-                raise ValueError(
-                    f"{path}: values from {levels.min():g} to {levels.max():g}, which 16 bits do not hold."
-                )
-            return Image.fromarray(np.clip(levels * (255.0 / (2**bits - 1)), 0.0, 255.0))
-        if file.mode == "F":
-            raise ValueError(f"{path}: a floating-point image has no known range; save it with 8 or 16 bits.")
-        if file.has_transparency_data:
-            file = file.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", file.size, "black"), file).convert("RGB")
-        return file.convert("L" if file.mode in ("1", "L") else "RGB")
+    file = _decoded(path)
+    if file.mode in _SIXTEEN_BIT:
+        levels = np.asarray(file).astype(np.float32)
+        if not 0 <= levels.min() <= levels.max() < 2**16:
+            raise ValueError(f"{path}: values from {levels.min():g} to {levels.max():g}, which 16 bits do not hold.")
+        return Image.fromarray(np.clip(levels * (255.0 / (2**bits - 1)), 0.0, 255.0))
+    if file.mode == "F":
+        raise ValueError(f"{path}: a floating-point image has no known range; save it with 8 or 16 bits.")
+    if file.has_transparency_data:
+        file = file.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", file.size, "black"), file).convert("RGB")
+    return file.convert("L" if file.mode in ("1", "L") else "RGB")
 
 
 def is_sixteen_bit(path):
@@ -71,14 +65,13 @@ def is_sixteen_bit(path):
     try:
         with Image.open(path) as file:
             return file.mode in _SIXTEEN_BIT
-    except (OSError, Image.DecompressionBombError):
+    except Exception:  # what is wrong with it is said when it is read
         return False
 
 
 def largest_level(path):
     """The largest value in a file."""
-    with _opened(path) as file:
-        return int(np.asarray(file).max())
+    return int(np.asarray(_decoded(path)).max())
 
 
 def fit(picture, image_shape):
@@ -117,15 +110,17 @@ def check_patch(size, patch, name):
         )
 
 
-@contextlib.contextmanager
-def _opened(path):
-    """Opens and decodes an image; whatever goes wrong with that is a ValueError that names the file."""
+def _decoded(path):
+    """The picture as a Pillow image, decoded and upright; whatever goes wrong with that is a ValueError with its name.
+
+    Pillow refuses more than twice `Image.MAX_IMAGE_PIXELS`, 179 million pixels, by the size that the file declares.
+    """
     try:
         # Not by name: of named files Pillow 13 maps gray TIFF into memory with the sides of its turned picture.
         with open(path, "rb") as stream, Image.open(stream) as file:
             file.load()
-            yield file
+            return ImageOps.exif_transpose(file)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not a readable image (none of a known format).") from error
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image ({error}).") from error
+    except Exception as error:  # decoders raise anything: struct.error, IndexError, MemoryError
+        raise ValueError(f"{path}: not a readable image ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,119 @@
+"""The table of a results folder, an image a row; it grows while images are scored, and what it has outlives a crash."""
+
+import csv
+import heapq
+import json
+import os
+from pathlib import Path
+
+from anogan_tf import atomic
+
+COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
+REGION_COLUMNS = ("id", "regions")
+
+
+class ScoreTable:
+    """`scores.csv` and `regions.json` while they grow, in files ending in `.part`.
+
+    Rows are on disk once `add` returns. A crash at any moment leaves whole rows and at most a piece of one, which is
+    cut off when a table with the same key goes on.
+
+    Args:
+        folder: The results folder, which exists.
+        key: What tells one work from another, such as a hash of all that is scored; a table of another key is begun
+            anew. None to begin anew in any case.
+
+    Attributes:
+        ids: The names of the images that are in the table, as `text` writes them.
+    """
+
+    def __init__(self, folder, key=None):
+        self.folder = Path(folder)
+        parts = [self.folder / f"{name}.{key or 'new'}.part" for name in ("scores", "regions")]
+        for old in (*self.folder.glob("scores.*.part"), *self.folder.glob("regions.*.part")):
+            if key is None or old not in parts:
+                old.unlink()
+        self._scores, self._regions = (_Growing(*p) for p in zip(parts, (COLUMNS, REGION_COLUMNS), strict=True))
+        self.ids = {row["id"] for row in _rows(parts[0])}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._scores.close()
+        self._regions.close()
+
+    def add(self, results, regions):
+        """Adds rows, dicts with the `COLUMNS`, and for each a list of regions, see `metrics.regions`."""
+        found = [{"id": r["id"], "regions": json.dumps(few)} for r, few in zip(results, regions, strict=True) if few]
+        self._regions.append(found)  # first, so that no row lacks its regions
+        self._scores.append(results)
+        self.ids.update(text(result["id"]) for result in results)
+
+    def finish(self, skipped=()):
+        """Adds rows without a score for pairs of an id and why it was skipped, and gives the files their names."""
+        self._scores.append([{"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped])
+        self.__exit__()
+        regions = {row["id"]: json.loads(row["regions"]) for row in _rows(self._regions.path)}
+        with atomic.replacing(self.folder / "regions.json") as partial:
+            partial.write_text(json.dumps(regions, indent=2) + "\n", encoding="utf-8")
+        with atomic.replacing(self.folder / "scores.csv") as partial:
+            os.replace(self._scores.path, partial)
+        self._regions.path.unlink()
+
+
+def scored_rows(folder):
+    """The rows of `scores.csv` that have a score, as dicts with their values, and with their `number` from 1."""
+    for number, row in enumerate(_rows(Path(folder) / "scores.csv"), 1):
+        if row["anomaly_score"]:
+            scores = {name: float(row[name]) for name in ("anomaly_score", "residual", "discrimination")}
+            decision = {"p_value": float(row["p_value"]) if row["p_value"] else None}
+            decision |= {name: int(row[name]) if row[name] else None for name in ("prediction", "label")}
+            yield {"id": row["id"], **scores, **decision, "number": number}
+
+
+def most_anomalous(folder, n):
+    """The n rows of `scored_rows` with the highest scores, highest first."""
+    return heapq.nlargest(n, scored_rows(folder), key=lambda row: row["anomaly_score"])
+
+
+def text(name):
+    """A name as it is written: what is no UTF-8 becomes escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+class _Growing:
+    """A CSV file to append to, which begins with whole rows."""
+
+    def __init__(self, path, columns):
+        self.path = path
+        self._file = open(path, "a", newline="", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        _cut_to_whole_rows(path)
+        self._writer = csv.DictWriter(self._file, columns)
+        if path.stat().st_size == 0:
+            self._writer.writeheader()
+
+    def append(self, rows):
+        self._writer.writerows(rows)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self):
+        self._file.close()
+
+
+def _rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def _cut_to_whole_rows(path):
+    """Cuts off what follows the last line break that is not within quotes."""
+    position = end = quotes = 0
+    with open(path, "r+b") as file:
+        for line in file:
+            position += len(line)
+            quotes += line.count(b'"')
+            if line.endswith(b"\n") and quotes % 2 == 0:
+                end = position
+        file.truncate(end)
