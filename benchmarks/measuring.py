@@ -1,4 +1,4 @@
-"""What the benchmarks of speed have in common: ways that take turns, their ratios, the machine, a table and a JSON file."""
+"""What the benchmarks of speed have in common: ways that take turns, the machine, a table and a JSON file."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ ENVIRONMENT = ("TF_ENABLE_ONEDNN_OPTS", "OMP_NUM_THREADS")
 class Timings:
     """Seconds of several ways to do a thing, each called twice to warm up, and then in turns.
 
-    Other work on the machine comes and goes, so ways are compared within one turn, and the median of these ratios counts.
+    Other work on the machine comes and goes, so ways are compared within a turn, and the median of these ratios counts.
 
     Args:
         ways: Functions without arguments, by name.

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale
 
-The images are made while they are read, and the scores read a chunk at a time (`score_batches`); memory is the most that
-the process ever held, so each row tells what it needed beyond those above it.
+The images are made while they are read, and the scores read a chunk at a time (`score_batches`); memory is the most
+that the process ever held, so each row tells what it needed beyond those above it.
 """
 
 import os

@@ -7,6 +7,7 @@ some steps and computes the loss at the z reached, as the search does at the end
 both networks alone, forward and by input gradient, on as many rows as the search has: the chunk and its guard.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -58,6 +59,15 @@ def measure(gan, chunks, dtypes, steps, limit=LIMIT):
         )
         rows.append(row)
     return rows
+
+
+def limit_threads(threads):
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def optional(name, make, *arguments):
@@ -210,8 +220,11 @@ def main():
     parser.add_argument("--chunks", nargs="+", type=int, default=[1, 8, 32, 64, 128])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--steps", nargs="+", type=int, default=[4, 1], help="in one turn, for each of the networks")
+    parser.add_argument("--threads", type=int, help="of both libraries; default theirs. More than free cores misleads.")
     options = parser.parse_args()
     started_on = measuring.machine()
+    if options.threads:
+        limit_threads(options.threads)
     if options.quick:
         results = {name: measure(agt.DCGAN(**kind), [1, 2], ["float32"], 2) for name, kind in QUICK.items()}
     else:
@@ -220,7 +233,9 @@ def main():
             for name, steps in zip(options.networks, options.steps, strict=True)
         }
     print(table(results))
-    measuring.write(options.out, "search_throughput", options.quick, started_on, {"networks": results})
+    measuring.write(
+        options.out, "search_throughput", options.quick, started_on, {"threads": options.threads, "networks": results}
+    )
 
 
 if __name__ == "__main__":
