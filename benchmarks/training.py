@@ -24,7 +24,7 @@ from anogan_tf import losses, networks
 from benchmarks import measuring
 
 SHAPE, BATCH, STEPS = (28, 28, 1), 64, 8
-FOLDER_SHAPE, PICTURE_SIDE, PICTURES = (64, 64, 3), 256, 640
+FOLDER_SHAPE, PICTURE_SIDE, PICTURES = (64, 64, 3), 256, 400
 
 
 def measure(shape, width, steps, pictures):
@@ -168,7 +168,7 @@ def main():
     parser = measuring.arguments(__doc__, "training")
     options = parser.parse_args()
     started_on = measuring.machine()
-    sizes = ((8, 8, 1), 4, 2, 100) if options.quick else (SHAPE, 32, STEPS, PICTURES)
+    sizes = ((8, 8, 1), 4, 2, 100) if options.quick else (SHAPE, 16, STEPS, PICTURES)
     figures = measure(*sizes)
     print(table(figures))
     print(f"Waiting for data: {figures['waiting_for_data']['share']:.1%} of the step.")

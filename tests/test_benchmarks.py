@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import networks
@@ -14,6 +15,7 @@ DCGAN = {"image_shape": (28, 28, 1), "latent_dim": 8, "width": 4}
 
 def quick(module, monkeypatch, tmp_path):
     """What `python -m benchmarks.MODULE --quick` writes."""
+    tf.random.set_seed(0)  # which Dropout and noise of other libraries' ways need under determinism
     out = tmp_path / "results.json"
     monkeypatch.setattr(sys, "argv", [module.__name__, "--quick", "--out", str(out)])
     module.main()
