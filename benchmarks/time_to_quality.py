@@ -99,7 +99,7 @@ def main():
         [name, row.get("auroc"), 1000 * row["seconds"], row["times_as_long_as_default"]]
         for name, row in figures.items()
     ]
-    print(measuring.table(["", "AUROC", "seconds an image", "times the default's"], rows))
+    print(measuring.table(["", "AUROC", "ms an image", "times the default's"], rows))
     measuring.write(options.out, "time_to_quality", options.quick, started_on, {"tested": sizes[0], "ways": figures})
 
 
