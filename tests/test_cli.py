@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -70,6 +71,15 @@ def test_help_answers_without_tensorflow(command):
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert "Usage:" in answer.stdout
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")], ids=["not set", "set by the user"])
+def test_onednn_is_asked_for_unless_the_user_decided(monkeypatch, before, after):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", before or "")
+    if before is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    run("demo", "--help")
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == after
 
 
 def test_a_run_holds_what_scoring_needs(trained_run):

@@ -1,0 +1,87 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import anogan_tf as agt
+from anogan_tf import networks
+from benchmarks import measuring, scale, search_throughput, startup, time_to_quality, training
+
+HAZELNUT = {"image_shape": (16, 16, 3), "latent_dim": 8, "architecture": "hazelnut", "width": 4}
+DCGAN = {"image_shape": (28, 28, 1), "latent_dim": 8, "width": 4}
+
+
+def quick(module, monkeypatch, tmp_path):
+    """What `python -m benchmarks.MODULE --quick` writes."""
+    tf.random.set_seed(0)  # which Dropout and noise of other libraries' ways need under determinism
+    out = tmp_path / "results.json"
+    monkeypatch.setattr(sys, "argv", [module.__name__, "--quick", "--out", str(out)])
+    module.main()
+    written = json.loads(out.read_text())
+    assert {"cpu", "flags", "cores", "memory_gib", "load_average"} <= set(written["machine"])
+    assert "tensorflow" in written["versions"]
+    return written
+
+
+@pytest.mark.filterwarnings("ignore")  # of Keras 2 and PyTorch
+def test_search_throughput(monkeypatch, tmp_path):
+    first, *_ = quick(search_throughput, monkeypatch, tmp_path)["networks"]["8×8×1"]
+    for clock in ("wall", "cpu"):
+        ratios = first[f"times_as_long_as_search_{clock}"]
+        assert {"convolutions", "one image, Python loop", "seed"} <= set(ratios)
+        assert all(ratio > 0 for ratio in ratios.values())
+
+
+@pytest.mark.filterwarnings("ignore")  # of Keras 2
+def test_time_to_quality(monkeypatch, tmp_path):
+    ways = quick(time_to_quality, monkeypatch, tmp_path)["ways"]
+    assert {"default search", "hybrid, 20 steps", "one pass", "seeds' settings, batched", "seeds' own way"} == set(ways)
+    assert ways["default search"]["times_as_long_as_default"] == 1.0
+    assert 0 <= ways["one pass"]["auroc"] <= 1
+
+
+def test_training(monkeypatch, tmp_path):
+    figures = quick(training, monkeypatch, tmp_path)
+    assert set(figures["bare_loop_over_fit"]) == {"DCGAN", "WGAN-GP", "encoder"}
+    assert 0 < figures["waiting_for_data"]["share"] < 1
+
+
+def test_scale(monkeypatch, tmp_path):
+    rows = quick(scale, monkeypatch, tmp_path)["rows"]
+    assert [row["images"] for row in rows] == [100, 300]
+    assert rows[0]["more_than_first_mb"] == 0
+
+
+def test_startup(monkeypatch, tmp_path):
+    figures = quick(startup, monkeypatch, tmp_path)
+    assert {"an empty program", "anogan-tf --help", "import anogan_tf"} == set(figures["processes"])
+    assert set(figures["scores"]) == {"search", "one pass"}
+
+
+def test_ways_that_are_too_slow_have_no_turn():
+    timings = measuring.Timings({"slow": lambda: sum(range(10**6)), "fast": lambda: None}, limit=1e-3)
+    assert set(timings.too_slow) == {"slow"}
+    assert timings.ratio("fast", "fast") == 1.0
+
+
+@pytest.mark.parametrize("options", [HAZELNUT, DCGAN], ids=["hazelnut", "dcgan"])
+@pytest.mark.filterwarnings("ignore")  # of PyTorch
+def test_networks_in_pytorch_and_keras_2_draw_the_same(options):
+    torch = pytest.importorskip("torch")
+    from benchmarks.seed_search import rebuilt
+    from benchmarks.torch_networks import TorchNetwork
+
+    gan, rng = agt.DCGAN(**options), np.random.default_rng(0)
+    for network in (gan.generator, gan.discriminator):
+        network.set_weights([weights + rng.uniform(0, 0.1, weights.shape) for weights in network.get_weights()])
+    extractor = networks.feature_extractor(gan.discriminator)
+    z = rng.normal(size=(3, gan.latent_dim)).astype(np.float32)
+    images = gan.generator(z, training=False).numpy()
+    (features,) = extractor(images, training=False).values()
+    drawn = TorchNetwork(gan.generator)(torch.from_numpy(z))
+    np.testing.assert_allclose(drawn.permute(0, 2, 3, 1), images, atol=1e-4)
+    found = TorchNetwork(extractor)(torch.from_numpy(images).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1), features, atol=1e-4)
+    np.testing.assert_allclose(rebuilt(gan.generator)(z), images, atol=1e-4)
