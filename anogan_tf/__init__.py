@@ -32,8 +32,8 @@ _HOME = {
 }
 _MODULES = (
     "anogan", "callbacks", "data", "diagnosis", "fanogan", "gan", "local_features", "losses", "metrics", "neighbours",
-    "networks", "patches", "plots", "published", "reference", "report", "scoring", "search", "thresholds", "transformations",
-    "weights",
+    "networks", "patches", "plots", "published", "reference", "report", "scoring", "search", "thresholds",
+    "transformations", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

@@ -1,7 +1,9 @@
 """A results folder: CSV, JSON, pictures, figures, and one HTML page that opens from disk."""
 
+import base64
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -55,6 +57,23 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     for name, figure in _figures(results, metrics["threshold"]).items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     _write_page(folder, results, regions, drawn, metrics, skipped)
+
+
+def result_html(results, shown, metrics):
+    """A result as a piece of HTML that needs no files: its figures, and a strip of images.
+
+    Args:
+        results: As in `write`.
+        shown: The images of the strip, as `drawn` in `write`.
+        metrics: As in `write`.
+    """
+    images, reconstructed = ([image[name] for image in shown.values()] for name in ("image", "reconstruction"))
+    titles = [f"{results[number - 1]['anomaly_score']:.3g}" for number in shown]
+    figures = _figures(results, metrics["threshold"]) | {"strip": plots.reconstructions(images, reconstructed, titles)}
+    embedded = {name: _embedded(figure) for name, figure in figures.items()}
+    return _template("result.html").render(
+        embedded=embedded, metrics=metrics, shown=[results[number - 1] for number in shown]
+    )
 
 
 def check_writable(folder):
@@ -128,14 +147,25 @@ def _title(result, metrics):
 
 
 def _write_page(folder, results, regions, drawn, metrics, skipped):
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
     order = sorted(range(len(results)), key=lambda i: -results[i]["anomaly_score"])
     images = [{**results[i], "regions": regions[i], **(_files(i + 1) if i + 1 in drawn else {})} for i in order]
     figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
-    page = environment.get_template("report.html").render(
+    page = _template("report.html").render(
         images=images, metrics=metrics, figures=figures, skipped=skipped, anomalous=sum(i["prediction"] for i in images)
     )
     _write_text(folder / "index.html", page)
+
+
+def _template(name):
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
+    return environment.get_template(name)
+
+
+def _embedded(figure):
+    """A figure as the address of an image that holds it."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=DPI)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _write_text(path, text):
