@@ -137,7 +137,7 @@ thresholds.conformal(np.linspace(0, 1, 40), alpha=0.05)
 # ## Test, and the report
 
 # %%
-result = scorer.test(large.test, results_dir=RESULTS)
+result = scorer.test(large.test, results_dir=RESULTS, pictures=10 if QUICK else 80)
 result
 
 # %% [markdown]

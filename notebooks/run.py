@@ -10,13 +10,18 @@ HERE = Path(__file__).parent
 
 
 def run(path):
-    """Executes `path`, a notebook as a Python file, into the `.ipynb` beside it, without what went to stderr."""
+    """Executes `path`, a notebook as a Python file, into the `.ipynb` beside it, but for progress bars and stderr."""
     notebook = jupytext.read(path)
     NotebookClient(notebook, timeout=None, resources={"metadata": {"path": HERE}}).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if not _passing(output)]
+    notebook.metadata.pop("widgets", None)
     jupytext.write(notebook, path.with_suffix(".ipynb"))
+
+
+def _passing(output):
+    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 if __name__ == "__main__":
