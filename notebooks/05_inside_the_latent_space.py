@@ -15,6 +15,7 @@
 # astray. The published run `mnist-8` is looked at; nothing is trained.
 
 # %%
+import logging
 import os
 
 os.environ.setdefault("ANOGAN_TF_WEIGHTS", os.path.abspath("../weights"))  # where the published runs are
@@ -33,6 +34,7 @@ SOURCE = os.environ.get("ANOGAN_TF_SOURCE", "digits" if QUICK else "mnist")  # o
 DATA_DIR = os.environ.get("ANOGAN_TF_DATA_DIR")  # of prepared TensorFlow Datasets; None for the usual place
 STEPS = 5 if QUICK else 50
 
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of compiling many searches, as is done here
 scorer = agt.load_run("mnist-8")
 gan = scorer.gan
 images = np.load(published.find("mnist-8") / "golden.npz")["images"] / np.float32(127.5) - 1
@@ -103,7 +105,10 @@ drawn = {restarts: reconstructed(restarts=restarts) for restarts in (1, 4, 8)}
 for restarts, outputs in drawn.items():
     of_eights, of_others = outputs["residual"].reshape(2, 4).mean(axis=1)
     print(f"{restarts} searches an image: residual {of_eights:.3f} of eights, {of_others:.3f} of others")
-plots.search_path(images, [outputs["reconstruction"] for outputs in drawn.values()], list(drawn))
+figure = plots.search_path(images, [outputs["reconstruction"] for outputs in drawn.values()], list(drawn))
+for axis, restarts in zip(figure.axes[1:], drawn, strict=False):
+    axis.set_title(f"best of {restarts}", fontsize=9)
+figure
 
 # %% [markdown]
 # ## What λ does
