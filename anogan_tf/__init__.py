@@ -32,8 +32,8 @@ _HOME = {
 }
 _MODULES = (
     "anogan", "callbacks", "data", "diagnosis", "fanogan", "gan", "local_features", "losses", "metrics", "neighbours",
-    "networks", "patches", "plots", "reference", "report", "scoring", "search", "thresholds", "transformations",
-    "weights",
+    "networks", "patches", "plots", "published", "reference", "report", "scoring", "search", "thresholds",
+    "transformations", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]
@@ -43,7 +43,7 @@ def __getattr__(name):
     """Imports on first use, as TensorFlow takes seconds that the command line's help must not pay."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name not in ("metrics", "plots", "report", "thresholds"):
+    if name not in ("metrics", "plots", "published", "report", "thresholds"):
         _check_backend()
     module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
     return getattr(module, name) if name in _HOME else module

@@ -190,14 +190,17 @@ def train(context, **options):
 
 
 @command
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run")
 @click.argument("source", required=False)
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
 @click.option("--threshold", help='A number; or "f1" or "midpoint", which look at the test labels.')
 @click.option("--pictures", default=100, help="Images to draw at most, the most anomalous first.")
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
 def test(run, source, out, threshold, pictures, data_dir):
-    """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE."""
+    """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE.
+
+    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
+    """
     from anogan_tf import runs
 
     with contextlib.suppress(TypeError, ValueError):
@@ -206,12 +209,15 @@ def test(run, source, out, threshold, pictures, data_dir):
 
 
 @command
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
 @click.option("--pictures", default=1000, help="Images to draw at most, the most anomalous first.")
 def score(run, paths, out, pictures):
-    """Scores images (files or folders) with RUN, and decides on each."""
+    """Scores images (files or folders) with RUN, and decides on each.
+
+    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
+    """
     from anogan_tf import runs
 
     runs.score(run, paths, out, pictures=pictures)

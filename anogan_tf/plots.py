@@ -132,12 +132,13 @@ def losses(history):
     return figure
 
 
-def reconstructions(images, reconstructed):
+def reconstructions(images, reconstructed, titles=()):
     """Queries x, their reconstructions and, in red, where the two differ; a column an image.
 
     Args:
-        images: `(n, height, width, channels)` in [-1, 1].
-        reconstructed: Of the same shape.
+        images: n images `(height, width, channels)` in [-1, 1].
+        reconstructed: Of the same shapes.
+        titles: What stands above each column, such as its score.
     """
     figure = Figure(figsize=(len(images), 3.3), layout="constrained")
     axes = figure.subplots(3, len(images), squeeze=False)
@@ -146,6 +147,8 @@ def reconstructions(images, reconstructed):
             axes[:, column], (_shown(image), _shown(reconstruction), _difference(image, reconstruction)), strict=True
         ):
             _panel(axis, picture)
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=9)
     figure.suptitle("query, reconstruction, difference", fontsize=9)
     return figure
 

@@ -1,6 +1,8 @@
 """A results folder: CSV, JSON, pictures, figures, and one HTML page that opens from disk."""
 
+import base64
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -79,6 +81,25 @@ def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
     _write_page(folder, images=images, metrics=metrics, skipped=skipped, **counts)
 
 
+def result_html(results, shown, metrics):
+    """A result as a piece of HTML that needs no files: its figures, and a strip of images.
+
+    Args:
+        results: As in `write`.
+        shown: The images of the strip, by their numbers from 1, as `drawn` in `write`.
+        metrics: As in `write`.
+    """
+    images, reconstructed = ([image[name] for image in shown.values()] for name in ("image", "reconstruction"))
+    scores, labels = ([result[name] for result in results] for name in ("anomaly_score", "label"))
+    titles = [f"{scores[number - 1]:.3g}" for number in shown]
+    figures = _figures(scores, labels, metrics["threshold"])
+    figures["strip"] = plots.reconstructions(images, reconstructed, titles)
+    embedded = {name: _embedded(figure) for name, figure in figures.items()}
+    return _template("result.html").render(
+        embedded=embedded, metrics=metrics, shown=[results[number - 1] for number in shown]
+    )
+
+
 def check_writable(folder):
     """Raises an OSError if files could not be written into a folder, which need not exist yet and is not made."""
     folder = Path(folder).absolute()
@@ -137,10 +158,21 @@ def _title(result, metrics):
 
 
 def _write_page(folder, **content):
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
     figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
-    page = environment.get_template("report.html").render(figures=figures, **content)
+    page = _template("report.html").render(figures=figures, **content)
     _write_text(folder / "index.html", page)
+
+
+def _template(name):
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
+    return environment.get_template(name)
+
+
+def _embedded(figure):
+    """A figure as the address of an image that holds it."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=DPI)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _write_text(path, text):

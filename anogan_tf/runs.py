@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from anogan_tf import atomic, data, plots, report, scoring, table
+from anogan_tf import atomic, data, plots, published, report, scoring, table
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.comparison import PLAIN, kinds
@@ -214,7 +214,7 @@ def _batches(files, preprocessing, scorer, skipped):
 
 def _key(run, files):
     """A hash of a run and of files by name, size and time, by which a table is gone on with."""
-    digest = hashlib.sha256((Path(run) / "run.json").read_bytes())
+    digest = hashlib.sha256((published.find(run) / "run.json").read_bytes())
     for file in files:
         status = os.stat(file)
         digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())

@@ -25,6 +25,7 @@ from anogan_tf.reference import Reference
 PARTS = ("anomaly_score", "residual", "discrimination")
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 REFERENCE_IMAGES = 2048
+SHOWN = 8  # of the most anomalous images, in a result that shows itself
 GUARD = 8  # rows at the end of a batch whose results are not used, see `_chunks`
 
 
@@ -48,14 +49,15 @@ class Calibration:
     attained_alpha: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TestResult:
-    """The outcome of a test; unpacks into `results, threshold, accuracy`.
+    """The outcome of a test; unpacks into `results, threshold, accuracy`, and shows itself in a notebook.
 
     Attributes:
         results: A dict an image: `id`, `anomaly_score`, `residual`, `discrimination`, `p_value`, `prediction`, `label`.
         regions: For each image the anomalous regions of its map, see `metrics.regions`; in the picture's own pixels.
         threshold_method: `"conformal"`, `"given"`, or `"f1"` and `"midpoint"`, which looked at the test labels.
+        shown: The most anomalous images: number (from 1) to a dict of `image`, `reconstruction` and `anomaly_map`.
 
     The others are figures of `metrics.image_metrics` and `metrics.pixel_metrics`; None where undefined.
     """
@@ -76,16 +78,24 @@ class TestResult:
     confusion: dict
     n: int
     seconds_per_image: float
+    shown: dict
     pixel_auroc: float | None = None
     aupro: float | None = None
 
     def __iter__(self):
         return iter((self.results, self.threshold, self.accuracy))
 
+    def __repr__(self):
+        figures = (f"{name}={value:.4g}" for name, value in self.metrics.items() if isinstance(value, (int, float)))
+        return f"TestResult({', '.join(figures)})"
+
+    def _repr_html_(self):
+        return report.result_html(self.results, self.shown, self.metrics)
+
     @property
     def metrics(self):
         """All but the images, as a dict."""
-        return {name: value for name, value in vars(self).items() if name not in ("results", "regions")}
+        return {name: value for name, value in vars(self).items() if name not in ("results", "regions", "shown")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,7 +371,8 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     if results_dir is not None:
         report.check_writable(results_dir)
     start = time.perf_counter()
-    judged = judge(scorer, data, threshold, pictures=pictures if results_dir else 0, need_labels=True)
+    kept = max(SHOWN, pictures if results_dir else 0)
+    judged = judge(scorer, data, threshold, pictures=kept, need_labels=True)
     seconds = time.perf_counter() - start
     labels = [result["label"] for result in judged.results]
     result = TestResult(
@@ -371,10 +382,15 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         threshold_method=judged.threshold_method,
         alpha=scorer.calibration.attained_alpha if judged.threshold_method == "conformal" else None,
         seconds_per_image=seconds / len(labels),
+        shown={
+            number: {name: image[name].copy() for name in ("image", "reconstruction", "anomaly_map")}
+            for number, image in _most_anomalous(judged, SHOWN).items()
+        },
         **metrics.image_metrics(labels, [result["anomaly_score"] for result in judged.results], judged.threshold),
         **(metrics.pixel_metrics(judged.masks, judged.maps) if judged.masks else {}),
     )
     if results_dir is not None:
+        judged = dataclasses.replace(judged, drawn=_most_anomalous(judged, pictures))
         write_report(scorer, judged, results_dir, result.metrics | (settings or {}))
     return result
 
@@ -425,6 +441,12 @@ def _decided(scorer, results, threshold):
         | {"p_value": p if p is None else float(p), "prediction": int(score > threshold), "label": result["label"]}
         for result, score, p in zip(results, scores, p_values, strict=True)
     ]
+
+
+def _most_anomalous(judged, n):
+    """Of the images to draw the n most anomalous, these first."""
+    numbers = sorted(judged.drawn, key=lambda number: -judged.results[number - 1]["anomaly_score"])
+    return {number: judged.drawn[number] for number in numbers[:n]}
 
 
 def _label(row, needed):

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import keras
 
-from anogan_tf import atomic, report, scoring
+from anogan_tf import atomic, published, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
 from anogan_tf.fanogan import FAnoGAN
@@ -116,10 +116,10 @@ def save_run(path, scorer, **info):
 
 
 def load_run(path, *, generator=None, discriminator=None, encoder=None):
-    """Loads a run that `save_run` or `anogan-tf train` wrote.
+    """Loads a run that `save_run` or `anogan-tf train` wrote, or a published one.
 
     Args:
-        path: The folder.
+        path: The folder, or the name of a published run such as `"mnist-8"`, see `published.find`.
         generator: Your own network, built as when the run was saved, for a run that says it needs it.
         discriminator: Likewise.
         encoder: Likewise.
@@ -128,10 +128,11 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
         The scorer, its reference fitted and its thresholds set as they were.
 
     Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If the run is unfinished, of another format, or does not fit the networks.
+        FileNotFoundError: If there is no run, or a published one lacks a file.
+        ValueError: If the run is unfinished, of another format, or does not fit the networks; if a file of a published
+            one is not the one that was published.
     """
-    path = Path(path)
+    path = published.find(path)
     run = read_run(path)
     if not run.get("complete"):
         raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
@@ -162,17 +163,13 @@ def _load_run(path, run, generator, discriminator, encoder):
 
 
 def read_run(path):
-    """The content of a run's `run.json`.
+    """The content of the `run.json` of a run, which `path` names as for `load_run`.
 
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged, or of another format.
     """
-    file = Path(path) / "run.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{path} is no run: it has no run.json. `anogan-tf train SOURCE --out {path}` makes one."
-        )
+    file = published.find(path) / "run.json"
     try:
         run = json.loads(file.read_text())
     except (ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -306,3 +307,26 @@ def test_metrics_file_holds_what_the_result_says(scorer, digits, tmp_path):
         [row["label"] for row in result.results], [row["anomaly_score"] for row in result.results], result.threshold
     )
     assert result.auroc == figures["auroc"]
+
+
+def test_a_result_shows_itself(scorer, digits):
+    result = scorer.test(digits.test.take(4))
+    page = result._repr_html_()
+    assert page.count("data:image/png;base64,") == 3  # histogram, ROC, strip
+    assert f"AUROC {result.auroc:.3f}" in page
+    scores = [result.results[number - 1]["anomaly_score"] for number in result.shown]
+    assert scores == sorted((r["anomaly_score"] for r in result.results), reverse=True)[:8]
+    assert "auroc=" in repr(result)
+    assert len(repr(result)) < 500
+
+
+def test_a_result_of_one_class_shows_itself(scorer, digits):
+    normal = digits.validation.take(1)
+    page = scorer.test(normal, threshold=1.0)._repr_html_()
+    assert page.count("data:image/png;base64,") == 2
+    assert "AUROC undefined" in page
+
+
+def test_showing_a_result_leaves_no_figure_to_be_printed_again(scorer, digits):
+    scorer.test(digits.test.take(1))._repr_html_()
+    assert plt.get_fignums() == []

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+SIZE = 2 * 2**20
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_what_its_python_file_says_and_was_run(path):
+    jupytext = pytest.importorskip("jupytext")
+    notebook, paired = jupytext.read(path), jupytext.read(path.with_suffix(".py"))
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in paired.cells]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+    assert path.stat().st_size < SIZE
+
+
+def test_there_are_five_notebooks():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
