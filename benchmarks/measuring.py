@@ -3,7 +3,9 @@
 import argparse
 import os
 import platform
+import shlex
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -88,10 +90,10 @@ def machine():
     }
 
 
-def write(out, name, quick, started_on, results):
-    """Writes the results with the machine as it was at the start, see `machine`."""
+def write(out, name, started_on, results):
+    """Writes the results with the command and the machine as it was at the start, see `machine`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = f"python -m benchmarks.{name}" + (" --quick" if quick else "")
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
     report.write_json(out, {"command": command, "machine": started_on, "versions": report.versions(), **results})
 
 

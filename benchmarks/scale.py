@@ -62,7 +62,7 @@ def main():
             ["images", "seconds", "ms an image", "peak MB", "more than the first"], [row.values() for row in rows]
         )
     )
-    measuring.write(options.out, "scale", options.quick, started_on, {"rows": rows})
+    measuring.write(options.out, "scale", started_on, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -233,9 +233,7 @@ def main():
             for name, steps in zip(options.networks, options.steps, strict=True)
         }
     print(table(results))
-    measuring.write(
-        options.out, "search_throughput", options.quick, started_on, {"threads": options.threads, "networks": results}
-    )
+    measuring.write(options.out, "search_throughput", started_on, {"threads": options.threads, "networks": results})
 
 
 if __name__ == "__main__":

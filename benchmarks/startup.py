@@ -68,7 +68,7 @@ def main():
         [f"{which} score, {name}", value] for name, pair in results["scores"].items() for which, value in pair.items()
     ]
     print(measuring.table(["", "seconds"], rows))
-    measuring.write(options.out, "startup", options.quick, started_on, results)
+    measuring.write(options.out, "startup", started_on, results)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def main():
         for name, row in figures.items()
     ]
     print(measuring.table(["", "AUROC", "ms an image", "times the default's"], rows))
-    measuring.write(options.out, "time_to_quality", options.quick, started_on, {"tested": sizes[0], "ways": figures})
+    measuring.write(options.out, "time_to_quality", started_on, {"tested": sizes[0], "ways": figures})
 
 
 if __name__ == "__main__":

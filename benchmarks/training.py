@@ -172,7 +172,7 @@ def main():
     figures = measure(*sizes)
     print(table(figures))
     print(f"Waiting for data: {figures['waiting_for_data']['share']:.1%} of the step.")
-    measuring.write(options.out, "training", options.quick, started_on, figures)
+    measuring.write(options.out, "training", started_on, figures)
 
 
 if __name__ == "__main__":
