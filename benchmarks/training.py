@@ -24,6 +24,7 @@ from anogan_tf import losses, networks
 from benchmarks import measuring
 
 SHAPE, BATCH, STEPS = (28, 28, 1), 64, 8
+CACHES = {"in memory, the default": "auto", "read anew each epoch": False}
 FOLDER_SHAPE, PICTURE_SIDE, PICTURES = (64, 64, 3), 256, 400
 
 
@@ -46,7 +47,7 @@ def measure(shape, width, steps, pictures):
         "seconds_per_step": {name: timings.figures(name) for name in ways},
         "bare_loop_over_fit": {name: timings.ratio(f"{name}, bare loop", name) for name in models},
         "bare_loop_over_fit_cpu": {name: timings.ratio(f"{name}, bare loop", name, "cpu") for name in models},
-        "waiting_for_data": waiting(FOLDER_SHAPE, pictures),
+        "waiting_for_data": {name: waiting(FOLDER_SHAPE, pictures, cache) for name, cache in CACHES.items()},
     }
 
 
@@ -132,7 +133,7 @@ def descend(tape, loss, network, optimizer):
     optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
 
 
-def waiting(shape, pictures):
+def waiting(shape, pictures, cache):
     """The share of a loop's time that it stands still for the next batch of files."""
     step = dcgan_step(agt.DCGAN(shape, width=16))
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +141,7 @@ def waiting(shape, pictures):
         for i in range(pictures):
             coarse = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
             coarse.resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC).save(Path(folder) / f"{i:04}.png")
-        splits = agt.data.load(folder, image_shape=shape, batch_size=BATCH, cache=False)
+        splits = agt.data.load(folder, image_shape=shape, batch_size=BATCH, cache=cache)
         share = []
         for _ in range(1 + measuring.REPETITIONS):  # the first traces
             waited, start = 0.0, time.perf_counter()
@@ -171,7 +172,8 @@ def main():
     sizes = ((8, 8, 1), 4, 2, 100) if options.quick else (SHAPE, 16, STEPS, PICTURES)
     figures = measure(*sizes)
     print(table(figures))
-    print(f"Waiting for data: {figures['waiting_for_data']['share']:.1%} of the step.")
+    for name, waited in figures["waiting_for_data"].items():
+        print(f"Waiting for data, {name}: {waited['share']:.1%} of the step.")
     measuring.write(options.out, "training", started_on, figures)
 
 

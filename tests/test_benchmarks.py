@@ -45,7 +45,7 @@ def test_time_to_quality(monkeypatch, tmp_path):
 def test_training(monkeypatch, tmp_path):
     figures = quick(training, monkeypatch, tmp_path)
     assert set(figures["bare_loop_over_fit"]) == {"DCGAN", "WGAN-GP", "encoder"}
-    assert 0 < figures["waiting_for_data"]["share"] < 1
+    assert all(0 < waited["share"] < 1 for waited in figures["waiting_for_data"].values())
 
 
 def test_scale(monkeypatch, tmp_path):
