@@ -8,6 +8,7 @@ Each prints its counts and adds them to `benchmarks/results/reliability.json`.
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -68,7 +69,7 @@ def kill(arguments, started, seconds, number=signal.SIGKILL):
     """Starts a command, and sends it a signal so many seconds after `started()` is true; whether that ended it."""
     process = start(arguments)
     while process.poll() is None and not started():
-        time.sleep(0.01)
+        time.sleep(0.001)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     process.send_signal(number)
@@ -77,22 +78,33 @@ def kill(arguments, started, seconds, number=signal.SIGKILL):
 
 
 def kill_training(name, n, seed=0):
-    """Kills a training n times in a row at random moments, then lets it finish.
+    """Kills a training n times in a row, then lets it finish.
+
+    In turn at a random moment of the GAN's phase, in the middle of writing a checkpoint, and at a random moment of the
+    encoder's phase, if there is one.
 
     Returns:
-        A dict: how many of the signals ended it, and whether it ended with the weights of an unbroken one.
+        A dict: how many of the kills ended it, by their kind, and whether it ended with the weights of an unbroken one.
     """
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         begin = time.perf_counter()
         finish([*RUNS[name], "--out", folder / "unbroken"])
-        longest = (time.perf_counter() - begin) / 2  # about half of the time is spent on starting
+        longest = (time.perf_counter() - begin) / 8  # most of the time is spent on starting
         out = folder / "killed"
-        moments = [rng.uniform(0, longest / 4) for _ in range(n)]
-        killed = sum(kill([*RUNS[name], "--out", out], (out / "run.json").exists, moment) for moment in moments)
+        stages = {
+            "training": ((out / "run.json").exists, longest),
+            "checkpoint": (lambda: list(out.glob("partial-*checkpoint*")), 0.0),
+            "encoder": ((out / "encoder-checkpoint.weights.h5").exists, longest),
+        }
+        names = ["training", "checkpoint", *(["encoder"] if "f-anogan" in RUNS[name] else [])]
+        kills = dict.fromkeys(names, 0)
+        for stage, _ in zip(itertools.cycle(names), range(n), strict=False):
+            started, most = stages[stage]
+            kills[stage] += kill([*RUNS[name], "--out", out], started, rng.uniform(0, most))
         finish([*RUNS[name], "--out", out])
-        return {"kills": killed, "identical": same_weights(folder / "unbroken", out)}
+        return {"kills": kills, "identical": same_weights(folder / "unbroken", out)}
 
 
 def same_weights(run, other):
