@@ -210,7 +210,8 @@ class StopOnNaN(keras.callbacks.Callback):
 
 def weights_size(model):
     """About how many bytes the weights of a model take in a file."""
-    return sum(variable.numpy().nbytes + 4096 for variable in model.variables)
+    values = (variable.value for variable in model.variables)
+    return sum(value.shape.num_elements() * value.dtype.size + 4096 for value in values)
 
 
 def _random_states(model):
