@@ -159,8 +159,51 @@ class Kinds:
         return away.argmin(axis=1)
 
 
-def remember(features, seed=0):
-    """What compares with normal pictures: `Places` or `Kinds`, whichever makes other normal pictures likelier.
+class Scales:
+    """How far local features are from those of normal pictures, on their own grid and on one of twice the spacing.
+
+    The distance at a place is the sum of both: a small defect shows on the first, a large one on the second too.
+
+    Args:
+        fine: A `Places` or a `Kinds` of features.
+        coarse: One of the means of features over blocks of 2×2 places.
+    """
+
+    def __init__(self, fine, coarse):
+        self.fine = fine
+        self.coarse = coarse
+
+    @classmethod
+    def fit(cls, features, seed=0):
+        """Learns from `(n, rows, columns, features)`, at both scales with what suits the first, see `chosen`."""
+        of_scale = chosen(features, seed)
+        return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features), seed))
+
+    @property
+    def arrays(self):
+        """All that was learned, as a dict of arrays."""
+        scales = {"fine": self.fine, "coarse": self.coarse}
+        return {f"{name}/{key}": array for name, scale in scales.items() for key, array in scale.arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays):
+        """The distances whose `arrays` these are."""
+        of_scale = Places if "fine/memory" in arrays else Kinds
+        own = {"fine": {}, "coarse": {}}
+        for name, array in arrays.items():
+            scale, _, key = name.partition("/")
+            own[scale][key] = array
+        return cls(of_scale(**own["fine"]), of_scale(**own["coarse"]))
+
+    def __call__(self, features):
+        """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
+        rows, columns = features.shape[1:3]
+        coarse = self.coarse(_halved(features)).repeat(2, axis=1).repeat(2, axis=2)
+        return self.fine(features) + coarse[:, :rows, :columns]
+
+
+def chosen(features, seed=0):
+    """`Places` or `Kinds`, whichever makes other normal pictures likelier.
 
     Both are fitted to three quarters of the pictures, and describe some of the last quarter, four times over.
 
@@ -175,16 +218,16 @@ def remember(features, seed=0):
         if len(held_out) and len(features) > len(held_out):
             rest, some = np.delete(features, held_out, axis=0), features[held_out[:HELD_OUT]]
             gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
-    return (Places if np.mean(gains) > 0 else Kinds).fit(features, seed)
+    return Places if np.mean(gains) > 0 else Kinds
 
 
 class LocalNeighbours(scoring.Wrapper):
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
-    Each place of a picture is compared with normal pictures: with the same place (`Places`), or, where parts turn or
-    move, with all of them (`Kinds`); `fit_reference` finds out which. The distances make the anomaly map; the mean of
-    the highest twentieth of the smoothed map is the anomaly score. So small defects count, which a network of 64×64
-    pixels does not see. A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal,
+    Each place of a picture is compared with normal pictures, at two scales (`Scales`): with the same place (`Places`),
+    or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is the
+    mean of the highest twentieth of the smoothed distances d, so that small defects count, which a network of 64×64
+    pixels does not see; the anomaly map is log(1 + d), in which a strong defect does not spread over what is near it. A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal,
     and how far it is from that; neither decides.
 
     Args:
@@ -245,7 +288,7 @@ class LocalNeighbours(scoring.Wrapper):
         if len(rows) < 2:
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         features = [local_features(row["image"][None].astype(np.float32)).numpy()[0] for row in rows]
-        self.reference = remember(np.stack(features), self.seed)
+        self.reference = Scales.fit(np.stack(features), self.seed)
         self.calibration = None  # it was of another score
 
     def raw_outputs(self, data, progress=None):
@@ -259,12 +302,12 @@ class LocalNeighbours(scoring.Wrapper):
         outputs = self.scorer.score_chunk(self.smaller(images), progress)
         distances = self.reference(local_features(images))  # (batch, rows, columns)
         height, width = self.image_shape[:2]
-        maps = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
-        smooth = scoring.smooth(maps, self.smoothing * max(height, width)).reshape(len(maps), -1)
+        pixels = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
+        smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
         most = max(1, int(MOST * smooth.shape[1]))
         return outputs | {
             "reconstruction": self._larger(outputs["reconstruction"]),
-            "anomaly_map": maps,
+            "anomaly_map": np.log1p(pixels),
             "anomaly_score": np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1),
         }
 
@@ -274,6 +317,11 @@ class LocalNeighbours(scoring.Wrapper):
 
     def _larger(self, images):
         return tf.image.resize(images, self.image_shape[:2]).numpy()
+
+
+def _halved(features):
+    """The means over blocks of 2×2 places, `(n, ceil(rows / 2), ceil(columns / 2), features)`."""
+    return tf.nn.avg_pool2d(features, 2, 2, "SAME").numpy()
 
 
 def _place_whitening(features, mean):

@@ -13,7 +13,7 @@ from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
-from anogan_tf.neighbours import Kinds, LocalNeighbours, Places
+from anogan_tf.neighbours import LocalNeighbours, Scales
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
 from anogan_tf.reference import Reference
@@ -198,10 +198,8 @@ def _read_reference(path):
                 arrays[name] = item[()]
 
         file.visititems(read)
-    for cls, names in ((Places, {"memory"}), (Kinds, {"vectors", "centres"})):
-        if set(arrays) == names:
-            return cls(**arrays)
-    return Reference.from_arrays(arrays)
+    learned = Scales if any(name.startswith("fine/") for name in arrays) else Reference
+    return learned.from_arrays(arrays)
 
 
 def _inside(folder, name):

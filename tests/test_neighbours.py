@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import anogan_tf as agt
-from anogan_tf.neighbours import Kinds, Places, remember
+from anogan_tf.neighbours import Kinds, Places, Scales, chosen
 
 
 def memory(rows=4, columns=3, n=200, features=5, seed=0):
@@ -80,14 +80,14 @@ def scattered(n=60, seed=0):
 
 
 def test_places_are_remembered_where_they_matter_and_kinds_where_not():
-    assert isinstance(remember(aligned()), Places)
-    assert isinstance(remember(scattered()), Kinds)
-    assert isinstance(remember(scattered(n=8)), Kinds)
+    assert chosen(aligned()) is Places
+    assert chosen(scattered()) is Kinds
+    assert chosen(scattered(n=8)) is Kinds
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_two_pictures_are_enough(n):
-    assert np.isfinite(remember(aligned(n))(aligned(2, seed=1))).all()
+    assert np.isfinite(Scales.fit(aligned(n))(aligned(2, seed=1))).all()
 
 
 def test_kinds_take_a_picture_wherever_its_places_are():
@@ -119,6 +119,21 @@ def test_arrays_hold_all_that_was_learned(cls):
     known = cls.fit(aligned())
     new = aligned(3, seed=1)
     np.testing.assert_array_equal(cls(**known.arrays)(new), known(new))
+
+
+@pytest.mark.parametrize("features", [aligned, scattered])
+def test_distances_of_two_scales_are_summed(features):
+    normal, new = features(n=60)[:, :5, :3], features(n=2, seed=1)[:, :5, :3]  # sides that 2 does not divide
+
+    def coarse(pictures):
+        blocks = [[pictures[:, r : r + 2, c : c + 2].mean(axis=(1, 2)) for c in (0, 2)] for r in (0, 2, 4)]
+        return np.moveaxis(np.float32(blocks), 2, 0)
+
+    known = Scales.fit(normal)
+    own = type(known.fine)
+    expected = own.fit(coarse(normal))(coarse(new)).repeat(2, axis=1).repeat(2, axis=2)[:, :5, :3]
+    np.testing.assert_allclose(known(new), own.fit(normal)(new) + expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_array_equal(Scales.from_arrays(known.arrays)(new), known(new))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +199,7 @@ def test_a_random_part_of_many_pictures_is_remembered(local, pictures, monkeypat
     again.fit_reference(pictures[0][:50])
     for one, other in zip(scorer.reference.arrays.values(), again.reference.arrays.values(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert scorer.reference.arrays["memory"].shape == (8, 8, 7, 11)
+    assert scorer.reference.arrays["fine/memory"].shape == (8, 8, 7, 11)
 
 
 def test_the_scorer_that_draws_learns_nothing(trained):
