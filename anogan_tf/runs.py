@@ -25,15 +25,16 @@ RECIPES = {  # what a kind of images gets where an option is not given, see docs
         "self_supervision": ("rotation", "shift"),
         "score_kind": "features+transformations",
         "width": 32,
-        "batch_size": 64,
-        "training_steps": 1000,
+        "batch_size": 16,
+        "training_steps": 4000,
     },
     "photos": {
         "self_supervision": ("rotation", "shift"),
         "score_kind": "transformations",
         "width": 48,
-        "batch_size": 64,
-        "training_steps": 1200,
+        "batch_size": 16,
+        "training_steps": 5000,
+        "learning_rate": 2e-3,
     },
     "parts": {
         "self_supervision": (),
@@ -248,6 +249,8 @@ def _with_recipe(settings, channels):
     auto = "parts" if Path(settings["source"]).is_dir() else by_channels
     settings = settings | {"recipe": settings["recipe"] or auto}
     recipe = {name: value for name, value in RECIPES[settings["recipe"]].items() if settings.get(name) is None}
+    if (settings["gan"] or GAN_OF[settings["method"]]) != "dcgan":
+        recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | recipe
     if filled["score_kind"] in PLAIN and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
