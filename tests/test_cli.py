@@ -432,3 +432,10 @@ def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_
     (drawn,) = (tmp_path / "scored").glob("anomaly_map_*.tiff")
     with Image.open(drawn) as anomaly_map:
         assert anomaly_map.size == (40, 40)
+
+
+@pytest.mark.parametrize(("gan", "rate"), [("dcgan", 2e-3), ("wgan-gp", None)])
+def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts, tmp_path):
+    options = ("--recipe", "photos", "--gan", gan, "--size", "16", "--alpha", "0.2")
+    assert run("train", parts, "--out", tmp_path, *options, *SMALL, "--epochs", "1").exit_code == 0
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["learning_rate"] == rate
