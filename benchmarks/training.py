@@ -3,8 +3,9 @@
     python -m benchmarks.training
 
 A bare loop calls one `tf.function` a step that does the same on the same networks: no metrics, callbacks or exact
-noise. It takes its turn twice in each round, and how far these differ tells what ratios on the clock are worth. Waiting is the time that such a loop stands still for the next batch, of PNGs of 256×256 pixels in a folder, read
-and scaled down anew each epoch.
+noise. It takes its turn twice in each round, and how far these differ tells what ratios on the clock are worth. Waiting
+is the time that such a loop stands still for the next batch, of PNGs of 256×256 pixels in a folder, read and scaled
+down anew each epoch.
 """
 
 import os
