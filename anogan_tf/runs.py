@@ -249,7 +249,7 @@ def _with_recipe(settings, channels):
     auto = "parts" if Path(settings["source"]).is_dir() else by_channels
     settings = settings | {"recipe": settings["recipe"] or auto}
     recipe = {name: value for name, value in RECIPES[settings["recipe"]].items() if settings.get(name) is None}
-    if (settings["gan"] or GAN_OF[settings["method"]]) != "dcgan":
+    if _gan_kind(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | recipe
     if filled["score_kind"] in PLAIN and settings["self_supervision"] is None:
@@ -286,8 +286,12 @@ def _gan_of(run, splits):
     return scoring.unwrapped(scorer).gan
 
 
+def _gan_kind(settings):
+    return settings["gan"] or GAN_OF[settings["method"]]
+
+
 def _train_gan(splits, out, settings):
-    kind = settings["gan"] or GAN_OF[settings["method"]]
+    kind = _gan_kind(settings)
     gan = GANS[kind](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
