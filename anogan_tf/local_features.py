@@ -7,6 +7,7 @@ BLURS = (1.0, 2.0, 4.0)  # σ in pixels
 WAVES = (1.0, 2.0)
 ORIENTATIONS = 4
 POOLING = 2.0  # σ of the mean of a wave's amplitude
+LEVEL = 1 / 255  # half a gray level of 8 bits, in [-1, 1]
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
 
 
@@ -15,8 +16,9 @@ def local_features(images):
     """Colours and wavelet amplitudes on a grid of every eighth pixel.
 
     For each channel the means under Gaussians of σ = 1, 2 and 4 pixels, and the amplitudes |x * ψ| of Morlet wavelets ψ
-    of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels.
-    None of it is trained.
+    of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels. Of an
+    amplitude a the feature is log(1 + 255 a): twice the light is a shift, and not twice the difference, and what is
+    below half a gray level counts for little. None of it is trained.
 
     Args:
         images: `(batch, height, width, channels)` in [-1, 1].
@@ -31,13 +33,18 @@ def local_features(images):
 
 
 def _of_image(image):
-    maps = [_convolved(image, _gaussian(sigma)[..., None], FINE) for sigma in BLURS]
+    colours = [_convolved(image, _gaussian(sigma)[..., None], FINE) for sigma in BLURS]
+    textures = []
     for sigma in WAVES:
         shrink = int(sigma)
         smaller = _convolved(image, _gaussian(shrink / 2)[..., None], shrink) if shrink > 1 else image
         waves = _convolved(smaller, _morlets(sigma / shrink))
         amplitudes = tf.sqrt(tf.square(waves[..., 0::2]) + tf.square(waves[..., 1::2]) + 1e-12)
-        maps.append(_convolved(amplitudes, _gaussian(POOLING / shrink)[..., None], FINE // shrink))
+        textures.append(_convolved(amplitudes, _gaussian(POOLING / shrink)[..., None], FINE // shrink))
+    return tf.concat([_pooled(colours), tf.math.log1p(_pooled(textures) / LEVEL)], axis=-1)
+
+
+def _pooled(maps):
     return tf.nn.avg_pool2d(tf.concat(maps, axis=-1), STRIDE // FINE, STRIDE // FINE, "SAME")
 
 

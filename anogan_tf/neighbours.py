@@ -13,7 +13,7 @@ AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures'
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 VECTORS, KINDS = 20_000, 64  # remembered where places do not matter
 FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
-MOST = 0.05  # part of a map that makes the score, its highest
+MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 256  # normal pictures
 
 
@@ -225,11 +225,12 @@ class LocalNeighbours(scoring.Wrapper):
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
     Each place of a picture is compared with normal pictures, at two scales (`Scales`): with the same place (`Places`),
-    or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is the
-    mean of the highest twentieth of the smoothed distances d, so that small defects count, which a network of 64×64
-    pixels does not see; the anomaly map is log(1 + d), in which a strong defect does not spread over what is near it.
-    A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
-    from that; neither decides.
+    or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is
+    t / √(1 + m): t is the mean of the highest fiftieth of the smoothed distances d, so that small defects count, which a
+    network of 64×64 pixels does not see, and m is their median, which is high where the whole picture is unusual, most
+    often for its light, and then t alone says less. The anomaly map is log(1 + d), in which a strong defect does not
+    spread over what is near it. A scorer of a GAN, on the picture made smaller, adds what it would look like if it were
+    normal, and how far it is from that; neither decides.
 
     Args:
         scorer: An `AnoGAN` or an `FAnoGAN`, of a kind of score that learns nothing, such as `score="paper"`.
@@ -306,10 +307,11 @@ class LocalNeighbours(scoring.Wrapper):
         pixels = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
         smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
         most = max(1, int(MOST * smooth.shape[1]))
+        highest = np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1)
         return outputs | {
             "reconstruction": self._larger(outputs["reconstruction"]),
             "anomaly_map": np.log1p(pixels),
-            "anomaly_score": np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1),
+            "anomaly_score": highest / np.sqrt(1.0 + np.median(smooth, axis=1)),
         }
 
     def smaller(self, images):
