@@ -226,11 +226,11 @@ class LocalNeighbours(scoring.Wrapper):
 
     Each place of a picture is compared with normal pictures, at two scales (`Scales`): with the same place (`Places`),
     or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is
-    t / √(1 + m): t is the mean of the highest fiftieth of the smoothed distances d, so that small defects count, which a
-    network of 64×64 pixels does not see, and m is their median, which is high where the whole picture is unusual, most
-    often for its light, and then t alone says less. The anomaly map is log(1 + d), in which a strong defect does not
-    spread over what is near it. A scorer of a GAN, on the picture made smaller, adds what it would look like if it were
-    normal, and how far it is from that; neither decides.
+    t / √(1 + m): t is the mean of the highest fiftieth of the smoothed distances d, so that small defects count, which
+    a network of 64×64 pixels does not see, and m is their median. Where that is high, the picture is unusual as a
+    whole, most often for its light, and a high t says less. The anomaly map is log(1 + d), in which a strong defect
+    does not spread over what is near it. A scorer of a GAN, on the picture made smaller, adds what it would look like
+    if it were normal, and how far it is from that; neither decides.
 
     Args:
         scorer: An `AnoGAN` or an `FAnoGAN`, of a kind of score that learns nothing, such as `score="paper"`.

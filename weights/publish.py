@@ -19,7 +19,6 @@ from PIL import Image
 from anogan_tf import atomic, plots, published, report, runs, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.comparison import PLAIN
-from anogan_tf.reference import Reference
 from anogan_tf.weights import load_run, read_run, save_keras2_weights, save_run
 
 HERE = Path(__file__).parent
@@ -129,8 +128,8 @@ def _round(scorer, splits):
     alpha = scorer.calibration.alpha
     scorer.fit_reference(splits.reference)
     if scorer.reference is not None:
-        arrays = scorer.reference.arrays
-        scorer.reference = Reference.from_arrays({key: array.astype(np.float16) for key, array in arrays.items()})
+        rounded = {key: array.astype(np.float16) for key, array in scorer.reference.arrays.items()}
+        scorer.reference = type(scorer.reference).from_arrays(rounded)
     scorer.calibrate(splits.validation, alpha)
 
 
