@@ -69,7 +69,7 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
         keras2: Add the networks as Keras 2 files.
     """
     path = HERE / name
-    for file in path.glob("*.h5"):
+    for file in [*path.glob("*.h5"), *path.glob(published.SUMS)]:
         file.unlink()
     description = read_run(run)
     settings = description["settings"]
