@@ -7,7 +7,8 @@ BLURS = (1.0, 2.0, 4.0)  # σ in pixels
 WAVES = (1.0, 2.0)
 ORIENTATIONS = 4
 POOLING = 2.0  # σ of the mean of a wave's amplitude
-LEVEL = 1 / 255  # half a gray level of 8 bits, in [-1, 1]
+DARK = 0.2  # a tenth of the range [-1, 1], below which colours hardly differ
+LEVEL = 1 / 255  # half a gray level of 8 bits
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
 
 
@@ -16,9 +17,10 @@ def local_features(images):
     """Colours and wavelet amplitudes on a grid of every eighth pixel.
 
     For each channel the means under Gaussians of σ = 1, 2 and 4 pixels, and the amplitudes |x * ψ| of Morlet wavelets ψ
-    of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels. Of an
-    amplitude a the feature is log(1 + 255 a): twice the light is a shift, and not twice the difference, and what is
-    below half a gray level counts for little. None of it is trained.
+    of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels. Light
+    multiplies both, so that the features are their logarithms: log(1 + 5 (m + 1)) of a mean m and log(1 + 255 a) of an
+    amplitude a. Twice the light is a shift then, and not twice the difference, but for what is darker than a tenth of
+    the range and waves of less than half a gray level. None of it is trained.
 
     Args:
         images: `(batch, height, width, channels)` in [-1, 1].
@@ -41,7 +43,9 @@ def _of_image(image):
         waves = _convolved(smaller, _morlets(sigma / shrink))
         amplitudes = tf.sqrt(tf.square(waves[..., 0::2]) + tf.square(waves[..., 1::2]) + 1e-12)
         textures.append(_convolved(amplitudes, _gaussian(POOLING / shrink)[..., None], FINE // shrink))
-    return tf.concat([_pooled(colours), tf.math.log1p(_pooled(textures) / LEVEL)], axis=-1)
+    return tf.concat(
+        [tf.math.log1p((_pooled(colours) + 1.0) / DARK), tf.math.log1p(_pooled(textures) / LEVEL)], axis=-1
+    )
 
 
 def _pooled(maps):

@@ -14,7 +14,7 @@ REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 VECTORS, KINDS = 20_000, 64  # remembered where places do not matter
 FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
 MOST = 0.02  # part of a map that makes the score, its highest
-REMEMBERED = 256  # normal pictures
+REMEMBERED = 512  # normal pictures
 
 
 class Places:

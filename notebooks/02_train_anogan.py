@@ -143,5 +143,5 @@ print(f"AUROC: features {result.auroc:.3f}, A(x) {compared.auroc:.3f}")
 
 # %% [markdown]
 # This network is half as wide as that of the published run, which also learned for 4,000 steps, with a second task for
-# the discriminator ([why](../docs/quality.md)). Save what you have with `agt.save_run("runs/mine", anogan)`, and score with
-# `anogan-tf score runs/mine PATH…`.
+# the discriminator ([why](../docs/quality.md)). Save what you have with `agt.save_run("runs/mine", anogan)`, and score
+# with `anogan-tf score runs/mine PATH…`.

@@ -11,21 +11,28 @@
 # %% [markdown]
 # # 4 · Your own images
 #
-# A folder of pictures of good parts is all it takes. Name yours below; with `None` this notebook makes one: 100
-# pictures of washers, some scratched, some stained.
+# A folder of pictures of good parts is all it takes. Name yours below, best by its whole path; with `None` this
+# notebook makes one: 100 pictures of washers, some scratched, some stained. Either a plain folder,
 #
 # ```text
-# parts/train/good/*.png          good parts to learn from; a fifth is kept for the threshold
+# parts/*.png                     good parts to learn from; a fifth is kept for the threshold
+# ```
+#
+# or, to see how often the decisions are right, with pictures to test on:
+#
+# ```text
+# parts/train/good/*.png          good parts, as above
 # parts/test/good/*.png           good parts to test on
 # parts/test/<defect>/*.png       parts with a defect: never learned from
 # ```
 #
-# A folder of nothing but good pictures will do as well; then there is no AUROC to tell. Masks of the defects
-# (`ground_truth/<defect>/<name>_mask.png`) are welcome and not needed.
+# Masks of the defects (`ground_truth/<defect>/<name>_mask.png`) are welcome and not needed. What TensorFlow says on a
+# red ground about CUDA, oneDNN or a remapper does no harm.
 
 # %%
 import json
 import os
+import warnings
 from pathlib import Path
 
 # %matplotlib inline
@@ -35,7 +42,7 @@ from PIL import Image, ImageDraw, ImageFilter
 import anogan_tf as agt
 from anogan_tf import plots, thresholds
 
-FOLDER = None  # such as "photos/parts"
+FOLDER = None  # such as "/home/me/photos/parts"
 QUICK = bool(os.environ.get("ANOGAN_TF_QUICK"))  # a moment only, to see that everything works
 RESULTS = Path("results/parts")
 STEPS = 10 if QUICK else 600
@@ -87,14 +94,17 @@ folder = Path(FOLDER) if FOLDER else make_parts(Path("results/washers"))
 # %% [markdown]
 # ## Two sizes of the same pictures
 #
-# A GAN learns well at 32×32 pixels, from few pictures too. Small defects need more: local features of pictures four
-# times as large decide, compared with those of the good ones, and the GAN draws what the part should look like.
+# The GAN takes 32×32 pixels, and draws what the part should look like. Small defects need more: local features of
+# pictures four times as large, compared with those of the good ones, decide alone. Poor drawings (then raise `STEPS`)
+# spoil the reconstructions and not the scores.
 
 # %%
 small = agt.data.load(folder, image_shape=(32, 32, 3), batch_size=16)
 large = agt.data.load(folder, image_shape=(128, 128, 3), batch_size=16)
 for part in ("train", "validation", "test"):
     print(f"{part}: {len(large.samples.part(part))} pictures")
+if large.test is None:
+    print("No pictures to test on: below, those that set the threshold are scored, which is no test.")
 plots.samples(next(iter(large.reference))["image"].numpy(), title="good ones")
 
 # %%
@@ -110,10 +120,11 @@ gan.fit(
 plots.samples(gan.generate(16), title="drawn by the generator")
 
 # %% [markdown]
-# ## What α means with 40 pictures
+# ## What α means with few pictures
 #
 # α is the rate of false alarms to allow. The threshold is a score that few of the good validation pictures reach, and n
-# of them can promise no less than 1/(n + 1): of 40 good pictures a fifth, 8, is kept, so 1 in 9.
+# of them can promise no less than 1/(n + 1). Of 40 good pictures a fifth, 8, is kept, so 1 in 9; the usual α of 0.05
+# takes 19, so about 100 good pictures, or `validation_fraction=0.5` of 40.
 
 # %%
 for n in (8, 19, 40, 99):
@@ -122,23 +133,25 @@ for n in (8, 19, 40, 99):
 # %%
 scorer = agt.LocalNeighbours(agt.AnoGAN(gan, score="paper", steps=5 if QUICK else 50, chunk=16), factor=4)
 scorer.fit_reference(large.reference)
-scorer.calibrate(large.validation, alpha=0.12)
-calibration = scorer.calibration
-print(f"asked for α = {calibration.alpha}, attained {calibration.attained_alpha:.3f}")
-print(f"threshold {calibration.threshold:.4g}")
+n = len(large.samples.part("validation"))
+alpha = max(0.05, 1 / (n + 1))
+scorer.calibrate(large.validation, alpha=alpha)
+print(f"{n} validation pictures: α = {alpha:.3f}, threshold {scorer.calibration.threshold:.4g}")
 
 # %% [markdown]
-# Ask for less than 1/(n + 1), and the threshold is the largest validation score, and a warning says what it attains. To
-# promise α = 0.05, give at least 19 validation pictures: about 100 good ones, or `validation_fraction=0.5` of 40.
+# Ask for less, and the threshold is the largest validation score, and a warning says what it attains:
 
 # %%
-thresholds.conformal(np.linspace(0, 1, 40), alpha=0.05)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    thresholds.conformal(scorer.calibration.scores, alpha=0.5 / (n + 1))
+print(caught[0].message)
 
 # %% [markdown]
 # ## Test, and the report
 
 # %%
-tested = large.validation if large.test is None else large.test  # good pictures alone make a report too
+tested = large.validation if large.test is None else large.test  # the former is no test, but makes the same report
 result = scorer.test(tested, results_dir=RESULTS, pictures=10 if QUICK else 80)
 result
 
@@ -160,10 +173,16 @@ print({name: metrics[name] for name in ("auroc", "pixel_auroc", "accuracy", "thr
 # How to read it:
 #
 # - **AUROC**: take a random good and a random defective part; that often the defective one has the higher score. It
-#   needs no threshold.
-# - **p-value**: the share of good parts that look at least as anomalous. With 8 validation pictures it cannot be less
-#   than 1/9.
-# - **fp** in the confusion are false alarms: about α of the good parts.
+#   needs no threshold. Without defective parts there is none.
+# - **p-value**: the share of good validation parts that look at least as anomalous. With n of them it cannot be less
+#   than 1/(n + 1).
+# - **fp** in the confusion are false alarms: about α of the good parts that were not seen before.
+# - **anomaly map**: the brighter, the farther from the good pictures at that place; the line is around what exceeds the
+#   pixel threshold, which good validation pictures set too. In **difference**, red is what the query and the drawing do
+#   not share.
+#
+# Without pictures to test on, all of this is about those that set the threshold, so how many exceed it was certain
+# before.
 #
 # ## Keep it
 
@@ -173,7 +192,13 @@ loaded = agt.load_run("results/run")
 print(loaded.score(next(iter(tested))["image"][:4])["anomaly_score"])
 
 # %% [markdown]
-# On the command line all of this is
+# New pictures, a folder or single files, get scores, decisions and a report by one command:
+#
+# ```sh
+# anogan-tf score results/run new-pictures --out results/new
+# ```
+#
+# And all of this notebook is on the command line, with networks of 64×64 and pictures of 256×256 pixels and more steps:
 #
 # ```sh
 # anogan-tf train parts --out runs/parts --size 64

@@ -165,8 +165,8 @@ def _prepared(tfds, name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
-            f"No such source: {name!r} is no folder, no .npz file, and no data set of TensorFlow Datasets "
-            f"({str(error).partition(chr(10))[0]})."
+            f"No such source: {name!r} is no folder ({Path(name).absolute()}), no .npz file, and no data set of "
+            f"TensorFlow Datasets ({str(error).partition(chr(10))[0]})."
         ) from None
     try:
         builder.download_and_prepare()
