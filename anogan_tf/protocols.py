@@ -88,7 +88,7 @@ PROTOCOLS = {
             },
             "PaDiM, PatchCore (ImageNet-pretrained features)": {"mean": "0.95 to 0.99"},
         },
-        looked_at=("bottle", "pill"),
+        looked_at=("bottle", "pill", "magnetic_tile256"),
         category=True,
     ),
     "npz": Protocol(("0",)),
