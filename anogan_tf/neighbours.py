@@ -11,7 +11,7 @@ from anogan_tf.local_features import STRIDE, local_features
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
-VECTORS, KINDS = 20_000, 64  # remembered where places do not matter
+VECTORS, KINDS = 40_000, 64  # remembered where places do not matter
 FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
@@ -225,12 +225,13 @@ class LocalNeighbours(scoring.Wrapper):
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
     Each place of a picture is compared with normal pictures, at two scales (`Scales`): with the same place (`Places`),
-    or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is
-    t / √(1 + m): t is the mean of the highest fiftieth of the smoothed distances d, so that small defects count, which
-    a network of 64×64 pixels does not see, and m is their median. Where that is high, the picture is unusual as a
-    whole, most often for its light, and a high t says less. The anomaly map is log(1 + d), in which a strong defect
-    does not spread over what is near it. A scorer of a GAN, on the picture made smaller, adds what it would look like
-    if it were normal, and how far it is from that; neither decides.
+    or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is the
+    mean t of the highest fiftieth of the smoothed distances d, so that small defects count, which a network of 64×64
+    pixels does not see. With `Places` it is t / √(1 + m), m their median: where that is high, the picture is unusual as
+    a whole, most often for its light, and a high t says less. With `Kinds` it is t itself, as m says how much of the
+    picture a part fills. The anomaly map is log(1 + d), in which a strong defect does not spread over what is near it.
+    A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
+    from that; neither decides.
 
     Args:
         scorer: An `AnoGAN` or an `FAnoGAN`, of a kind of score that learns nothing, such as `score="paper"`.
@@ -308,10 +309,11 @@ class LocalNeighbours(scoring.Wrapper):
         smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
         most = max(1, int(MOST * smooth.shape[1]))
         highest = np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1)
+        level = np.median(smooth, axis=1) if isinstance(self.reference.fine, Places) else 0.0
         return outputs | {
             "reconstruction": self._larger(outputs["reconstruction"]),
             "anomaly_map": np.log1p(pixels),
-            "anomaly_score": highest / np.sqrt(1.0 + np.median(smooth, axis=1)),
+            "anomaly_score": highest / np.sqrt(1.0 + level),
         }
 
     def smaller(self, images):

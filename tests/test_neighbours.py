@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import anogan_tf as agt
+from anogan_tf.local_features import local_features
 from anogan_tf.neighbours import Kinds, Places, Scales, chosen
 
 
@@ -164,6 +166,20 @@ def test_scratches_are_found_where_they_are(local, pictures):
         row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
         assert 20 <= row < 40
         assert 12 <= column < 52
+
+
+@pytest.mark.parametrize("own", [Places, Kinds])
+def test_score_is_the_mean_of_the_highest_fiftieth(local, pictures, own):
+    """Over √(1 + median) with places, which all pictures have in common."""
+    scorer = agt.LocalNeighbours(local.scorer)
+    features = local_features(pictures[0][:30]).numpy()
+    halved = features.reshape(30, 4, 2, 4, 2, -1).mean(axis=(2, 4))
+    scorer.reference = Scales(own.fit(features), own.fit(halved))
+    distances = scorer.reference(local_features(pictures[1][:3]).numpy()).repeat(8, axis=1).repeat(8, axis=2)
+    smooth = np.stack([ndimage.gaussian_filter(d, scorer.smoothing * 64) for d in distances])
+    highest = np.sort(smooth.reshape(3, -1))[:, -81:].mean(axis=1)  # of 64 × 64
+    expected = highest / np.sqrt(1 + np.median(smooth, axis=(1, 2))) if own is Places else highest
+    np.testing.assert_allclose(scorer.score(pictures[1][:3])["anomaly_score"], expected, rtol=1e-3)
 
 
 def test_outputs_have_the_size_of_the_pictures(local, pictures):
