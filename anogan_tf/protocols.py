@@ -88,7 +88,7 @@ PROTOCOLS = {
             },
             "PaDiM, PatchCore (ImageNet-pretrained features)": {"mean": "0.95 to 0.99"},
         },
-        looked_at=("bottle", "pill", "magnetic_tile256"),
+        looked_at=("bottle", "pill", "magnetic_tile256", "hazelnut_small256"),
         category=True,
     ),
     "npz": Protocol(("0",)),
@@ -127,6 +127,20 @@ def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None,
         rows.append(_case(case, out, [*command, *(QUICK if quick else ())]))
         _write_tables(out, name, protocol, rows)
     return rows
+
+
+def tested(scorer, splits):
+    """The test of a scorer; without the search where that only draws, as no figure needs it."""
+    is_local = isinstance(scorer, LocalNeighbours)
+    searcher = scorer.scorer if is_local else scorer
+    if isinstance(searcher, AnoGAN) and (
+        is_local or (splits.samples.masks is None and searcher.score_kind not in PLAIN)
+    ):
+        fast = AnoGAN(searcher.gan, encoder=searcher.encoder, **searcher.settings | {"steps": 0})
+        fast = LocalNeighbours(fast, factor=scorer.factor) if is_local else fast
+        fast.reference, fast.calibration = scorer.reference, scorer.calibration
+        scorer = fast
+    return scorer.test(splits.test)
 
 
 def _sources(name, source, cases):
@@ -185,8 +199,7 @@ def _measure(place):
     scorer = load_run(place)
     splits = runs.load_splits(settings)
     is_local = isinstance(scorer, LocalNeighbours)
-    tested = runs.load_splits(settings, scorer.image_shape[:2]) if is_local else splits
-    result = _one_pass(scorer).test(tested.test)
+    result = tested(scorer, runs.load_splits(settings, scorer.image_shape[:2]) if is_local else splits)
     figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
     row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
     rows = list(scoring.image_rows(splits.test, splits.preprocessing.image_shape))
@@ -224,17 +237,6 @@ def _untrained(scorer):
     """A scorer by our own score, of networks that were never trained."""
     gan = type(scorer.gan).from_config(scorer.gan.get_config())
     return AnoGAN(gan, steps=0, score=scorer.score_kind, chunk=scorer.chunk)
-
-
-def _one_pass(scorer):
-    """The scorer without its search, where that only draws."""
-    searcher = scoring.unwrapped(scorer)
-    if not isinstance(searcher, AnoGAN) or (scorer is searcher and searcher.score_kind in PLAIN):
-        return scorer
-    fast = AnoGAN(searcher.gan, **searcher.settings | {"steps": 0})
-    fast = fast if scorer is searcher else LocalNeighbours(fast, factor=scorer.factor)
-    fast.reference, fast.calibration = scorer.reference, scorer.calibration
-    return fast
 
 
 def _baselines(steps, batch_size, latent_dim):

@@ -16,9 +16,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, plots, published, report, runs, scoring
-from anogan_tf.anogan import AnoGAN
-from anogan_tf.comparison import PLAIN
+from anogan_tf import atomic, plots, protocols, published, report, runs, scoring
 from anogan_tf.weights import load_run, read_run, save_keras2_weights, save_run
 
 HERE = Path(__file__).parent
@@ -88,7 +86,7 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
         for file in path.glob("*.h5"):
             _halve(file)
     scorer = load_run(path)  # what is tested and drawn is what was written
-    result = _tested(scorer, splits)
+    result = protocols.tested(scorer, splits)
     figures = {key: value for key, value in result.metrics.items() if key != "seconds_per_image"}  # of no search
     report.write_json(path / "metrics.json", figures)
     images, kinds = _queries(splits.test) if _dataset(neutral)[2] else _drawn(gan)
@@ -146,14 +144,6 @@ def _halve(file):
 
     with atomic.replacing(file) as partial, h5py.File(file) as whole, h5py.File(partial, "w") as halved:
         copy(whole, halved)
-
-
-def _tested(scorer, splits):
-    """The test; without the search where no figure needs it."""
-    if isinstance(scorer, AnoGAN) and scorer.score_kind not in PLAIN and splits.samples.masks is None:
-        searching, scorer = scorer, AnoGAN(scorer.gan, encoder=scorer.encoder, **scorer.settings | {"steps": 0})
-        scorer.reference, scorer.calibration = searching.reference, searching.calibration
-    return scorer.test(splits.test)
 
 
 def _queries(test):
