@@ -10,6 +10,7 @@ POOLING = 2.0  # σ of the mean of a wave's amplitude
 DARK = 0.2  # a tenth of the range [-1, 1], below which colours hardly differ
 LEVEL = 1 / 255  # half a gray level of 8 bits
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
+SMALLEST = 16  # pixels a side, which the filters need
 
 
 @tf.function(autograph=False)
@@ -23,7 +24,7 @@ def local_features(images):
     the range and waves of less than half a gray level. None of it is trained.
 
     Args:
-        images: `(batch, height, width, channels)` in [-1, 1].
+        images: `(batch, height, width, channels)` in [-1, 1], sides of at least 16 pixels.
 
     Returns:
         `(batch, ceil(height / 8), ceil(width / 8), 11 * channels)`.
@@ -55,10 +56,11 @@ def _pooled(maps):
 def _convolved(images, kernels, stride=1):
     """Each channel with each kernel `(side, side, n)`, mirrored at the border, at the middle of each stride."""
     margin, channels = kernels.shape[0] // 2, images.shape[-1]
-    sides = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+    sides = [[0, 0], [margin, margin + stride - 1], [margin, margin + stride - 1], [0, 0]]
     padded = tf.pad(images, sides, "SYMMETRIC")[:, stride // 2 :, stride // 2 :]
     filters = np.repeat(kernels[:, :, None], channels, axis=2).astype(np.float32)  # (side, side, channels, n)
-    return tf.nn.depthwise_conv2d(padded, filters, (1, stride, stride, 1), "VALID")
+    convolved = tf.nn.depthwise_conv2d(padded, filters, (1, stride, stride, 1), "VALID")
+    return convolved[:, : -(-images.shape[1] // stride), : -(-images.shape[2] // stride)]  # the last stride may be part
 
 
 def _grid(sigma):

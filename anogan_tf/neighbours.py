@@ -6,7 +6,7 @@ from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
 
 from anogan_tf import scoring
-from anogan_tf.local_features import STRIDE, local_features
+from anogan_tf.local_features import SMALLEST, STRIDE, local_features
 
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
@@ -132,7 +132,7 @@ class Kinds:
 
     def __call__(self, features):
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
-        return np.stack([self._of_picture(picture) for picture in np.asarray(features)])
+        return _each(self._of_picture, np.asarray(features))
 
     def log_likelihood(self, features):
         """The mean log-density of features under a mixture of Gaussians, one a kind, up to a constant."""
@@ -215,7 +215,7 @@ def chosen(features, seed=0):
     gains = []
     for fold in range(FOLDS):
         held_out = order[fold::FOLDS]
-        if len(held_out) and len(features) > len(held_out):
+        if len(held_out):
             rest, some = np.delete(features, held_out, axis=0), features[held_out[:HELD_OUT]]
             gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
     return Places if np.mean(gains) > 0 else Kinds
@@ -238,7 +238,7 @@ class LocalNeighbours(scoring.Wrapper):
         factor: How many times larger than the networks' the pictures are, in each direction.
 
     Raises:
-        ValueError: If the scorer's own score has to learn, or the factor is less than 1.
+        ValueError: If the scorer's own score has to learn, the factor is less than 1, or pictures would be too small.
 
     Example:
         >>> small = data.load("path/to/bottle", image_shape=(64, 64, 3))
@@ -263,6 +263,8 @@ class LocalNeighbours(scoring.Wrapper):
         super().__init__(scorer)
         self.factor = int(factor)
         self.reference = None
+        if min(self.image_shape[:2]) < SMALLEST:
+            raise ValueError(f"Pictures have sides of at least {SMALLEST} pixels. Received: {self.image_shape[:2]}.")
 
     @property
     def image_shape(self):
@@ -290,8 +292,8 @@ class LocalNeighbours(scoring.Wrapper):
         rows = scoring.sample(scoring.image_rows(data, self.image_shape), REMEMBERED, self.seed)
         if len(rows) < 2:
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
-        features = [local_features(row["image"][None].astype(np.float32)).numpy()[0] for row in rows]
-        self.reference = Scales.fit(np.stack(features), self.seed)
+        features = np.stack([_features(row["image"].astype(np.float32)) for row in rows])
+        self.reference = Scales.fit(features, self.seed)
         self.calibration = None  # it was of another score
 
     def raw_outputs(self, data, progress=None):
@@ -303,7 +305,7 @@ class LocalNeighbours(scoring.Wrapper):
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         outputs = self.scorer.score_chunk(self.smaller(images), progress)
-        distances = self.reference(local_features(images))  # (batch, rows, columns)
+        distances = self.reference(_each(_features, images))  # (batch, rows, columns)
         height, width = self.image_shape[:2]
         pixels = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
         smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
@@ -322,6 +324,20 @@ class LocalNeighbours(scoring.Wrapper):
 
     def _larger(self, images):
         return tf.image.resize(images, self.image_shape[:2]).numpy()
+
+
+def _features(picture):
+    return local_features(picture[None])[0].numpy()
+
+
+def _each(function, pictures):
+    """What a function says of each picture, as one array; equal ones, which fill up a chunk, are asked about once."""
+    found = {}
+    keys = [picture.tobytes() for picture in pictures]
+    for key, picture in zip(keys, pictures, strict=True):
+        if key not in found:
+            found[key] = function(picture)
+    return np.stack([found[key] for key in keys])
 
 
 def _halved(features):

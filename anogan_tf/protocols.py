@@ -115,17 +115,21 @@ def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None,
         A dict a case.
 
     Raises:
-        ValueError: For a protocol or a case that there is not, or results of other settings in `out`.
+        ValueError: For a protocol or a case that there is not, for images that cannot be tested on, or results of other
+            settings in `out`.
         FileNotFoundError: If the source is missing.
     """
     protocol, sources = _sources(name, source, tuple(cases))
     out = Path(out)
     report.check_writable(out)
-    rows = []
+    commands = {}
     for case, case_source in sources.items():
         command = [*_command(protocol, case, case_source, data_dir), "--seed", str(seed), *options]
-        rows.append(_case(case, out, [*command, *(QUICK if quick else ())]))
-        _write_tables(out, name, protocol, rows)
+        commands[case] = [*command, *(QUICK if quick else ()), "--out", str(out / _file_name(case))]
+    rows = []
+    for case in cases or commands:
+        rows.append(_case(case, out, commands[case]))
+        _write_tables(out, name, protocol, _done(out, commands))
     return rows
 
 
@@ -144,7 +148,7 @@ def tested(scorer, splits):
 
 
 def _sources(name, source, cases):
-    """The protocol, and the source of each of the cases to run."""
+    """The protocol, and the source of each of its cases, among which `cases` are."""
     if name not in PROTOCOLS:
         raise ValueError(f"There are the protocols {', '.join(PROTOCOLS)}. Received: {name}.")
     protocol = PROTOCOLS[name]
@@ -162,7 +166,7 @@ def _sources(name, source, cases):
         raise ValueError(
             f"{name} has the cases {', '.join(known) or 'none'}. Received: {', '.join(missing) or source}."
         )
-    return protocol, {case: known[case] for case in cases or known}
+    return protocol, known
 
 
 def _command(protocol, case, source, data_dir):
@@ -170,27 +174,51 @@ def _command(protocol, case, source, data_dir):
     return ["train", str(source), *normal, *(["--data-dir", str(data_dir)] if data_dir else [])]
 
 
+def _file_name(case):
+    return case.replace("/", "-")
+
+
 def _case(case, out, command):
     """The figures of one case, from its file if it is done."""
-    place = out / case.replace("/", "-")
-    command = [*command, "--out", str(place)]
-    file = place.with_name(f"{place.name}.json")
+    place, file = out / _file_name(case), out / f"{_file_name(case)}.json"
+    spelled = shlex.join(["anogan-tf", *command])
     if file.is_file():
         row = json.loads(file.read_text())
-        if row["command"] != shlex.join(["anogan-tf", *command]):
+        if row["command"] != spelled:
             raise ValueError(
                 f"{file} was made by another command; name another folder.\n  there: {row['command']}\n"
-                f"  now:   {shlex.join(['anogan-tf', *command])}"
+                f"  now:   {spelled}"
             )
         return row
+    options = cli.train.make_context("anogan-tf train", command[1:]).params
+    _check(options)
     fresh = not (place / "run.json").exists()
     start = time.perf_counter()
-    cli.main(command, standalone_mode=False)
+    runs.train(**options)
     seconds = time.perf_counter() - start if fresh else None
     row = {"case": case, **_measure(place), "seconds_training": seconds}
-    row |= {"command": shlex.join(["anogan-tf", *command]), "settings": read_run(place)["settings"]}
+    row |= {"command": spelled, "settings": read_run(place)["settings"]}
     report.write_json(file, row | {"versions": report.versions()})
     return json.loads(file.read_text())
+
+
+def _check(options):
+    """Refuses what could be trained, but not measured afterwards."""
+    if options["patches"]:
+        raise ValueError("A benchmark compares whole pictures with other methods: it has no --patches.")
+    labels = runs.load_splits(options).samples.part("test").labels
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"A benchmark needs normal and anomalous images to test on. Received: {len(labels)} of "
+            f"{options['source']}, {np.count_nonzero(labels)} of them anomalous."
+        )
+
+
+def _done(out, commands):
+    """The rows of all cases that are done, by the same commands."""
+    files = {case: out / f"{_file_name(case)}.json" for case in commands}
+    rows = {case: json.loads(file.read_text()) for case, file in files.items() if file.is_file()}
+    return [row for case, row in rows.items() if row["command"] == shlex.join(["anogan-tf", *commands[case]])]
 
 
 def _measure(place):
@@ -252,11 +280,13 @@ def _baselines(steps, batch_size, latent_dim):
 
 
 def _stratified(classes):
-    """The places of at most `SEARCHED` test images, each class with its share, in order."""
+    """The places of at most `SEARCHED` test images, in order, each class with its share where all have several."""
     everything = np.arange(len(classes))
     if len(everything) <= SEARCHED:
         return everything
-    chosen, _ = train_test_split(everything, train_size=SEARCHED, stratify=classes, random_state=0)
+    _, counts = np.unique(classes, return_counts=True)
+    by_class = classes if counts.min() > 1 else None
+    chosen, _ = train_test_split(everything, train_size=SEARCHED, stratify=by_class, random_state=0)
     return np.sort(chosen)
 
 
@@ -284,7 +314,8 @@ def markdown(name, protocol, rows):
     cases = [row["case"] for row in rows]
     untuned = [case for case in cases if case not in protocol.looked_at]
     methods = {"**anogan-tf**": {row["case"]: row["auroc"] for row in rows}}
-    methods["A(x) alone"] = {row["case"]: row["auroc_paper"] for row in rows}
+    searched = "" if rows[0]["n_paper"] == rows[0]["n"] else f" ({rows[0]['n_paper']} of the test images)"
+    methods[f"A(x) alone{searched}"] = {row["case"]: row["auroc_paper"] for row in rows}
     for baseline in rows[0]["baselines"]:
         methods[baseline] = {row["case"]: row["baselines"][baseline]["auroc"] for row in rows}
     lines = [
@@ -297,16 +328,24 @@ def markdown(name, protocol, rows):
     for method, figures in methods.items():
         means = [np.mean([figures[case] for case in part]) if part else None for part in (cases, untuned)]
         lines.append(_line([method, *(figures[case] for case in cases), *means]))
+    all_cases = set(cases) == set(protocol.cases)
+    overall = {method: figures["mean"] for method, figures in protocol.published.items()}
     for method, figures in protocol.published.items():
-        lines.append(_line([f"{method}, published", *(figures.get(case) for case in cases), figures.get("mean"), None]))
+        if all_cases or any(case in figures for case in cases):
+            mean = overall.pop(method) if all_cases else None
+            lines.append(_line([f"{method}, published", *(figures.get(case) for case in cases), mean, None]))
     lines += ["", _line(["normal", *cases]), _line(["---"] * (len(cases) + 1))]
     for figure in MEASURED:
         if any(row[figure] is not None for row in rows):
             lines.append(_line([figure.replace("_", " "), *(row[figure] for row in rows)]))
     for baseline in rows[0]["baselines"]:
-        if "pixel_auroc" in rows[0]["baselines"][baseline]:
-            pixels = (row["baselines"][baseline]["pixel_auroc"] for row in rows)
+        pixels = [row["baselines"][baseline].get("pixel_auroc") for row in rows]
+        if any(pixels):
             lines.append(_line([f"pixel auroc of {baseline}", *pixels]))
+    lines += ["", "Seconds per image are without the search, where that only draws."]
+    if overall and set(cases) & set(protocol.cases):
+        published = "; ".join(f"{method} {_cell(mean)}" for method, mean in overall.items())
+        lines.append(f"Published means over all {len(protocol.cases)} cases: {published}.")
     return "\n".join([*lines, "", "Each case: `" + rows[0]["command"] + "`", ""])
 
 

@@ -19,7 +19,7 @@ def table(folders):
     lines = []
     for case in cases:
         rows = [rows[case] for rows in found]
-        cells = [case, " ".join(f"{row['auroc']:.3f}" for row in rows)]
+        cells = [rows[0]["case"], " ".join(f"{row['auroc']:.3f}" for row in rows)]
         cells += [_spread([row[figure] for row in rows]) for figure in FIGURES]
         best = max(rows[0]["baselines"], key=lambda name: _mean_auroc(rows, name))
         lines.append("| " + " | ".join([*cells, f"{best} {_mean_auroc(rows, best):.3f}"]) + " |")
@@ -37,9 +37,13 @@ def _mean_auroc(rows, baseline):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="of the same protocol, one a seed, at least two")
+    folders = parser.parse_args().folders
+    missing = [folder for folder in folders if not list(folder.glob("*.json"))]
+    if missing or len(folders) < 2:
+        parser.error(f"at least two folders of results. Received: {', '.join(map(str, missing or folders))}")
     print("| normal | image AUROC, each seed | mean | pixel AUROC | accuracy | best baseline, mean |")
     print("|---|---|---|---|---|---|")
-    print(table(parser.parse_args().folders))
+    print(table(folders))
 
 
 if __name__ == "__main__":

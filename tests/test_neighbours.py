@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 import anogan_tf as agt
+from anogan_tf import neighbours
 from anogan_tf.local_features import local_features
 from anogan_tf.neighbours import Kinds, Places, Scales, chosen
 
@@ -189,6 +190,24 @@ def test_outputs_have_the_size_of_the_pictures(local, pictures):
     assert local.image_shape == (64, 64, 1)
 
 
+def test_pictures_need_not_be_square_nor_gray(pictures):
+    gray = pictures[0][:12, :, :36]
+    colour = np.concatenate([gray, 0.5 * gray, -gray], axis=-1)[:, :60]
+    scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((15, 9, 3), 4, width=4), steps=1, score="paper", chunk=4))
+    scorer.fit_reference(colour[:8])
+    out = scorer.score(colour[8:])
+    assert out["anomaly_map"].shape == (4, 60, 36)
+    assert out["reconstruction"].shape == (4, 60, 36, 3)
+    assert np.isfinite(out["anomaly_score"]).all()
+
+
+def test_equal_pictures_are_described_once(local, pictures, monkeypatch):
+    asked = []
+    monkeypatch.setattr(neighbours, "local_features", lambda images: asked.append(1) or local_features(images))
+    local.score(pictures[1][[0, 1, 0]])  # and a chunk is filled up with the first
+    assert len(asked) == 2
+
+
 def test_score_does_not_depend_on_its_batch(local, pictures):
     images = np.concatenate([pictures[1], pictures[0][50:]])[:11]
     together, backwards = local.score(images), local.score(images[::-1])
@@ -216,6 +235,11 @@ def test_a_random_part_of_many_pictures_is_remembered(local, pictures, monkeypat
     for one, other in zip(scorer.reference.arrays.values(), again.reference.arrays.values(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert scorer.reference.arrays["fine/memory"].shape == (8, 8, 7, 11)
+
+
+def test_pictures_that_are_too_small_are_refused():
+    with pytest.raises(ValueError, match=r"at least 16 pixels\. Received: \(8, 16\)"):
+        agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((8, 16, 1), 4, width=4), steps=1, score="paper"), factor=1)
 
 
 def test_the_scorer_that_draws_learns_nothing(trained):

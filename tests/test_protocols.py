@@ -1,17 +1,19 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import anogan_tf as agt
 from anogan_tf import protocols
 from anogan_tf.cli import main
 from tests.test_cli import parts  # noqa: F401
 
 
 def row(case, auroc, **figures):
-    none = dict.fromkeys(protocols.MEASURED) | {"auroc_paper": 0.5}
+    none = dict.fromkeys(protocols.MEASURED) | {"auroc_paper": 0.5, "n": 100, "n_paper": 100}
     compared = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.6}}
     return none | {"case": case, "auroc": auroc, "baselines": compared, "command": "anogan-tf train x"} | figures
 
@@ -89,12 +91,81 @@ def test_tuned_and_untuned_cases_are_told_apart():
     assert "| Others, published | 0.400 | – | – | 0.450 | – |" in table
 
 
+def test_published_means_stand_beside_means_of_the_same_cases():
+    protocol = protocols.Protocol(("a", "b", "c"), {"Others": {"a": 0.4, "mean": 0.45}, "Another": {"mean": 0.5}})
+    table = protocols.markdown("x", protocol, [row("a", 0.9), row("b", 0.8)])
+    assert "| Others, published | 0.400 | – | – | – |" in table
+    assert "| Another" not in table
+    assert "Published means over all 3 cases: Others 0.450; Another 0.500." in table
+    assert "ublished" not in protocols.markdown("x", protocol, [row("mine", 0.9)])
+
+
+def test_a_part_of_the_test_images_is_named():
+    table = protocols.markdown("x", protocols.Protocol(("a",)), [row("a", 0.9, n=5000, n_paper=2000)])
+    assert "| A(x) alone (2000 of the test images) | 0.500 |" in table
+
+
+def test_pixels_are_shown_of_cases_that_have_masks():
+    masked = {"PCA-32": {"auroc": 0.6, "pixel_auroc": 0.7}}
+    for rows in ([row("a", 0.9, baselines=masked), row("b", 0.8)], [row("b", 0.8), row("a", 0.9, baselines=masked)]):
+        rows[[r["case"] for r in rows].index("b")]["baselines"] = {"PCA-32": {"auroc": 0.6}}
+        figures = ["0.700" if r["case"] == "a" else "–" for r in rows]
+        table = protocols.markdown("x", protocols.Protocol(("a", "b")), rows)
+        assert f"| pixel auroc of PCA-32 | {' | '.join(figures)} |" in table
+
+
+@pytest.mark.parametrize("classes", [np.repeat([0, 1], [3000, 1]), np.repeat([0, 1], [3000, 500])])
+def test_searches_are_tried_on_a_share_of_each_class(classes):
+    chosen = protocols._stratified(classes)
+    assert len(chosen) == protocols.SEARCHED
+    if classes.sum() > 1:
+        assert classes[chosen].mean() == pytest.approx(classes.mean(), abs=0.001)
+
+
+@pytest.mark.parametrize("score", ["features", "paper"])
+def test_searches_that_no_figure_needs_are_left_out(trained, digits, score):
+    scorer = agt.AnoGAN(trained, steps=3, score=score)
+    scorer.fit_reference(digits.reference)
+    scorer.calibrate(digits.validation)
+    searched, tested = scorer.test(digits.test), protocols.tested(scorer, digits)
+    same = searched.metrics | {"seconds_per_image": None}
+    assert tested.metrics | {"seconds_per_image": None} == same
+
+
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_published_means_are_those_of_the_published_cases(name):
     for figures in protocols.PROTOCOLS[name].published.values():
         if len(figures) > 2:
             cases = [figures[case] for case in protocols.PROTOCOLS[name].cases]
             assert figures["mean"] == pytest.approx(np.mean(cases), abs=0.001)
+
+
+def test_cases_that_are_done_stay_in_the_table(done, monkeypatch):
+    out, _ = done
+    monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
+    figures = json.loads((out / "3.json").read_text())
+    other = figures | {"case": "5", "command": figures["command"].replace("--normal 3", "--normal 5")[:-1] + "5"}
+    foreign = figures | {"case": "7"}
+    for case in (other, foreign):
+        (out / f"{case['case']}.json").write_text(json.dumps(case))
+    assert benchmark("digits", "--quick", "--case", "3", "--out", out).exit_code == 0
+    assert "| normal | 3 | 5 | mean |" in (out / "table.md").read_text()
+    for case in "57":
+        (out / f"{case}.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "Received: 0 of"), (["--", "--patches"], "has no --patches")],
+    ids=["nothing to test on", "patches"],
+)
+def test_what_cannot_be_measured_is_not_trained(options, message, parts, tmp_path):  # noqa: F811
+    (tmp_path / "train").mkdir()
+    shutil.copytree(parts / "train" / "good", tmp_path / "train" / "good")
+    result = benchmark("mvtec", tmp_path if not options else parts, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not list((tmp_path / "out").glob("*/run.json"))
 
 
 @pytest.mark.parametrize(
