@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import networks
-from benchmarks import measuring, scale, search_throughput, startup, time_to_quality, training
+from benchmarks import measuring, scale, search_throughput, seeds, startup, time_to_quality, training
 
 HAZELNUT = {"image_shape": (16, 16, 3), "latent_dim": 8, "architecture": "hazelnut", "width": 4}
 DCGAN = {"image_shape": (28, 28, 1), "latent_dim": 8, "width": 4}
@@ -85,3 +85,15 @@ def test_networks_in_pytorch_and_keras_2_draw_the_same(options):
     found = TorchNetwork(extractor)(torch.from_numpy(images).permute(0, 3, 1, 2))
     np.testing.assert_allclose(found.permute(0, 2, 3, 1), features, atol=1e-4)
     np.testing.assert_allclose(rebuilt(gan.generator)(z), images, atol=1e-4)
+
+
+def test_seeds_are_compared_case_by_case(tmp_path):
+    for seed, auroc in enumerate((0.90, 0.92, 0.94)):
+        (tmp_path / str(seed)).mkdir()
+        for case in ("a/b", "other")[: 2 if seed else 1]:
+            figures = {"case": case, "auroc": auroc, "pixel_auroc": None, "accuracy": 0.5}
+            figures["baselines"] = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.7 + auroc / 10}}
+            (tmp_path / str(seed) / f"{case.replace('/', '-')}.json").write_text(json.dumps(figures))
+    assert seeds.table([tmp_path / str(seed) for seed in range(3)]) == (
+        "| a/b | 0.900 0.920 0.940 | 0.920 ± 0.020 | – | 0.500 ± 0.000 | PCA-32 0.792 |"
+    )
