@@ -195,6 +195,7 @@ def _card(name, run, result, command, took):
     normal = ", ".join(run["settings"]["normal"]) or "good"
     networks = f"{gan['kind']}, {gan['architecture']} {gan['width']} wide, "
     networks += f"{'×'.join(map(str, gan['image_shape']))}, z of {gan['latent_dim']}"
+    found = "".join(f"Mind: {sentence}\n\n" for sentence in run["diagnosis"])
     tested = f"{counts['test']} to test, {result.base_rate:.1%} of them anomalous"
     return f"""# {name}
 
@@ -228,7 +229,7 @@ scorer = agt.load_run("{name}")
 
 ## What it draws
 
-![64 images drawn by the generator](samples.png)
+{found}![64 images drawn by the generator](samples.png)
 
 Query, reconstruction, difference and anomaly map of four {"test" if shown else "drawn"} images:
 
