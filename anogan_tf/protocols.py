@@ -125,7 +125,8 @@ def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None,
     commands = {}
     for case, case_source in sources.items():
         command = [*_command(protocol, case, case_source, data_dir), "--seed", str(seed), *options]
-        commands[case] = [*command, *(QUICK if quick else ()), "--out", str(out / _file_name(case))]
+        command += [*(QUICK if quick else ()), "--out", str(out / _file_name(case))]
+        commands[case] = shlex.join(["anogan-tf", "train", *command])
     rows = []
     for case in cases or commands:
         rows.append(_case(case, out, commands[case]))
@@ -134,7 +135,7 @@ def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None,
 
 
 def tested(scorer, splits):
-    """The test of a scorer; without the search where that only draws, as no figure needs it."""
+    """The test of a scorer; without the search where that only draws, as no figure but the time depends on it."""
     is_local = isinstance(scorer, LocalNeighbours)
     searcher = scorer.scorer if is_local else scorer
     if isinstance(searcher, AnoGAN) and (
@@ -171,7 +172,7 @@ def _sources(name, source, cases):
 
 def _command(protocol, case, source, data_dir):
     normal = [] if protocol.category else ["--normal", case]
-    return ["train", str(source), *normal, *(["--data-dir", str(data_dir)] if data_dir else [])]
+    return [str(source), *normal, *(["--data-dir", str(data_dir)] if data_dir else [])]
 
 
 def _file_name(case):
@@ -181,23 +182,22 @@ def _file_name(case):
 def _case(case, out, command):
     """The figures of one case, from its file if it is done."""
     place, file = out / _file_name(case), out / f"{_file_name(case)}.json"
-    spelled = shlex.join(["anogan-tf", *command])
     if file.is_file():
         row = json.loads(file.read_text())
-        if row["command"] != spelled:
+        if row["command"] != command:
             raise ValueError(
                 f"{file} was made by another command; name another folder.\n  there: {row['command']}\n"
-                f"  now:   {spelled}"
+                f"  now:   {command}"
             )
         return row
-    options = cli.train.make_context("anogan-tf train", command[1:]).params
+    options = cli.train.make_context("anogan-tf train", shlex.split(command)[2:]).params
     _check(options)
     fresh = not (place / "run.json").exists()
     start = time.perf_counter()
     runs.train(**options)
     seconds = time.perf_counter() - start if fresh else None
     row = {"case": case, **_measure(place), "seconds_training": seconds}
-    row |= {"command": spelled, "settings": read_run(place)["settings"]}
+    row |= {"command": command, "settings": read_run(place)["settings"]}
     report.write_json(file, row | {"versions": report.versions()})
     return json.loads(file.read_text())
 
@@ -218,7 +218,7 @@ def _done(out, commands):
     """The rows of all cases that are done, by the same commands."""
     files = {case: out / f"{_file_name(case)}.json" for case in commands}
     rows = {case: json.loads(file.read_text()) for case, file in files.items() if file.is_file()}
-    return [row for case, row in rows.items() if row["command"] == shlex.join(["anogan-tf", *commands[case]])]
+    return [row for case, row in rows.items() if row["command"] == commands[case]]
 
 
 def _measure(place):
@@ -329,10 +329,9 @@ def markdown(name, protocol, rows):
         means = [np.mean([figures[case] for case in part]) if part else None for part in (cases, untuned)]
         lines.append(_line([method, *(figures[case] for case in cases), *means]))
     all_cases = set(cases) == set(protocol.cases)
-    overall = {method: figures["mean"] for method, figures in protocol.published.items()}
     for method, figures in protocol.published.items():
         if all_cases or any(case in figures for case in cases):
-            mean = overall.pop(method) if all_cases else None
+            mean = figures["mean"] if all_cases else None
             lines.append(_line([f"{method}, published", *(figures.get(case) for case in cases), mean, None]))
     lines += ["", _line(["normal", *cases]), _line(["---"] * (len(cases) + 1))]
     for figure in MEASURED:
@@ -343,8 +342,8 @@ def markdown(name, protocol, rows):
         if any(pixels):
             lines.append(_line([f"pixel auroc of {baseline}", *pixels]))
     lines += ["", "Seconds per image are without the search, where that only draws."]
-    if overall and set(cases) & set(protocol.cases):
-        published = "; ".join(f"{method} {_cell(mean)}" for method, mean in overall.items())
+    if protocol.published and not all_cases and set(cases) & set(protocol.cases):
+        published = "; ".join(f"{method} {_cell(found['mean'])}" for method, found in protocol.published.items())
         lines.append(f"Published means over all {len(protocol.cases)} cases: {published}.")
     return "\n".join([*lines, "", "Each case: `" + rows[0]["command"] + "`", ""])
 

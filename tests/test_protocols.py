@@ -106,12 +106,11 @@ def test_a_part_of_the_test_images_is_named():
 
 
 def test_pixels_are_shown_of_cases_that_have_masks():
-    masked = {"PCA-32": {"auroc": 0.6, "pixel_auroc": 0.7}}
-    for rows in ([row("a", 0.9, baselines=masked), row("b", 0.8)], [row("b", 0.8), row("a", 0.9, baselines=masked)]):
-        rows[[r["case"] for r in rows].index("b")]["baselines"] = {"PCA-32": {"auroc": 0.6}}
-        figures = ["0.700" if r["case"] == "a" else "–" for r in rows]
+    masked = row("a", 0.9, baselines={"PCA-32": {"auroc": 0.6, "pixel_auroc": 0.7}})
+    unmasked = row("b", 0.8, baselines={"PCA-32": {"auroc": 0.6}})
+    for rows, figures in (([masked, unmasked], "0.700 | –"), ([unmasked, masked], "– | 0.700")):
         table = protocols.markdown("x", protocols.Protocol(("a", "b")), rows)
-        assert f"| pixel auroc of PCA-32 | {' | '.join(figures)} |" in table
+        assert f"| pixel auroc of PCA-32 | {figures} |" in table
 
 
 @pytest.mark.parametrize("classes", [np.repeat([0, 1], [3000, 1]), np.repeat([0, 1], [3000, 500])])
