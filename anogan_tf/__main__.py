@@ -1,3 +1,3 @@
-from anogan_tf.cli import main
+from anogan_tf.commands.cli import main
 
 main()

@@ -13,7 +13,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
-from anogan_tf import baselines, cli, plots, report, runs
+from anogan_tf import plots, report
+from anogan_tf.commands import baselines, cli
+from anogan_tf.commands import train as runs
 
 SETTINGS = ["--width", "16", "--latent-dim", "128", "--batch-size", "64", "--epochs", "30", "--encoder-epochs", "15"]
 

@@ -10,7 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from anogan_tf import demo, report
+from anogan_tf import report
+from anogan_tf.commands import demo
 
 RUNS = [*((digit, 0) for digit in range(10)), (8, 1), (8, 2)]
 

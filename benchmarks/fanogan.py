@@ -16,7 +16,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 import anogan_tf as agt
-from anogan_tf import baselines, cli, plots, report, runs
+from anogan_tf import plots, report
+from anogan_tf.commands import baselines, cli
+from anogan_tf.commands import train as runs
 
 TESTED, TIMED = 2000, 64
 MODES = {"izi_f": [], "izi": ["--mode", "izi"], "ziz": ["--mode", "ziz"], "variational": ["--variational"]}

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
-from anogan_tf import report, runs
+from anogan_tf import report
+from anogan_tf.commands import train as runs
 from benchmarks.fanogan import TIMED, stratified, timed
 
 STEPS = (0, 5, 10, 20, 50, 100, 500)

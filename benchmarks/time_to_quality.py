@@ -17,7 +17,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 import anogan_tf as agt
-from anogan_tf import networks, runs
+from anogan_tf import networks
+from anogan_tf.commands import train as runs
 from benchmarks import measuring
 from benchmarks.fanogan import TIMED
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from anogan_tf import baselines
+from anogan_tf.commands import baselines
 
 
 def images(n=40, seed=0, channels=1):

@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import runs, scoring
+from anogan_tf import scoring
+from anogan_tf.commands import train as runs
 from anogan_tf.callbacks import Progress
-from anogan_tf.cli import main
+from anogan_tf.commands.cli import main
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]
 
@@ -64,7 +65,7 @@ def trained_run(parts, tmp_path_factory):
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["test"], ["score"], ["benchmark"]], ids=str)
 def test_help_answers_without_tensorflow(command):
     code = (
-        "import sys; from anogan_tf.cli import main\n"
+        "import sys; from anogan_tf.commands.cli import main\n"
         f"try: main({[*command, '--help']})\n"
         "finally: assert not {'tensorflow', 'keras', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
@@ -280,7 +281,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(
     command, trained_run, parts, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("")
-    for name in ("anogan_tf.data.load", "anogan_tf.runs.load_run"):
+    for name in ("anogan_tf.data.load", "anogan_tf.commands.train.load_run"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("the work began"))
     arguments = {"demo": [], "train": [parts], "test": [trained_run[0]], "score": [trained_run[0], parts]}[command]
     result = run(command, *arguments, "--out", tmp_path / "file" / "out")

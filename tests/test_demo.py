@@ -4,7 +4,7 @@ import statistics
 import pytest
 from PIL import Image
 
-from anogan_tf import demo
+from anogan_tf.commands import demo
 
 
 def test_demo_writes_every_output_and_explains_it(tmp_path, capsys):

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 import anogan_tf as agt
-from anogan_tf import protocols
-from anogan_tf.cli import main
+from anogan_tf.commands import protocols
+from anogan_tf.commands.cli import main
 from tests.test_cli import parts  # noqa: F401
 
 

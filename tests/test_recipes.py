@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anogan_tf import plots
-from anogan_tf.cli import main
+from anogan_tf.commands.cli import main
 
 TEXT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import anogan_tf as agt
 from anogan_tf import plots
-from anogan_tf.cli import main
+from anogan_tf.commands.cli import main
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, plots, protocols, published, report, runs, scoring
+from anogan_tf import atomic, plots, published, report, scoring
+from anogan_tf.commands import protocols
+from anogan_tf.commands import train as runs
 from anogan_tf.weights import load_run, read_run, save_keras2_weights, save_run
 
 HERE = Path(__file__).parent

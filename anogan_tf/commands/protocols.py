@@ -12,8 +12,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from anogan_tf import atomic, baselines, cli, metrics, report, runs, scoring
+from anogan_tf import atomic, metrics, report, scoring
 from anogan_tf.anogan import AnoGAN
+from anogan_tf.commands import baselines, cli
+from anogan_tf.commands import train as runs
 from anogan_tf.comparison import PLAIN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.weights import load_run, read_run

@@ -155,7 +155,7 @@ def _with(options):
 @click.option("--seed", default=0, help="Seed of the split and of the training.")
 def demo(out, normal, seed):
     """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
-    from anogan_tf.demo import run
+    from anogan_tf.commands.demo import run
 
     run(out, normal, seed)
 
@@ -179,7 +179,7 @@ def train(context, **options):
     TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with the same settings, it goes on
     where it stopped.
     """
-    from anogan_tf import runs
+    from anogan_tf.commands import train as runs
 
     if options["encoder_only"]:
         given = {name: value for name, value in options.items() if _was_given(context, name)}
@@ -201,7 +201,7 @@ def test(run, source, out, threshold, pictures, data_dir):
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
-    from anogan_tf import runs
+    from anogan_tf.commands import train as runs
 
     with contextlib.suppress(TypeError, ValueError):
         threshold = float(threshold)
@@ -218,7 +218,7 @@ def score(run, paths, out, pictures):
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
-    from anogan_tf import runs
+    from anogan_tf.commands import train as runs
 
     runs.score(run, paths, out, pictures=pictures)
 
@@ -238,7 +238,7 @@ def benchmark(name, source, out, **settings):
     One normal class after the other of digits, mnist, fashion_mnist or cifar10; each category folder in SOURCE in MVTec
     layout; an .npz file. OPTIONS after -- go to `anogan-tf train`. Run again, it goes on where it stopped.
     """
-    from anogan_tf import protocols
+    from anogan_tf.commands import protocols
 
     protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())

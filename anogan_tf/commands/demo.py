@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from anogan_tf import baselines, data, plots, report, scoring
+from anogan_tf import data, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Progress
+from anogan_tf.commands import baselines
 from anogan_tf.gan import DCGAN
 
 EPOCHS = 600
