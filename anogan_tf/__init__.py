@@ -25,14 +25,14 @@ _HOME = {
     "Encoder": "networks",
     "LocalNeighbours": "neighbours",
     "Patched": "patches",
-    "load_run": "weights",
+    "load_run": "runs",
     "load_weights": "weights",
     "save_keras2_weights": "weights",
-    "save_run": "weights",
+    "save_run": "runs",
 }
 _MODULES = (
     "anogan", "callbacks", "data", "diagnosis", "fanogan", "gan", "local_features", "losses", "metrics", "neighbours",
-    "networks", "patches", "plots", "published", "reference", "report", "scoring", "search", "thresholds",
+    "networks", "patches", "plots", "published", "reference", "report", "runs", "scoring", "search", "thresholds",
     "transformations", "weights",
 )  # fmt: skip
 

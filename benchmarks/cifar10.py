@@ -22,7 +22,7 @@ SETTINGS = ["--width", "16", "--latent-dim", "128", "--batch-size", "64", "--epo
 
 def measure(run):
     """A dict of figures, and queries with their reconstructions."""
-    splits = runs.load_splits(agt.weights.read_run(run)["settings"])
+    splits = runs.load_splits(agt.runs.read_run(run)["settings"])
     reference, held_out, test = (
         np.concatenate([batch["image"] for batch in part])
         for part in (splits.reference, splits.validation, splits.test)

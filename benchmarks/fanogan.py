@@ -39,7 +39,7 @@ def train(normal, folder, data_options):
 
 def measure(paths, *, searches=True):
     """Figures of each way to score, of the encoders alone without `searches`; and reconstructions to look at."""
-    splits = runs.load_splits(agt.weights.read_run(paths["izi_f"])["settings"])
+    splits = runs.load_splits(agt.runs.read_run(paths["izi_f"])["settings"])
     images, labels = stratified(splits)
     held_out = np.concatenate([batch["image"] for batch in splits.validation])[:256]
     reference = np.concatenate([batch["image"] for batch in splits.reference])

@@ -22,7 +22,7 @@ STEPS = (0, 5, 10, 20, 50, 100, 500)
 
 def measure(run):
     """A list of dicts, one for each start and number of steps."""
-    images, labels = stratified(runs.load_splits(agt.weights.read_run(run)["settings"]))
+    images, labels = stratified(runs.load_splits(agt.runs.read_run(run)["settings"]))
     fanogan = agt.load_run(run)
     scorers = {
         (start, steps): agt.AnoGAN(fanogan.gan, encoder=encoder, steps=steps, score="paper")

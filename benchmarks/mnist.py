@@ -16,9 +16,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from anogan_tf import data, plots, report
-from anogan_tf.commands import baselines
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Progress
+from anogan_tf.commands import baselines
 from anogan_tf.gan import DCGAN
 
 EPOCHS, BATCH_SIZE, WIDTH, LATENT_DIM = 28, 64, 32, 64

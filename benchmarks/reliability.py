@@ -110,7 +110,7 @@ def kill_training(name, n, seed=0):
 def same_weights(run, other):
     """Whether two runs have the same weight files, number by number, and the same calibration."""
     files = sorted(path.name for path in run.glob("*.weights.h5"))
-    calibrations = [agt.weights.read_run(path)["calibration"] for path in (run, other)]
+    calibrations = [agt.runs.read_run(path)["calibration"] for path in (run, other)]
     same = all(_arrays(run / name) == _arrays(other / name) for name in files)
     return bool(files) and same and calibrations[0] == calibrations[1]
 

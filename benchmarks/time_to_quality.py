@@ -30,7 +30,7 @@ def prepare(options):
     """A GAN, its encoder and the splits, of a run or trained here."""
     if options.run:
         fanogan = agt.load_run(options.run)
-        return fanogan.gan, fanogan.encoder, runs.load_splits(agt.weights.read_run(options.run)["settings"])
+        return fanogan.gan, fanogan.encoder, runs.load_splits(agt.runs.read_run(options.run)["settings"])
     source = "digits" if options.quick else "mnist"
     splits = agt.data.load(source, normal=options.normal, batch_size=64, data_dir=options.data_dir)
     width = 4 if options.quick else 32

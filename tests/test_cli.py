@@ -15,8 +15,8 @@ from PIL import Image
 
 import anogan_tf as agt
 from anogan_tf import scoring
-from anogan_tf.commands import train as runs
 from anogan_tf.callbacks import Progress
+from anogan_tf.commands import train as runs
 from anogan_tf.commands.cli import main
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]

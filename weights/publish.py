@@ -19,7 +19,8 @@ from PIL import Image
 from anogan_tf import atomic, plots, published, report, scoring
 from anogan_tf.commands import protocols
 from anogan_tf.commands import train as runs
-from anogan_tf.weights import load_run, read_run, save_keras2_weights, save_run
+from anogan_tf.runs import load_run, read_run, save_run
+from anogan_tf.weights import save_keras2_weights
 
 HERE = Path(__file__).parent
 EACH = 4  # queries of either kind in a golden file

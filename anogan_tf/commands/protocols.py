@@ -18,7 +18,7 @@ from anogan_tf.commands import baselines, cli
 from anogan_tf.commands import train as runs
 from anogan_tf.comparison import PLAIN
 from anogan_tf.neighbours import LocalNeighbours
-from anogan_tf.weights import load_run, read_run
+from anogan_tf.runs import load_run, read_run
 
 MEASURED = (
     "accuracy", "average_precision", "alpha", "pixel_auroc", "aupro", "seconds_training", "seconds_per_image",

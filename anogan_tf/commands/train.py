@@ -18,7 +18,7 @@ from anogan_tf.diagnosis import LOOKED_AT, diagnose, few_images, shifted
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.patches import Patched, grid, tiles
-from anogan_tf.weights import FORMAT, GANS, load_run, read_run, save_run
+from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
 
 RECIPES = {  # what a kind of images gets where an option is not given, see docs/quality.md
     "shapes": {
