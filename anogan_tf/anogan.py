@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import losses, scoring
+from anogan_tf import judging, losses, scoring
 from anogan_tf.comparison import Comparison
 from anogan_tf.networks import with_dtype
 from anogan_tf.search import LatentSearch, initial_z
@@ -163,8 +163,8 @@ class AnoGAN:
         scoring.calibrate(self, data, alpha)
 
     def test(self, data, threshold=None, *, results_dir=None, pictures=100):
-        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
-        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
+        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def search_path(self, images, steps=None):
         """The search step by step, for pictures.

@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from anogan_tf import losses, scoring, training
+from anogan_tf import judging, losses, scoring, training
 from anogan_tf.callbacks import DataOrder
 from anogan_tf.comparison import Comparison
 from anogan_tf.networks import Encoder
@@ -212,8 +212,8 @@ class FAnoGAN(keras.Model):
         scoring.calibrate(self, data, alpha)
 
     def test(self, data, threshold=None, *, results_dir=None, pictures=100):
-        """Scores labelled images, decides and measures, see `scoring.test`; unpacks to results, threshold, accuracy."""
-        return scoring.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
+        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def reconstruct(self, images):
         """G(E(x)), of the shape of the images `(n, height, width, channels)`."""

@@ -1,9 +1,8 @@
 """Generator, discriminator and encoder as flat Functional graphs, for any image size from 8 to 256 pixels a side."""
 
-import itertools
-import math
-
 import keras
+
+from anogan_tf.architectures import ENCODERS, FEATURES, GENERATORS, initializers
 
 PRIORS = ("normal", "uniform")
 MIN_SIDE, MAX_SIDE = 8, 256
@@ -59,7 +58,7 @@ class Generator(keras.Model):
         _check_range("width", width, MAX_WIDTH)
         _check_range("latent_dim", latent_dim, MAX_LATENT_DIM)
         z = keras.Input((latent_dim,), name="z")
-        initializer = _initializers(kernel_initializer, architecture, seed)
+        initializer = initializers(kernel_initializer, architecture, seed)
         layers = GENERATORS[architecture](image_shape, width, initializer)
         super().__init__(inputs=z, outputs=_chain(z, layers), name=name, **kwargs)
 
@@ -127,7 +126,7 @@ class Encoder(keras.Model):
         if architecture not in ENCODERS:
             raise ValueError(f"architecture is one of {ENCODERS}. Received: architecture={architecture!r}.")
         images = keras.Input(image_shape, name="image")
-        initializer = _initializers(kernel_initializer, architecture, seed)
+        initializer = initializers(kernel_initializer, architecture, seed)
         features = _chain(images, FEATURES[architecture](image_shape, width, initializer, seed))
         z = keras.layers.Dense(latent_dim, kernel_initializer=initializer(), dtype="float32", name="z")
         super().__init__(inputs=images, outputs=z(keras.layers.Flatten(name="flatten")(features)), name=name, **kwargs)
@@ -191,7 +190,7 @@ class Discriminator(keras.Model):
         image_shape = check_image_shape(image_shape)
         _check_range("width", width, MAX_WIDTH)
         images = keras.Input(image_shape, name="image")
-        initializer = _initializers(kernel_initializer, architecture, seed)
+        initializer = initializers(kernel_initializer, architecture, seed)
         features = _chain(images, FEATURES[architecture](image_shape, width, initializer, seed))
         logits = keras.layers.Dense(1, kernel_initializer=initializer(), dtype="float32", name="logits")
         super().__init__(
@@ -266,166 +265,10 @@ def _check_range(name, value, largest):
         raise ValueError(f"{name} is from 1 to {largest}. Received: {name}={value}.")
 
 
-def _dcgan_generator(image_shape, width, initializer):
-    height, img_width, channels = image_shape
-    filters = _filters(image_shape, width)[::-1]
-    depth = len(filters)
-    base = _base(image_shape, depth)
-    yield keras.layers.Dense(
-        base[0] * base[1] * filters[0], use_bias=False, kernel_initializer=initializer(), name="project"
-    )
-    yield keras.layers.Reshape((*base, filters[0]), name="base")
-    yield keras.layers.BatchNormalization(momentum=0.85, name="normalize_0")
-    yield keras.layers.ReLU(name="relu_0")
-    for i, units in enumerate(filters[1:], start=1):
-        yield keras.layers.Conv2DTranspose(
-            units, 4, 2, "same", use_bias=False, kernel_initializer=initializer(), name=f"upsample_{i}"
-        )
-        yield keras.layers.BatchNormalization(momentum=0.85, name=f"normalize_{i}")
-        yield keras.layers.ReLU(name=f"relu_{i}")
-    yield keras.layers.Conv2DTranspose(channels, 4, 2, "same", kernel_initializer=initializer(), name="to_image")
-    yield _centre_crop(base[0] * 2**depth - height, base[1] * 2**depth - img_width)
-    yield keras.layers.Activation("tanh", dtype="float32", name="image")
-
-
-def _dcgan_features(image_shape, width, initializer, seed):
-    for i, units in enumerate(_filters(image_shape, width), start=1):
-        yield keras.layers.Conv2D(units, 4, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
-        yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"features_{i}")
-
-
-def _residual_generator(image_shape, width, initializer):
-    height, img_width, channels = image_shape
-    filters = _filters(image_shape, width)[::-1]
-    base = _base(image_shape, len(filters))
-    yield keras.layers.Dense(base[0] * base[1] * filters[0], kernel_initializer=initializer(), name="project")
-    yield keras.layers.Reshape((*base, filters[0]), name="base")
-    for i, units in enumerate(filters, start=1):
-        yield _residual_up(units, initializer, f"block_{i}")
-    yield keras.layers.BatchNormalization(momentum=0.85, name="normalize")
-    yield keras.layers.ReLU(name="relu")
-    yield keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=initializer(), name="to_image")
-    yield _centre_crop(base[0] * 2 ** len(filters) - height, base[1] * 2 ** len(filters) - img_width)
-    yield keras.layers.Activation("tanh", dtype="float32", name="image")
-
-
-def _residual_features(image_shape, width, initializer, seed):
-    filters = _filters(image_shape, width)
-    yield keras.layers.Conv2D(filters[0], 3, padding="same", kernel_initializer=initializer(), name="from_image")
-    for i, units in enumerate([*filters[1:], filters[-1]], start=1):
-        yield _residual_down(units, initializer, f"features_{i}")
-
-
-def _residual_up(units, initializer, name):
-    """A pre-activation block that doubles the sides; a 1×1 convolution is the same, and cheaper, before it doubles."""
-
-    def block(tensor):
-        shortcut = keras.layers.Conv2D(units, 1, kernel_initializer=initializer(), name=f"{name}_shortcut")(tensor)
-        shortcut = keras.layers.UpSampling2D(2, name=f"{name}_double_shortcut")(shortcut)
-        inner = keras.layers.BatchNormalization(momentum=0.85, name=f"{name}_normalize_1")(tensor)
-        inner = keras.layers.ReLU(name=f"{name}_relu_1")(inner)
-        inner = keras.layers.UpSampling2D(2, name=f"{name}_double")(inner)
-        inner = _conv3(units, initializer, f"{name}_conv_1")(inner)
-        inner = keras.layers.BatchNormalization(momentum=0.85, name=f"{name}_normalize_2")(inner)
-        inner = keras.layers.ReLU(name=f"{name}_relu_2")(inner)
-        return keras.layers.Add(name=name)([shortcut, _conv3(units, initializer, f"{name}_conv_2")(inner)])
-
-    return block
-
-
-def _residual_down(units, initializer, name):
-    """A pre-activation block that halves the sides, without normalisation."""
-
-    def block(tensor):
-        shortcut = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_halve_shortcut")(tensor)
-        shortcut = keras.layers.Conv2D(units, 1, kernel_initializer=initializer(), name=f"{name}_shortcut")(shortcut)
-        inner = keras.layers.ReLU(name=f"{name}_relu_1")(tensor)
-        inner = _conv3(units, initializer, f"{name}_conv_1")(inner)
-        inner = keras.layers.ReLU(name=f"{name}_relu_2")(inner)
-        inner = _conv3(units, initializer, f"{name}_conv_2")(inner)
-        inner = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_halve")(inner)
-        return keras.layers.Add(name=name)([shortcut, inner])
-
-    return block
-
-
-def _conv3(units, initializer, name):
-    return keras.layers.Conv2D(units, 3, padding="same", kernel_initializer=initializer(), name=name)
-
-
-def _hazelnut_generator(image_shape, width, initializer):
-    base = _hazelnut_base(image_shape)
-    options = {"use_bias": False, "activation": "relu"}
-    yield keras.layers.Dense(base[0] * base[1] * 4 * width, kernel_initializer=initializer(), name="project", **options)
-    yield keras.layers.BatchNormalization(name="normalize_0")
-    yield keras.layers.Reshape((*base, 4 * width), name="base")
-    for i, units in enumerate((4 * width, 2 * width, width), start=1):
-        yield keras.layers.Conv2DTranspose(
-            units, 5, 2, "same", kernel_initializer=initializer(), name=f"upsample_{i}", **options
-        )
-        yield keras.layers.BatchNormalization(name=f"normalize_{i}")
-    yield keras.layers.Conv2DTranspose(
-        image_shape[2], 5, 1, "same", use_bias=False, kernel_initializer=initializer(), name="to_image"
-    )
-    yield keras.layers.Activation("tanh", dtype="float32", name="image")
-
-
-def _hazelnut_features(image_shape, width, initializer, seed):
-    for i, units in enumerate((width, 2 * width, 4 * width), start=1):
-        yield keras.layers.Conv2D(units, 5, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
-        yield keras.layers.BatchNormalization(name=f"normalize_{i}")
-        yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"activation_{i}")
-        yield keras.layers.Dropout(0.3, seed=seed + i, name=f"features_{i}")
-
-
-GENERATORS = {"dcgan": _dcgan_generator, "residual": _residual_generator, "hazelnut": _hazelnut_generator}
-FEATURES = {"dcgan": _dcgan_features, "residual": _residual_features, "hazelnut": _hazelnut_features}
-ENCODERS = ("dcgan", "residual")
-INITIALIZERS = {
-    "dcgan": keras.initializers.RandomNormal(stddev=0.02),
-    "residual": "he_normal",
-    "hazelnut": "glorot_uniform",
-}
-
-
 def _chain(tensor, layers):
     for layer in layers:
         tensor = layer(tensor)
     return tensor
-
-
-def _filters(image_shape, width):
-    """Filters of the strided layers, from the image inwards, until the smaller side is at most 4 pixels."""
-    depth = max(2, math.ceil(math.log2(min(image_shape[:2]) / 4)))
-    return [width * min(2**i, 8) for i in range(depth)]
-
-
-def _base(image_shape, depth):
-    """The sides that `depth` doublings bring to those of the image, or just beyond."""
-    return tuple(math.ceil(side / 2**depth) for side in image_shape[:2])
-
-
-def _centre_crop(rows, columns):
-    sides = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
-    return keras.layers.Cropping2D(sides, name="crop")
-
-
-def _hazelnut_base(image_shape):
-    if any(side % 8 for side in image_shape[:2]):
-        raise ValueError(
-            'architecture="hazelnut" doubles three times, so both sides must be multiples of 8. '
-            f"Received: image_shape={image_shape}."
-        )
-    return image_shape[0] // 8, image_shape[1] // 8
-
-
-def _initializers(identifier, architecture, seed):
-    """A function that gives each layer an initializer with a seed of its own."""
-    if architecture not in INITIALIZERS:
-        raise ValueError(f"architecture is one of {sorted(INITIALIZERS)}. Received: architecture={architecture!r}.")
-    initializer = keras.initializers.get(identifier or INITIALIZERS[architecture])
-    seeds = itertools.count(1000 * seed)
-    return lambda: type(initializer).from_config(initializer.get_config() | {"seed": next(seeds)})
 
 
 def _deepest_features(discriminator):

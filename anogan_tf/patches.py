@@ -1,12 +1,16 @@
 """Images larger than the networks: scored on an overlapping grid of tiles, whose maps are stitched into one."""
 
+import math
+
 import numpy as np
 
-from anogan_tf import scoring
+from anogan_tf import scoring, wrapper
 from anogan_tf.data.images import check_patch
 
+SHOWN = 8
 
-class Patched(scoring.Wrapper):
+
+class Patched(wrapper.Wrapper):
     """Scores images of any size with a scorer of small ones, tile by tile.
 
     An image's tiles lie on a grid (`grid`). Its anomaly score is the largest of theirs: a defect is as anomalous in a
@@ -192,3 +196,12 @@ def window(patch):
     """The weights of a tile's pixels, `(height, width)`: highest in the middle, falling to the border, never 0."""
     rows, columns = (np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) / side for side in patch[:2])
     return np.outer(rows, columns).astype(np.float32)
+
+
+def examples(dataset, image_shape):
+    """A few images of `image_shape`, in an array: the first of a data set, or tiles of its first large one."""
+    images = next(iter(dataset))["image"].numpy()
+    if images.shape[1:] == image_shape:
+        return images[:SHOWN]
+    corners = grid(images.shape[1:3], image_shape)
+    return np.stack(list(tiles(images[0], corners[:: math.ceil(len(corners) / SHOWN)], image_shape)))

@@ -6,12 +6,13 @@ from pathlib import Path
 import h5py
 import keras
 
-from anogan_tf import atomic, published, report, scoring
+from anogan_tf import atomic, published, report, scoring, wrapper
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
+from anogan_tf.distances import Scales
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
-from anogan_tf.neighbours import LocalNeighbours, Scales
+from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
 from anogan_tf.reference import Reference
@@ -34,7 +35,7 @@ def save_run(path, scorer, **info):
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    inner = scoring.unwrapped(scorer)
+    inner = wrapper.unwrapped(scorer)
     for name, network in _networks(inner.gan, inner.encoder).items():
         with atomic.replacing(path / f"{name}.weights.h5", size=weights_size(network)) as partial:
             network.save_weights(partial)

@@ -15,14 +15,14 @@ from sklearn.metrics import roc_auc_score
 import anogan_tf as agt
 from anogan_tf import plots, report
 from anogan_tf.commands import baselines, cli
-from anogan_tf.commands import train as runs
+from anogan_tf.commands.settings import load_splits
 
 SETTINGS = ["--width", "16", "--latent-dim", "128", "--batch-size", "64", "--epochs", "30", "--encoder-epochs", "15"]
 
 
 def measure(run):
     """A dict of figures, and queries with their reconstructions."""
-    splits = runs.load_splits(agt.runs.read_run(run)["settings"])
+    splits = load_splits(agt.runs.read_run(run)["settings"])
     reference, held_out, test = (
         np.concatenate([batch["image"] for batch in part])
         for part in (splits.reference, splits.validation, splits.test)

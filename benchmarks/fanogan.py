@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 import anogan_tf as agt
 from anogan_tf import plots, report
 from anogan_tf.commands import baselines, cli
-from anogan_tf.commands import train as runs
+from anogan_tf.commands.settings import load_splits
 
 TESTED, TIMED = 2000, 64
 MODES = {"izi_f": [], "izi": ["--mode", "izi"], "ziz": ["--mode", "ziz"], "variational": ["--variational"]}
@@ -39,7 +39,7 @@ def train(normal, folder, data_options):
 
 def measure(paths, *, searches=True):
     """Figures of each way to score, of the encoders alone without `searches`; and reconstructions to look at."""
-    splits = runs.load_splits(agt.runs.read_run(paths["izi_f"])["settings"])
+    splits = load_splits(agt.runs.read_run(paths["izi_f"])["settings"])
     images, labels = stratified(splits)
     held_out = np.concatenate([batch["image"] for batch in splits.validation])[:256]
     reference = np.concatenate([batch["image"] for batch in splits.reference])

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
 from anogan_tf import report
-from anogan_tf.commands import train as runs
+from anogan_tf.commands.settings import load_splits
 from benchmarks.fanogan import TIMED, stratified, timed
 
 STEPS = (0, 5, 10, 20, 50, 100, 500)
@@ -22,7 +22,7 @@ STEPS = (0, 5, 10, 20, 50, 100, 500)
 
 def measure(run):
     """A list of dicts, one for each start and number of steps."""
-    images, labels = stratified(runs.load_splits(agt.runs.read_run(run)["settings"]))
+    images, labels = stratified(load_splits(agt.runs.read_run(run)["settings"]))
     fanogan = agt.load_run(run)
     scorers = {
         (start, steps): agt.AnoGAN(fanogan.gan, encoder=encoder, steps=steps, score="paper")

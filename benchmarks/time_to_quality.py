@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 import anogan_tf as agt
 from anogan_tf import networks
-from anogan_tf.commands import train as runs
+from anogan_tf.commands.settings import load_splits
 from benchmarks import measuring
 from benchmarks.fanogan import TIMED
 
@@ -30,7 +30,7 @@ def prepare(options):
     """A GAN, its encoder and the splits, of a run or trained here."""
     if options.run:
         fanogan = agt.load_run(options.run)
-        return fanogan.gan, fanogan.encoder, runs.load_splits(agt.runs.read_run(options.run)["settings"])
+        return fanogan.gan, fanogan.encoder, load_splits(agt.runs.read_run(options.run)["settings"])
     source = "digits" if options.quick else "mnist"
     splits = agt.data.load(source, normal=options.normal, batch_size=64, data_dir=options.data_dir)
     width = 4 if options.quick else 32

@@ -16,7 +16,7 @@ from PIL import Image
 import anogan_tf as agt
 from anogan_tf import scoring
 from anogan_tf.callbacks import Progress
-from anogan_tf.commands import train as runs
+from anogan_tf.commands import settings
 from anogan_tf.commands.cli import main
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]
@@ -259,7 +259,8 @@ def test_a_relative_cache_folder_means_the_same_when_it_exists(parts, tmp_path, 
     assert run(*options).exit_code == 0
     assert (tmp_path / "decoded").is_dir()
     assert "trained already" in run(*options).output
-    assert runs.settings_of_gan("run", {"source": str(parts), "cache": "decoded"})["cache"] == str(tmp_path / "decoded")
+    given = {"source": str(parts), "cache": "decoded"}
+    assert settings.settings_of_gan("run", given)["cache"] == str(tmp_path / "decoded")
 
 
 def test_a_run_does_not_lie_among_its_images(parts):
@@ -281,8 +282,8 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(
     command, trained_run, parts, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("")
-    for name in ("anogan_tf.data.load", "anogan_tf.commands.train.load_run"):
-        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("the work began"))
+    for name in ("data.load", "commands.train.load_run", "commands.test.load_run", "commands.score.load_run"):
+        monkeypatch.setattr(f"anogan_tf.{name}", lambda *_, **__: pytest.fail("the work began"))
     arguments = {"demo": [], "train": [parts], "test": [trained_run[0]], "score": [trained_run[0], parts]}[command]
     result = run(command, *arguments, "--out", tmp_path / "file" / "out")
     assert result.exit_code == 1

@@ -4,8 +4,8 @@ from scipy import ndimage
 
 import anogan_tf as agt
 from anogan_tf import neighbours
+from anogan_tf.distances import Kinds, Places, Scales, chosen
 from anogan_tf.local_features import local_features
-from anogan_tf.neighbours import Kinds, Places, Scales, chosen
 
 
 def memory(rows=4, columns=3, n=200, features=5, seed=0):
@@ -32,7 +32,7 @@ def nearest(known, features):
 
 
 def test_distances_are_those_of_the_formula(monkeypatch):
-    monkeypatch.setattr("anogan_tf.neighbours.PRIOR", 0)
+    monkeypatch.setattr("anogan_tf.distances.PRIOR", 0)
     known = memory()
     queries = np.random.default_rng(1).normal(size=(6, 4, 3, 5)).astype(np.float32)
     np.testing.assert_allclose(Places(known)(queries), nearest(known, queries), rtol=1e-3, atol=1e-3)
@@ -63,7 +63,7 @@ def test_what_varies_counts_for_less():
 def test_few_pictures_borrow_the_covariance_around_them(monkeypatch):
     typical = memory(8, 8, n=50, seed=1).transpose(2, 0, 1, 3).astype(np.float32)
     borrowed = Places(memory(8, 8, n=4))(typical)
-    monkeypatch.setattr("anogan_tf.neighbours.PRIOR", 0)
+    monkeypatch.setattr("anogan_tf.distances.PRIOR", 0)
     alone = Places(memory(8, 8, n=4))(typical)  # with a singular covariance
     assert 20 * borrowed.mean() < alone.mean()
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import metrics, plots, report, scoring, table
+from anogan_tf import judging, metrics, plots, report, table
 from tests.conftest import small_gan
 
 
@@ -230,13 +230,13 @@ def test_a_photograph_is_judged_and_drawn_in_its_own_pixels(gray_scorer, tmp_pat
     shown = []
     monkeypatch.setattr(plots, "result", lambda *_, picture, **__: shown.append(picture) or plots.Figure())
     path = photograph(tmp_path / "a.png", 3000, 4000, (1875, 1000, 2625, 2000))
-    judged = scoring.judge(gray_scorer, files([path], crop=crop), pictures=1)
+    judged = judging.judge(gray_scorer, files([path], crop=crop), pictures=1)
     region = judged.regions[0][0]
     top, left, bottom, right = region["box"]
     assert top < centre[0] < bottom
     assert left < centre[1] < right
     assert bottom - top > 300
-    scoring.write_report(gray_scorer, judged, tmp_path / "out", {"threshold": 0.0, "threshold_method": "given"})
+    judging.write_report(gray_scorer, judged, tmp_path / "out", {"threshold": 0.0, "threshold_method": "given"})
     written = np.asarray(Image.open(tmp_path / "out" / "anomaly_map_001.tiff"))
     assert written.shape == size
     assert metrics.regions(written, gray_scorer.calibration.pixel_threshold) == judged.regions[0]
@@ -255,7 +255,7 @@ def test_originals_of_a_tested_folder_are_read_again_whatever_the_cache(gray_sco
     seen = []
     for cache in (False, "memory", tmp_path / "cache"):
         tested = agt.data.load(tmp_path, image_shape=(8, 8, 1), cache=cache, validation_fraction=0.5).test
-        drawn = scoring.judge(gray_scorer, tested, pictures=1).drawn
+        drawn = judging.judge(gray_scorer, tested, pictures=1).drawn
         (image,) = drawn.values()
         seen.append(image["picture"]())
         assert seen[-1].shape == (40, 60, 3)
@@ -265,16 +265,16 @@ def test_originals_of_a_tested_folder_are_read_again_whatever_the_cache(gray_sco
 
 def test_significant_bits_hold_for_the_drawn_picture_too(gray_scorer, tmp_path):
     path = photograph(tmp_path / "a.tif", 30, 20, (5, 5, 15, 15), levels=(1638, 4095), dtype=np.uint16)
-    (image,) = scoring.judge(gray_scorer, files([path], bits=12), pictures=1).drawn.values()
+    (image,) = judging.judge(gray_scorer, files([path], bits=12), pictures=1).drawn.values()
     assert image["picture"]().max() == 1.0
 
 
 @pytest.mark.filterwarnings("ignore:Drawn as the networks see it")
 def test_a_picture_that_is_gone_when_it_is_drawn_costs_no_results(gray_scorer, tmp_path):
     path = photograph(tmp_path / "a.png", 30, 20, (5, 5, 15, 15))
-    judged = scoring.judge(gray_scorer, files([path]), pictures=1)
+    judged = judging.judge(gray_scorer, files([path]), pictures=1)
     path.unlink()
-    scoring.write_report(gray_scorer, judged, tmp_path / "out", {"threshold": 0.0, "threshold_method": "given"})
+    judging.write_report(gray_scorer, judged, tmp_path / "out", {"threshold": 0.0, "threshold_method": "given"})
     assert (tmp_path / "out" / "test_image_001.png").exists()
 
 
@@ -288,7 +288,7 @@ def test_map_smoothing_is_a_gaussian_in_units_of_the_side(trained, normal):
 
 
 def test_memory_holds_no_pictures_without_a_folder(scorer, digits):
-    assert scoring.judge(scorer, digits.test.take(1), pictures=0).drawn == {}
+    assert judging.judge(scorer, digits.test.take(1), pictures=0).drawn == {}
 
 
 def test_the_most_anomalous_images_are_drawn(scorer, digits, tmp_path):

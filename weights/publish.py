@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, plots, published, report, scoring
+from anogan_tf import atomic, plots, published, report, wrapper
 from anogan_tf.commands import protocols
-from anogan_tf.commands import train as runs
+from anogan_tf.commands.settings import load_splits
 from anogan_tf.runs import load_run, read_run, save_run
 from anogan_tf.weights import save_keras2_weights
 
@@ -75,13 +75,13 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
     description = read_run(run)
     settings = description["settings"]
     scorer = load_run(run)
-    splits = runs.load_splits(settings, scorer.image_shape[:2])
+    splits = load_splits(settings, scorer.image_shape[:2])
     if half:
         _round(scorer, splits)
     neutral = settings | {"source": source or settings["source"], "data_dir": None, "cache": "auto"}
     known = {key: description[key] for key in ABOUT}
     save_run(path, scorer, **known | {"settings": neutral})
-    gan = scoring.unwrapped(scorer).gan
+    gan = wrapper.unwrapped(scorer).gan
     if keras2:
         for network in (gan.generator, gan.discriminator):
             save_keras2_weights(network, path / f"{network.name}.h5")
@@ -122,7 +122,7 @@ def write_table():
 
 
 def _round(scorer, splits):
-    gan = scoring.unwrapped(scorer).gan
+    gan = wrapper.unwrapped(scorer).gan
     for network in (gan.generator, gan.discriminator, gan.transformation_head):
         if network is not None:
             network.set_weights([weight.astype(np.float16) for weight in network.get_weights()])

@@ -12,6 +12,7 @@ import warnings
 import click
 
 from anogan_tf import __version__
+from anogan_tf.commands import options
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -45,110 +46,6 @@ def command(function):
     return main.command(context_settings={"show_default": True})(guarded)
 
 
-def _size(context, parameter, value):
-    """`64` or `64x48` (height x width) as a pair."""
-    if value is None:
-        return None
-    sides = value.lower().split("x")
-    if not all(side.isdigit() for side in sides) or len(sides) > 2:
-        raise click.BadParameter(f"a side such as 64, or height x width such as 64x48. Received: {value}")
-    return int(sides[0]), int(sides[-1])
-
-
-def _crop(context, parameter, value):
-    return int(value) if value and value.isdigit() else value
-
-
-source_options = [
-    click.option("--normal", multiple=True, help="Normal class, or attribute such as Eyeglasses=0; may be repeated."),
-    click.option("--size", callback=_size, help="Height and width of the networks, 64 or 64x48; default the source's."),
-    click.option(
-        "--channels", type=click.Choice(["1", "3"]), help="1 for gray, 3 for colour; default the source's, or 3."
-    ),
-    click.option("--crop", callback=_crop, help='Centre crop in pixels before resizing, or "square".'),
-    click.option("--patches", is_flag=True, help="Large pictures: keep their size, train on patches, score in tiles."),
-    click.option("--scale", type=float, help="With --patches: resize pictures to this part of their own size."),
-    click.option("--pattern", help='Glob pattern of file names, such as "*_front.png".'),
-    click.option("--group-by", help="Regular expression on relative paths; images of one group stay together."),
-    click.option("--bits", default=16, help="Significant bits of 16-bit files."),
-    click.option("--validation-fraction", default=0.2, help="Normal images held out for calibration."),
-    click.option("--cache", default="auto", help='"memory", or a folder to keep decoded images in.'),
-    click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
-]
-model_options = [
-    click.option(
-        "--recipe",
-        type=click.Choice(["shapes", "photos", "parts"]),
-        help="Defaults for a kind of images: gray shapes, colour photos, or parts seen from one side. Default: parts "
-        "for a folder, else by the channels.",
-    ),
-    click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
-    click.option("--architecture", type=click.Choice(["dcgan", "residual", "hazelnut"]), default="dcgan"),
-    click.option("--width", type=int, help="Filters next to the image; default the recipe's."),
-    click.option("--latent-dim", default=64, help="Dimension of z."),
-    click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
-    click.option(
-        "--self-supervision",
-        multiple=True,
-        type=click.Choice(["none", "rotation", "shift"]),
-        callback=lambda context, parameter, value: value or None,
-        help="What the discriminator also learns to tell; may be repeated; default the recipe's.",
-    ),
-    click.option("--epochs", type=int, help="Default: as many as make the recipe's steps."),
-    click.option("--training-steps", type=int, help="At least so many, in whole epochs; default the recipe's."),
-    click.option("--batch-size", type=int, help="Default the recipe's."),
-    click.option(
-        "--learning-rate",
-        type=float,
-        help="Adam's; default 1e-3 for dcgan, decaying to 0, and 3e-4 for wgan-gp.",
-    ),
-]
-encoder_options = [
-    click.option(
-        "--encoder-only", type=click.Path(exists=True, file_okay=False), help="Take data and GAN of this run."
-    ),
-    click.option("--mode", type=click.Choice(["izi", "ziz", "izi_f"]), default="izi_f", help="The encoder's loss."),
-    click.option("--variational", is_flag=True, help="An encoder that gives a distribution of z."),
-    click.option("--kl-weight", default=0.01, help="Weight of its divergence from the prior."),
-    click.option("--encoder-epochs", type=int, help="Default: as many as make the recipe's steps."),
-    click.option("--encoder-rate", default=1e-3, help="Adam's, of the encoder; decays to 0."),
-]
-scorer_options = [
-    click.option(
-        "--score",
-        "score_kind",
-        help="What decides: neighbours, features, transformations, the last two joined by +, paper, residual or "
-        "discrimination; default the recipe's.",
-    ),
-    click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
-    click.option("--steps", default=50, help="Steps of the latent search."),
-    click.option(
-        "--search-rate", type=float, help="Constant rate of the search; default 0.2 (0.02 after an encoder), decaying."
-    ),
-    click.option("--feature-weight", type=float, help="λ of anogan, default 0.1; κ of f-anogan, default 1."),
-    click.option(
-        "--distance",
-        type=click.Choice(["l1", "l2"]),
-        help="Of images and of features; default l1 for anogan, l2 for f-anogan.",
-    ),
-    click.option("--restarts", default=1, help="Searches for each image, of which the best counts."),
-    click.option("--chunk", default=64, help="Images, or tiles, searched at once."),
-    click.option(
-        "--overlap", default=0.5, help="With --patches: the part of its side that a tile shares with the next."
-    ),
-    click.option("--alpha", default=0.05, help="Rate of false alarms to allow."),
-]
-
-
-def _with(options):
-    def decorate(function):
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 @command
 @click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
 @click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
@@ -161,32 +58,24 @@ def demo(out, normal, seed):
 
 
 @command
-@click.argument("source", required=False)
-@click.option("--out", required=True, type=click.Path(file_okay=False), help="The run's folder.")
-@click.option(
-    "--method",
-    type=click.Choice(["anogan", "f-anogan"]),
-    default="anogan",
-    help="Find z by a search, or by an encoder in one pass.",
-)
-@_with(source_options + model_options + encoder_options + scorer_options)
-@click.option("--seed", default=0, help="Seed of the split and of everything else.")
+@options.add(options.TRAINING)
 @click.pass_context
-def train(context, **options):
+def train(context, **settings):
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
     SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
     TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with the same settings, it goes on
     where it stopped.
     """
-    from anogan_tf.commands import train as runs
+    from anogan_tf.commands.settings import settings_of_gan
+    from anogan_tf.commands.train import run
 
-    if options["encoder_only"]:
-        given = {name: value for name, value in options.items() if _was_given(context, name)}
-        options |= runs.settings_of_gan(options["encoder_only"], given)
-    elif options["source"] is None:
+    if settings["encoder_only"]:
+        given = {name: value for name, value in settings.items() if _was_given(context, name)}
+        settings |= settings_of_gan(settings["encoder_only"], given)
+    elif settings["source"] is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
-    runs.train(**options)
+    run(**settings)
 
 
 @command
@@ -201,11 +90,11 @@ def test(run, source, out, threshold, pictures, data_dir):
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
-    from anogan_tf.commands import train as runs
+    from anogan_tf.commands import test
 
     with contextlib.suppress(TypeError, ValueError):
         threshold = float(threshold)
-    runs.test(run, source, out, threshold=threshold, pictures=pictures, data_dir=data_dir)
+    test.run(run, source, out, threshold=threshold, pictures=pictures, data_dir=data_dir)
 
 
 @command
@@ -218,9 +107,9 @@ def score(run, paths, out, pictures):
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
-    from anogan_tf.commands import train as runs
+    from anogan_tf.commands import score
 
-    runs.score(run, paths, out, pictures=pictures)
+    score.run(run, paths, out, pictures=pictures)
 
 
 @command

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from anogan_tf import data, plots, report, scoring
+from anogan_tf import data, judging, plots, report
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Progress
 from anogan_tf.commands import baselines
@@ -19,7 +19,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
     """Trains on one digit, tests on all, writes the results folder `out`, and explains what it shows.
 
     Returns:
-        The `scoring.TestResult` and the baselines' AUROC by name.
+        The `judging.TestResult` and the baselines' AUROC by name.
     """
     out = Path(out)
     report.check_writable(out)
@@ -50,7 +50,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
     }.items():
         figure.savefig(out / f"{name}.png", dpi=80)
     compared = compare(splits)
-    result = scoring.test(anogan, splits.test, results_dir=out, pictures=40, settings={"baselines": compared})
+    result = judging.test(anogan, splits.test, results_dir=out, pictures=40, settings={"baselines": compared})
     _explain(out, normal, result, compared)
     return result, compared
 

@@ -12,10 +12,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from anogan_tf import atomic, metrics, report, scoring
+from anogan_tf import atomic, metrics, report, scoring, wrapper
 from anogan_tf.anogan import AnoGAN
-from anogan_tf.commands import baselines, cli
-from anogan_tf.commands import train as runs
+from anogan_tf.commands import baselines, options, train
+from anogan_tf.commands.settings import load_splits
 from anogan_tf.comparison import PLAIN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.runs import load_run, read_run
@@ -192,11 +192,11 @@ def _case(case, out, command):
                 f"  now:   {command}"
             )
         return row
-    options = cli.train.make_context("anogan-tf train", shlex.split(command)[2:]).params
-    _check(options)
+    settings = options.of_training(shlex.split(command)[2:])
+    _check(settings)
     fresh = not (place / "run.json").exists()
     start = time.perf_counter()
-    runs.train(**options)
+    train.run(**settings)
     seconds = time.perf_counter() - start if fresh else None
     row = {"case": case, **_measure(place), "seconds_training": seconds}
     row |= {"command": command, "settings": read_run(place)["settings"]}
@@ -204,15 +204,15 @@ def _case(case, out, command):
     return json.loads(file.read_text())
 
 
-def _check(options):
+def _check(settings):
     """Refuses what could be trained, but not measured afterwards."""
-    if options["patches"]:
+    if settings["patches"]:
         raise ValueError("A benchmark compares whole pictures with other methods: it has no --patches.")
-    labels = runs.load_splits(options).samples.part("test").labels
+    labels = load_splits(settings).samples.part("test").labels
     if len(np.unique(labels)) < 2:
         raise ValueError(
             f"A benchmark needs normal and anomalous images to test on. Received: {len(labels)} of "
-            f"{options['source']}, {np.count_nonzero(labels)} of them anomalous."
+            f"{settings['source']}, {np.count_nonzero(labels)} of them anomalous."
         )
 
 
@@ -227,20 +227,20 @@ def _measure(place):
     """The figures of a run on its test images, and those of the baselines beside it."""
     settings = read_run(place)["settings"]
     scorer = load_run(place)
-    splits = runs.load_splits(settings)
+    splits = load_splits(settings)
     is_local = isinstance(scorer, LocalNeighbours)
-    result = tested(scorer, runs.load_splits(settings, scorer.image_shape[:2]) if is_local else splits)
+    result = tested(scorer, load_splits(settings, scorer.image_shape[:2]) if is_local else splits)
     figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
     row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
     rows = list(scoring.image_rows(splits.test, splits.preprocessing.image_shape))
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
     masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
     chosen = _stratified(splits.samples.part("test").classes)
-    paper = _paper(scoring.unwrapped(scorer))
+    paper = _paper(wrapper.unwrapped(scorer))
     row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
-    row["baselines"], options = {}, ("training_steps", "batch_size", "latent_dim")
+    row["baselines"], taken = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])
-    for name, baseline in _baselines(*(settings[k] for k in options)).items():
+    for name, baseline in _baselines(*(settings[k] for k in taken)).items():
         maps = baseline(train, images)
         row["baselines"][name] = {"auroc": float(roc_auc_score(labels, maps.mean(axis=(1, 2))))}
         if masks:
