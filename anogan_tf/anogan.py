@@ -1,6 +1,11 @@
 """AnoGAN: anomaly scores by a search of the latent space of a trained GAN."""
 
+from __future__ import annotations
+
+import os
 import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,7 +13,10 @@ import tensorflow as tf
 
 from anogan_tf import judging, losses, scoring
 from anogan_tf.comparison import Comparison
+from anogan_tf.gan import GAN
 from anogan_tf.networks import with_dtype
+from anogan_tf.reference import Reference
+from anogan_tf.scoring import GUARD, Calibration, Outputs, Row
 from anogan_tf.search import LatentSearch, initial_z
 
 BLOCK = 50  # steps between two looks at the progress
@@ -61,24 +69,28 @@ class AnoGAN:
         Discovery", arXiv 1703.05921, eq. 3 (R), 5 (D), 6 (L) and 7 (A); means here where sums stand there.
     """
 
+    method = "anogan"
+    any_size = False
+    reference_type = Reference
+
     def __init__(
         self,
-        gan,
+        gan: GAN,
         *,
-        encoder=None,
-        steps=50,
-        learning_rate=None,
-        feature_weight=0.1,
-        distance="l1",
-        score="features",
-        feature_layers=None,
-        restarts=1,
-        prior_weight=0.0,
-        smoothing=6 / 256,
-        chunk=64,
-        dtype=None,
-        seed=0,
-    ):
+        encoder: keras.Model | None = None,
+        steps: int = 50,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
+        feature_weight: float = 0.1,
+        distance: str = "l1",
+        score: str = "features",
+        feature_layers: Sequence[str] | None = None,
+        restarts: int = 1,
+        prior_weight: float = 0.0,
+        smoothing: float = 6 / 256,
+        chunk: int = 64,
+        dtype: str | None = None,
+        seed: int = 0,
+    ) -> None:
         if not 0.0 <= feature_weight <= 1.0:
             raise ValueError(f"feature_weight is from 0 to 1. Received: feature_weight={feature_weight}.")
         if steps < 0 or min(restarts, chunk) < 1:
@@ -92,34 +104,34 @@ class AnoGAN:
         self.feature_weight = feature_weight
         self.distance = distance
         self.score_kind = score
-        self.feature_layers = feature_layers and tuple(feature_layers)
+        self.feature_layers = tuple(feature_layers) if feature_layers else None
         self.restarts = restarts
         self.prior_weight = prior_weight
         self.smoothing = smoothing
         self.chunk = chunk
         self.dtype = dtype
         self.seed = seed
-        self.reference = None
-        self.calibration = None
-        self._comparison = Comparison(gan, self.feature_layers, distance, score)
+        self.reference: Reference | None = None
+        self.calibration: Calibration | None = None
+        self.info: dict[str, Any] = {}
+        weights = {"residual_weight": 1.0 - feature_weight, "feature_weight": feature_weight}
+        self._comparison = Comparison(gan, self.feature_layers, distance, score, **weights)
         self._search_networks = (gan.generator, self._comparison.features)
         if dtype is not None:
             self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
-        self._rows = chunk + scoring.GUARD
-        self._z0 = initial_z(self._rows, gan.latent_dim, restarts=restarts, prior=gan.prior, seed=seed)
-        if learning_rate is None:
-            learning_rate = keras.optimizers.schedules.CosineDecay(
-                FROM_ENCODER if encoder else FROM_PRIOR, max(steps, 1)
-            )
         self._lock = threading.Lock()  # one search at a time: z is a Variable
-        self._search = LatentSearch(self._loss, self._rows * restarts, gan.latent_dim, learning_rate=learning_rate)
+        self._searches: dict[int, LatentSearch] = {}  # by the number of rows
 
     @property
-    def image_shape(self):
+    def inner(self) -> AnoGAN:
+        return self
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
         return self.gan.image_shape
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Every argument but the GAN and the encoder, as JSON can hold it."""
         schedule = isinstance(self.learning_rate, keras.optimizers.schedules.LearningRateSchedule)
         return {
@@ -139,34 +151,50 @@ class AnoGAN:
             "seed": self.seed,
         }
 
-    def score(self, images):
+    def score(self, images: Any, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
+
+        Args:
+            images: Images, see `scoring.image_rows`.
+            draw: Whether to search z and reconstruct each image, which takes most of the time. Without it there are
+                `anomaly_score` and `id` alone, unless the score is made of the reconstruction.
 
         Returns:
             A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` G(z) of the images'
             shape, `anomaly_map` `(n, height, width)`, the mean of |x - G(z)| (or its square, for `"l2"`) over channels,
             smoothed, `z` `(n, latent_dim)`, `id`, and once calibrated `anomaly_mask`, where the map exceeds the pixel
             threshold.
+
+        Raises:
+            ValueError: For what are no such images; if the score learns and there is no reference, or the networks
+                were trained on since.
         """
-        return scoring.score(self, images)
+        return scoring.score(self, images, draw)
 
-    def score_batches(self, data):
+    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a chunk at a time; memory stays flat."""
-        return scoring.score_batches(self, data)
+        return scoring.score_batches(self, data, draw)
 
-    def fit_reference(self, data):
+    def fit_reference(self, data: Any) -> None:
         """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
         scoring.fit_reference(self, data)
 
-    def calibrate(self, data, alpha=0.05):
+    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
-    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+    def test(
+        self,
+        data: Any,
+        threshold: float | str | None = None,
+        *,
+        results_dir: str | os.PathLike | None = None,
+        pictures: int = 100,
+    ) -> judging.TestResult:
         """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
-    def search_path(self, images, steps=None):
+    def search_path(self, images: np.ndarray, steps: int | None = None) -> Outputs:
         """The search step by step, for pictures.
 
         Args:
@@ -181,38 +209,66 @@ class AnoGAN:
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        images = np.concatenate([images, np.repeat(images[:1], self._rows - n, axis=0)])
+        images = np.concatenate([images, np.repeat(images[:1], self.chunk + GUARD - n, axis=0)])
         losses_, path = [], []
         with self._lock:
-            context = self._context(images)
-            self._search.start(self._start(images))
-            for step in range((steps or self.steps) + 1):
-                losses_.append(self._search.advance(context, tf.constant(min(step, 1))).numpy()[first])
-                path.append(self._search.z.numpy()[first])
+            search, context = self._search(len(images)), self._context(images)
+            search.start(self._start(images))
+            for step in range((self.steps if steps is None else steps) + 1):
+                losses_.append(search.advance(context, tf.constant(min(step, 1))).numpy()[first])
+                path.append(search.z.numpy()[first])
         return {"loss": np.stack(losses_), "z": np.stack(path)}
 
     @property
-    def learns(self):
-        """Whether the score learns from normal images, in `fit_reference`."""
+    def learns(self) -> bool:
         return self._comparison.learns
 
-    def evidence(self, images):
+    @property
+    def needs_z(self) -> bool:
+        return self._comparison.of_reconstruction
+
+    @property
+    def maps_need_z(self) -> bool:
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        return scoring.fingerprint(*self.gan.networks, self.encoder)
+
+    def evidence(self, images: np.ndarray) -> dict[str, tf.Tensor]:
         """What the score of a chunk of images and its guard is made of, see `Comparison.evidence`."""
         return self._comparison.evidence(tf.convert_to_tensor(images))
 
-    def raw_outputs(self, data, progress=None):
-        """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
-        return scoring.raw_outputs(self, scoring.image_rows(data, self.image_shape), progress)
+    def raw_outputs(
+        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Iterator[tuple[list[Row], Outputs]]:
+        rows = scoring.image_rows(data, self.image_shape)
+        return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
 
-    def score_chunk(self, images, progress=None):
-        """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
-        return self._comparison.scored(
-            tf.convert_to_tensor(images),
-            self._best_z(images, progress),
-            self.reference,
-            residual_weight=1.0 - self.feature_weight,
-            feature_weight=self.feature_weight,
-        )
+    def score_chunk(
+        self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Outputs:
+        z = self._best_z(images, progress) if draw or self.needs_z else None
+        return self._comparison.scored(images, z, self.reference, decide=decide)
+
+    def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
+        return images[:n]
+
+    def __reduce__(self) -> tuple:
+        """Copies and pickles are made of what the scorer was made of, and what it learned."""
+        settings = self.settings | {"learning_rate": self.learning_rate}
+        return _restored, (self.gan, self.encoder, settings, self.reference, self.calibration)
+
+    def _search(self, rows: int) -> LatentSearch:
+        """The search of so many images at once, made when it is first asked for."""
+        if rows not in self._searches:
+            rate = self.learning_rate
+            if rate is None:
+                first = FROM_ENCODER if self.encoder else FROM_PRIOR
+                rate = keras.optimizers.schedules.CosineDecay(first, max(self.steps, 1))
+            search = LatentSearch(self._loss, rows * self.restarts, self.gan.latent_dim, learning_rate=rate)
+            self._searches[rows] = search
+        return self._searches[rows]
 
     def _refresh_search_networks(self):
         """Brings copies in another precision up to date with networks that may have trained on."""
@@ -223,25 +279,27 @@ class AnoGAN:
                 network.set_weights(original.get_weights())
 
     def _best_z(self, images, progress=None):
-        """For each image the z with the lowest loss over all steps and restarts, `(chunk + GUARD, latent_dim)`."""
-        search = self._search
+        """For each image the z with the lowest loss over all steps and restarts, `(batch, latent_dim)`."""
         with self._lock:
-            context = self._context(images)
+            search, context = self._search(len(images)), self._context(images)
             search.start(self._start(images))
             for done in range(0, self.steps, BLOCK):
                 search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
                 if progress is not None:
                     progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
-            best = tf.argmin(tf.reshape(search.best_loss, (self._rows, self.restarts)), axis=1)
-            return tf.gather(tf.reshape(search.best_z, (self._rows, self.restarts, -1)), best, batch_dims=1)
+            best = tf.argmin(tf.reshape(search.best_loss, (-1, self.restarts)), axis=1)
+            every = tf.reshape(search.best_z, (-1, self.restarts, self.gan.latent_dim))
+            return tf.gather(every, best, batch_dims=1)
 
     def _start(self, images):
         """Where the search of each row begins, `(rows * restarts, latent_dim)`."""
+        options = {"restarts": self.restarts, "prior": self.gan.prior, "seed": self.seed}
+        z0 = initial_z(len(images), self.gan.latent_dim, **options)
         if self.encoder is None:
-            return self._z0
-        steps_aside = tf.tile([[0.0]] + [[SPREAD]] * (self.restarts - 1), (self._rows, 1))
+            return z0
+        steps_aside = tf.tile([[0.0]] + [[SPREAD]] * (self.restarts - 1), (len(images), 1))
         codes = tf.cast(self.encoder(images, training=False), tf.float32)
-        return tf.repeat(codes, self.restarts, axis=0) + steps_aside * self._z0
+        return tf.repeat(codes, self.restarts, axis=0) + steps_aside * z0
 
     def _context(self, images):
         """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
@@ -262,3 +320,11 @@ class AnoGAN:
         if self.prior_weight:
             loss += self.prior_weight * losses.latent_prior(z, self.gan.prior)
         return loss
+
+
+def _restored(
+    gan: GAN, encoder: keras.Model | None, settings: dict, reference: Reference | None, calibration: Calibration | None
+) -> AnoGAN:
+    scorer = AnoGAN(gan, encoder=encoder, **settings)
+    scorer.reference, scorer.calibration = reference, calibration
+    return scorer

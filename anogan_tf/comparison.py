@@ -1,12 +1,25 @@
-"""What scores are made of: images, their reconstructions G(z), and what the discriminator says of them."""
+"""Images beside their reconstructions G(z), and what the discriminator says of both."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
-from anogan_tf import losses
+from anogan_tf import kinds, losses
 from anogan_tf.networks import feature_extractor
+from anogan_tf.reference import Reference
 
-LEARNED = ("features", "transformations")  # kinds of score made of evidence, which may be blended
-PLAIN = ("paper", "residual", "discrimination")
+
+class Seen(NamedTuple):
+    """What a kind of score is made of: images x, features f(x) by layer, and R and D, None before there is a z."""
+
+    images: tf.Tensor
+    features: dict[str, tf.Tensor]
+    residual: tf.Tensor | None = None
+    discrimination: tf.Tensor | None = None
 
 
 class Comparison:
@@ -16,118 +29,102 @@ class Comparison:
         gan: A trained GAN; never changed.
         feature_layers: Names of the discriminator layers that make f; None for the deepest feature map.
         distance: `"l1"` for |·| or `"l2"` for (·)².
-        score: The kind of score, see `kinds`.
+        score: The kind of score, see `kinds.of_score`.
+        residual_weight: The weight of R in the score `"paper"`.
+        feature_weight: That of D.
 
     Raises:
         ValueError: For a score or a distance that there is not, or that this GAN cannot give.
     """
 
-    def __init__(self, gan, feature_layers, distance, score):
+    def __init__(
+        self,
+        gan: Any,
+        feature_layers: Sequence[str] | None,
+        distance: str,
+        score: str,
+        *,
+        residual_weight: float,
+        feature_weight: float,
+    ) -> None:
         if distance not in ("l1", "l2"):
             raise ValueError(f'distance is "l1" or "l2". Received: distance={distance!r}.')
-        self.kinds = kinds(score)
-        self.transformations = gan.transformations
-        if "transformations" in self.kinds and not self.transformations:
-            raise ValueError(
-                f"score={score!r} needs a discriminator that tells transformations, such as that of "
-                'DCGAN(self_supervision=("rotation", "shift")). Received: a GAN without self_supervision.'
-            )
-        self.generator = gan.generator
+        self.kinds = kinds.of_score(score)
+        for kind in self.kinds:
+            kind.check(gan)
+        self.gan = gan
         self.features = feature_extractor(gan.discriminator, feature_layers)
-        self.tell = gan.tell_transformations
         self.distance = distance
+        self.residual_weight = residual_weight
+        self.feature_weight = feature_weight
 
     @property
-    def learns(self):
+    def learns(self) -> bool:
         """Whether the score has anything to learn from normal images."""
-        return "features" in self.kinds or len(self.kinds) > 1
+        return len(self.kinds) > 1 or self.kinds[0].learned is not None
+
+    @property
+    def of_reconstruction(self) -> bool:
+        """Whether the score is made of G(z)."""
+        return self.kinds[0].of_reconstruction
 
     @tf.function(autograph=False)
-    def evidence(self, images):
-        """What the score is made of, as a dict of tensors; empty for plain scores.
-
-        `features`: f(x) as one vector an image, `(batch, elements)`. `transformations`: -log p(t | t(x)), a mean over
-        all transformations t, `(batch,)`.
-        """
-        return self._evidence(images, self.features(images, training=False))
+    def evidence(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a score that needs no reconstruction is made of, by kind, a row an image."""
+        return self._evidence(Seen(images, self.features(images, training=False)))
 
     @tf.function(autograph=False)
-    def outputs(self, images, z):
-        """A dict of `residual`, `discrimination`, `reconstruction`, `anomaly_map`, `z` and the `evidence`."""
-        reconstruction = tf.cast(self.generator(z, training=False), tf.float32)
+    def outputs(self, images: tf.Tensor, z: tf.Tensor) -> dict[str, Any]:
+        """A dict of `residual`, `discrimination`, `reconstruction`, `anomaly_map`, `z`, and `evidence` of these."""
+        reconstruction = tf.cast(self.gan.generator(z, training=False), tf.float32)
         features = self.features(images, training=False)
         reconstruction_features = self.features(reconstruction, training=False)
+        residual = losses.residual(images, reconstruction, self.distance)
+        discrimination = losses.feature_distance(features, reconstruction_features, self.distance)
+        seen = Seen(images, features, residual, discrimination)
         return {
-            "residual": losses.residual(images, reconstruction, self.distance),
-            "discrimination": losses.feature_distance(features, reconstruction_features, self.distance),
+            "residual": residual,
+            "discrimination": discrimination,
             "reconstruction": reconstruction,
             "anomaly_map": tf.reduce_mean(losses.elementwise(images, reconstruction, self.distance), axis=-1),
             "z": z,
-            "evidence": self._evidence(images, features),
+            "evidence": self._evidence(seen) if self.of_reconstruction else {},
         }
 
-    def scored(self, images, z, reference, *, residual_weight, feature_weight):
-        """The `outputs` as NumPy arrays, with the `anomaly_score`.
+    def scored(
+        self, images: np.ndarray, z: tf.Tensor | None, reference: Reference | None, *, decide: bool = True
+    ) -> dict[str, np.ndarray]:
+        """The `anomaly_score`, and the `outputs` at z, as NumPy arrays.
+
+        A score that is not made of G(z) is computed apart from it, so that it is the same with and without z.
 
         Args:
             images: `(batch, height, width, channels)`.
-            z: `(batch, latent_dim)`.
+            z: `(batch, latent_dim)`; None for no outputs.
             reference: The `Reference` of a score that learns, else None.
-            residual_weight: The weight of R in the score `"paper"`.
-            feature_weight: That of D.
+            decide: Whether to give the score.
 
         Raises:
             ValueError: If the score learns and there is no reference yet.
         """
-        if self.learns and reference is None:
+        images = tf.convert_to_tensor(images)
+        outputs = {} if z is None else tf.nest.map_structure(lambda tensor: tensor.numpy(), self.outputs(images, z))
+        evidence = outputs.pop("evidence", {})
+        if not decide:
+            return outputs
+        if not self.of_reconstruction:
+            evidence = {name: tensor.numpy() for name, tensor in self.evidence(images).items()}
+        return outputs | {"anomaly_score": self._score(evidence, reference)}
+
+    def _score(self, evidence: dict[str, np.ndarray], reference: Reference | None) -> np.ndarray:
+        if not self.learns:
+            return self.kinds[0].score(evidence[self.kinds[0].name])
+        if reference is None:
             raise ValueError(
-                f'score="{"+".join(self.kinds)}" learns from normal images first: call fit_reference(training images), '
+                f'score="{"+".join(evidence)}" learns from normal images first: call fit_reference(training images), '
                 'or choose score="paper".'
             )
-        outputs = tf.nest.map_structure(lambda tensor: tensor.numpy(), self.outputs(images, z))
-        evidence = outputs.pop("evidence")
-        if self.kinds == ("paper",):
-            score = residual_weight * outputs["residual"] + feature_weight * outputs["discrimination"]
-        elif self.kinds[0] in PLAIN:
-            score = outputs[self.kinds[0]]
-        else:
-            score = reference(evidence) if self.learns else evidence["transformations"]
-        return outputs | {"anomaly_score": score}
+        return reference(evidence)
 
-    def _evidence(self, images, features):
-        found = {}
-        if "features" in self.kinds:
-            flat = [tf.reshape(tensor, (tf.shape(tensor)[0], -1)) for tensor in features.values()]
-            found["features"] = tf.cast(tf.concat(flat, axis=1), tf.float32)  # (batch, elements)
-        if "transformations" in self.kinds:
-            found["transformations"] = self._surprise(images)
-        return found
-
-    def _surprise(self, images):
-        rows = tf.shape(images)[0]
-
-        def one(number):
-            numbers = tf.repeat(number, rows)
-            logits = self.tell(self.transformations(images, numbers), training=False)
-            return -self.transformations.log_likelihood(logits, numbers)
-
-        each = tf.map_fn(one, tf.range(len(self.transformations)), fn_output_signature=tf.float32)
-        return tf.reduce_mean(each, axis=0)  # (batch,)
-
-
-def kinds(score):
-    """The kinds that a score consists of, as a tuple: one of `PLAIN`, or one or several of `LEARNED`.
-
-    Args:
-        score: A name, or names of learned kinds joined by `+`, such as `"features+transformations"`.
-
-    Raises:
-        ValueError: For any other.
-    """
-    parts = tuple(score.split("+"))
-    learned = len(set(parts)) == len(parts) and all(part in LEARNED for part in parts)
-    if not (learned or score in PLAIN):
-        raise ValueError(
-            f"score is one of {(*LEARNED, *PLAIN)}, or {' and '.join(LEARNED)} joined by +. Received: score={score!r}."
-        )
-    return parts
+    def _evidence(self, seen: Seen) -> dict[str, tf.Tensor]:
+        return {kind.name: kind.evidence(self, seen) for kind in self.kinds}

@@ -28,6 +28,8 @@ class Places:
         networks pretrained on photographs, here of fixed filters.
     """
 
+    levelled = True
+
     def __init__(self, memory):
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
         values = self.memory.astype(np.float32)
@@ -93,6 +95,8 @@ class Kinds:
         vectors: Features of normal pictures, `(n, features)`.
         centres: Of the kinds, `(kinds, features)`, in coordinates in which all vectors together are white.
     """
+
+    levelled = False
 
     def __init__(self, vectors, centres):
         self.vectors = np.ascontiguousarray(vectors, np.float16)
@@ -167,6 +171,15 @@ class Scales:
     def __init__(self, fine, coarse):
         self.fine = fine
         self.coarse = coarse
+
+    @property
+    def levelled(self):
+        """Whether a picture's own level says how unusual it is as a whole: of `Places`."""
+        return self.fine.levelled
+
+    def __reduce__(self):
+        """Copies and pickles are made of the arrays."""
+        return type(self).from_arrays, (self.arrays,)
 
     @classmethod
     def fit(cls, features, seed=0):

@@ -1,14 +1,22 @@
 """f-AnoGAN: anomaly scores in one pass, by an encoder that was trained to invert a GAN."""
 
+from __future__ import annotations
+
 import functools
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from anogan_tf import judging, losses, scoring, training
 from anogan_tf.callbacks import DataOrder
 from anogan_tf.comparison import Comparison
 from anogan_tf.networks import Encoder
+from anogan_tf.reference import Reference
+from anogan_tf.scoring import Calibration, Outputs, Row
 from anogan_tf.search import sample_prior
 
 MODES = ("izi", "ziz", "izi_f")
@@ -61,6 +69,10 @@ class FAnoGAN(keras.Model):
         Image Analysis 2019, L_ziz, L_izi, L_izi_f and A(x); Kingma and Welling, arXiv 1312.6114 (variational).
     """
 
+    method = "f-anogan"
+    any_size = False
+    reference_type = Reference
+
     def __init__(
         self,
         gan,
@@ -99,10 +111,13 @@ class FAnoGAN(keras.Model):
         self.smoothing = smoothing
         self.chunk = chunk
         self.seed = seed
-        self.reference = None
-        self.calibration = None
+        self.reference: Reference | None = None
+        self.calibration: Calibration | None = None
+        self.info: dict[str, Any] = {}
         _check_encoder(self.encoder, gan)
-        self._comparison = Comparison(gan, self.feature_layers, distance, score)
+        self._comparison = Comparison(
+            gan, self.feature_layers, distance, score, residual_weight=1.0, feature_weight=feature_weight
+        )
         hidden = self.encoder.layers[-1].input
         self._log_variance = keras.layers.Dense(gan.latent_dim, kernel_initializer="zeros", name="log_variance")
         self._log_variance.build(hidden.shape)
@@ -195,23 +210,30 @@ class FAnoGAN(keras.Model):
             parts["feature_loss"] = tf.reduce_mean(distance)
         return parts, weights
 
-    def score(self, images):
+    def score(self, images: Any, *, draw: bool = True) -> Outputs:
         """Scores images in one pass; takes and returns what `AnoGAN.score` does."""
-        return scoring.score(self, images)
+        return scoring.score(self, images, draw)
 
-    def score_batches(self, data):
+    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a chunk at a time; memory stays flat."""
-        return scoring.score_batches(self, data)
+        return scoring.score_batches(self, data, draw)
 
-    def fit_reference(self, data):
+    def fit_reference(self, data: Any) -> None:
         """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
         scoring.fit_reference(self, data)
 
-    def calibrate(self, data, alpha=0.05):
+    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
-    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+    def test(
+        self,
+        data: Any,
+        threshold: float | str | None = None,
+        *,
+        results_dir: str | os.PathLike | None = None,
+        pictures: int = 100,
+    ) -> judging.TestResult:
         """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
@@ -220,28 +242,47 @@ class FAnoGAN(keras.Model):
         return self.gan.generator(self.encoder(images, training=False), training=False).numpy()
 
     @property
-    def learns(self):
-        """Whether the score learns from normal images, in `fit_reference`."""
+    def inner(self) -> FAnoGAN:
+        return self
+
+    @property
+    def learns(self) -> bool:
         return self._comparison.learns
 
-    def evidence(self, images):
+    @property
+    def needs_z(self) -> bool:
+        return self._comparison.of_reconstruction
+
+    @property
+    def maps_need_z(self) -> bool:
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        return scoring.fingerprint(*self.gan.networks, self.encoder)
+
+    def evidence(self, images: np.ndarray) -> dict[str, tf.Tensor]:
         """What the score of a chunk of images and its guard is made of, see `Comparison.evidence`."""
         return self._comparison.evidence(tf.convert_to_tensor(images))
 
-    def raw_outputs(self, data, progress=None):
-        """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
-        return scoring.raw_outputs(self, scoring.image_rows(data, self.image_shape), progress)
+    def raw_outputs(
+        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Iterator[tuple[list[Row], Outputs]]:
+        rows = scoring.image_rows(data, self.image_shape)
+        return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
 
-    def score_chunk(self, images, progress=None):
-        """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
-        images = tf.convert_to_tensor(images)
-        return self._comparison.scored(
-            images,
-            self._encode(images),
-            self.reference,
-            residual_weight=1.0,
-            feature_weight=self.feature_weight,
-        )
+    def score_chunk(
+        self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Outputs:
+        z = self._encode(tf.convert_to_tensor(images)) if draw or self.needs_z else None
+        return self._comparison.scored(images, z, self.reference, decide=decide)
+
+    def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
+        return images[:n]
+
+    def __reduce__(self) -> tuple:
+        """Copies and pickles are Keras' own, with what the scorer learned."""
+        return _restored, (super().__reduce__(), self.reference, self.calibration)
 
     @tf.function(autograph=False)
     def _encode(self, images):
@@ -287,3 +328,10 @@ def _check_encoder(encoder, gan):
             f"The encoder maps the GAN's images to its z, {gan.image_shape} → {(gan.latent_dim,)}. Received: "
             f"{tuple(encoder.input_shape[1:])} → {tuple(encoder.output_shape[1:])}."
         )
+
+
+def _restored(reduced: tuple, reference: Reference | None, calibration: Calibration | None) -> FAnoGAN:
+    make, arguments, *_ = reduced
+    scorer = make(*arguments)
+    scorer.reference, scorer.calibration = reference, calibration
+    return scorer

@@ -88,6 +88,11 @@ class GAN(keras.Model):
         return self.transformations and self.transformations.tasks
 
     @property
+    def networks(self) -> tuple[keras.Model, ...]:
+        """G, D, and the head of its second task where it has one."""
+        return tuple(filter(None, (self.generator, self.discriminator, self.transformation_head)))
+
+    @property
     def latent_dim(self):
         return self.generator.input_shape[-1]
 

@@ -1,15 +1,21 @@
 """From scores to decisions: images judged, a labelled test measured, and what there is to draw of both."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import heapq
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
-from anogan_tf.scoring import PARTS, scored_chunks
+from anogan_tf.scoring import PARTS, Outputs, Row, Scorer, scored_chunks
 
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 SHOWN = 8  # of the most anomalous images, in a result that shows itself
@@ -69,74 +75,86 @@ class Judgement:
     """Images with their decisions.
 
     Attributes:
-        results: A dict an image, as in `TestResult`; `label` is None where unknown.
+        results: A dict an image, as in `TestResult`; `label` is None where unknown, and so are `residual` and
+            `discrimination` of images that were not reconstructed.
         regions: As in `TestResult`.
         threshold: The threshold used.
         threshold_method: How it was found.
-        drawn: The images to draw: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`, `size` and
-            `picture`, see `report.write`.
+        drawn: The most anomalous images: number (from 1) to a dict of `image`, `reconstruction`, `anomaly_map`, `size`
+            and `picture`, see `report.write`.
         masks: Masks of all images, if the data have them.
         maps: Their anomaly maps.
     """
 
-    results: list
-    regions: list
+    results: list[dict[str, Any]]
+    regions: list[list[dict[str, Any]]]
     threshold: float
     threshold_method: str
-    drawn: dict
-    masks: list
-    maps: list
+    drawn: dict[int, dict[str, Any]]
+    masks: list[np.ndarray]
+    maps: list[np.ndarray]
 
 
-def judge(scorer, data, threshold=None, *, pictures=0, need_labels=False):
-    """Scores images and decides on each.
+def judge(
+    scorer: Scorer, data: Any, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
+) -> Judgement:
+    """Scores images and decides on each; reconstructs the most anomalous ones.
+
+    Where anomaly maps are made of reconstructions only these have regions, unless the data have masks, with which the
+    maps of all images are compared.
 
     Args:
         scorer: The scorer.
-        data: Images, see `image_rows`; labels are needed only for a threshold chosen on them.
+        data: Images, see `scoring.image_rows`; labels are needed only for a threshold chosen on them.
         threshold: A float; None for the calibrated one; `"f1"` or `"midpoint"`.
-        pictures: How many images to keep for drawing, the most anomalous ones.
+        pictures: How many images to draw, the most anomalous ones.
         need_labels: Whether images without a label are refused.
-
-    Returns:
-        A `Judgement`.
 
     Raises:
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
     check_threshold(scorer, threshold)
     need_labels = need_labels or isinstance(threshold, str)
-    results, regions, masks, maps, drawn = [], [], [], [], []
-    for rows, outputs in scored_chunks(scorer, data):
-        found, found_regions = _described(scorer, rows, outputs, need_labels)
-        results.extend(found)
-        regions.extend(found_regions)
-        for i, (row, image) in enumerate(zip(rows, _drawable(rows, outputs), strict=True)):
+    results, regions, masks, maps, kept = [], [], [], [], []
+    for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and _have_masks(data)):
+        found = [_result(row, outputs, i, need_labels) for i, row in enumerate(rows)]
+        regions.extend(_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
+        for i, row in enumerate(rows):
             if "mask" in row:
-                masks.append(row["mask"])
-                maps.append(image["anomaly_map"])
-            heapq.heappush(drawn, (found[i]["anomaly_score"], len(results) - len(found) + i + 1, image))
-            if len(drawn) > pictures:
-                heapq.heappop(drawn)
+                masks.append(row["mask"].copy())
+                maps.append(outputs["anomaly_map"][i].copy())
+            _keep(kept, pictures, found[i]["anomaly_score"], len(results) + i + 1, row, outputs, i)
+        results.extend(found)
     if not results:
         raise ValueError("There are no images to score.")
+    drawn = {}
+    for number, row, outputs in _reconstructed(scorer, kept):
+        drawn[number] = _drawable(row, outputs)
+        results[number - 1] |= _scores(outputs)
+        regions[number - 1] = regions[number - 1] or _regions(scorer, row, outputs)
     threshold, method = _threshold(scorer, threshold, results)
-    drawn = {number: image for _, number, image in drawn}
     return Judgement(_decided(scorer, results, threshold), regions, threshold, method, drawn, masks, maps)
 
 
-def decided_chunks(scorer, data):
-    """Pairs of results and regions, see `Judgement`, by the calibrated threshold, a chunk at a time."""
+def decided_chunks(scorer: Scorer, data: Any) -> Iterator[tuple[list[dict], list[list[dict]]]]:
+    """Pairs of results and regions, see `Judgement`, by the calibrated threshold, a chunk at a time; nothing is drawn.
+
+    Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
+    """
     check_threshold(scorer, None)
-    for rows, outputs in scored_chunks(scorer, data):
-        results, regions = _described(scorer, rows, outputs)
+    for rows, outputs in scored_chunks(scorer, data, draw=False):
+        results = [_result(row, outputs, i) for i, row in enumerate(rows)]
+        regions = [_regions(scorer, row, outputs, i) for i, row in enumerate(rows)]
         yield _decided(scorer, results, scorer.calibration.threshold), regions
 
 
-def drawable(scorer, data):
-    """Pairs of the id of an image and what there is to draw of it, see `report.show`, one after the other."""
-    for rows, outputs in scored_chunks(scorer, data):
-        yield from zip((row["id"] for row in rows), _drawable(rows, outputs), strict=True)
+def drawn_images(scorer: Scorer, data: Any) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
+    """Of each image its id, its R and D, and what there is to draw, with its regions, see `report.show`."""
+    for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
+        for i, row in enumerate(rows):
+            own = _of_row(outputs, i)
+            drawn = _drawable(row, own) | {"regions": _regions(scorer, row, own)}
+            yield row["id"], {name: float(own[name]) for name in PARTS if name in own}, drawn
 
 
 def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None):
@@ -161,7 +179,7 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     if results_dir is not None:
         report.check_writable(results_dir)
     start = time.perf_counter()
-    kept = max(SHOWN, pictures if results_dir else 0)
+    kept = pictures if results_dir else min(pictures, SHOWN)
     judged = judge(scorer, data, threshold, pictures=kept, need_labels=True)
     seconds = time.perf_counter() - start
     labels = [result["label"] for result in judged.results]
@@ -199,23 +217,51 @@ def provenance(scorer):
     return settings | {"versions": report.versions()}
 
 
-def _described(scorer, rows, outputs, need_labels=False):
-    """For each row its scores, id and label in a dict, and the regions of its map."""
-    results, regions = [], []
-    for i, row in enumerate(rows):
-        scores = {name: float(outputs[name][i]) for name in PARTS}
-        results.append({"id": row["id"], **scores, "label": _label(row, need_labels)})
-        regions.append(_regions(scorer, outputs["anomaly_map"][i], _size(row)))
-    return results, regions
+def _have_masks(data: Any) -> bool:
+    """Whether data are batches with masks, as far as can be told without reading them."""
+    first = data[0] if isinstance(data, (list, tuple)) and len(data) else None
+    batch = getattr(data, "element_spec", data if isinstance(data, dict) else first)
+    return isinstance(batch, dict) and "mask" in batch
 
 
-def _drawable(rows, outputs):
-    for i, row in enumerate(rows):
-        image = {name: outputs[name][i] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
-        image["size"] = _size(row)
-        if "file" in row:
-            image["picture"] = functools.partial(_picture, row["file"], image["size"], row["bits"])
-        yield image
+def _of_row(outputs: Outputs, i: int) -> dict[str, Any]:
+    return {name: values[i] for name, values in outputs.items()}
+
+
+def _scores(outputs: dict[str, Any]) -> dict[str, float]:
+    return {name: float(outputs[name]) for name in PARTS if name in outputs}
+
+
+def _result(row: Row, outputs: Outputs, i: int, need_labels: bool = False) -> dict[str, Any]:
+    """The scores of a row, None where there are none, with its id and its label."""
+    return {"id": row["id"], **dict.fromkeys(PARTS), **_scores(_of_row(outputs, i)), "label": _label(row, need_labels)}
+
+
+def _keep(kept: list, most: int, score: float, number: int, row: Row, outputs: Outputs, i: int) -> None:
+    """Keeps an image if it is among the most anomalous so far, in a heap; copied, as views keep their whole chunk."""
+    if len(kept) == most and (not kept or (score, number) < kept[0][:2]):
+        return
+    own = {name: np.copy(value) for name, value in _of_row(outputs, i).items()}
+    heapq.heappush(kept, (score, number, {**row, "image": row["image"].copy()}, own))
+    if len(kept) > most:
+        heapq.heappop(kept)
+
+
+def _reconstructed(scorer: Scorer, kept: list) -> Iterator[tuple[int, Row, dict[str, Any]]]:
+    """Numbers, rows and outputs of kept images, with their reconstructions, which are made where they are missing."""
+    missing = [{"image": row["image"], "id": row["id"]} for *_, row, own in kept if "reconstruction" not in own]
+    chunks = scored_chunks(scorer, missing, decide=False) if missing else ()
+    more = (_of_row(outputs, i) for rows, outputs in chunks for i in range(len(rows)))
+    for _, number, row, own in kept:
+        yield number, row, own if "reconstruction" in own else own | next(more)
+
+
+def _drawable(row: Row, outputs: dict[str, Any]) -> dict[str, Any]:
+    image = {name: outputs[name] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
+    image["size"] = _size(row)
+    if "file" in row:
+        image["picture"] = functools.partial(_picture, row["file"], image["size"], row["bits"])
+    return image
 
 
 def _size(row):
@@ -251,10 +297,12 @@ def _label(row, needed):
     return None if label is None else int(label)
 
 
-def _regions(scorer, anomaly_map, size):
-    if scorer.calibration is None:
+def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], i: int | None = None) -> list[dict[str, Any]]:
+    """The anomalous regions of a row in its own pixels; none without a map."""
+    if scorer.calibration is None or "anomaly_map" not in outputs:
         return []
-    return metrics.regions(metrics.resize_map(anomaly_map, size), scorer.calibration.pixel_threshold)
+    anomaly_map = outputs["anomaly_map"] if i is None else outputs["anomaly_map"][i]
+    return metrics.regions(metrics.resize_map(anomaly_map, _size(row)), scorer.calibration.pixel_threshold)
 
 
 def _picture(file, size, bits):

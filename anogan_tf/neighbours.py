@@ -1,11 +1,17 @@
 """Parts and surfaces: each place of a picture is compared with normal pictures."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import scoring, wrapper
-from anogan_tf.distances import Places, Scales, each_picture
+from anogan_tf.distances import Scales, each_picture
 from anogan_tf.local_features import SMALLEST, STRIDE, local_features
+from anogan_tf.scoring import Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
@@ -42,42 +48,62 @@ class LocalNeighbours(wrapper.Wrapper):
         >>> results, threshold, accuracy = scorer.test(large.test)
     """
 
-    def __init__(self, scorer, *, factor=4):
+    method = "local-neighbours"
+    OWN = ("factor",)
+    reference_type = Scales
+
+    def __init__(self, scorer: Scorer, *, factor: int = 4) -> None:
+        super().__init__(scorer)
         if scorer.learns:
             raise ValueError(
                 f'The scorer only draws, so its own score learns nothing: give score="paper". Received: score='
-                f'"{scorer.score_kind}".'
+                f'"{scorer.settings.get("score")}".'
             )
         if factor < 1 or factor != int(factor):
             raise ValueError(f"factor is a whole number, at least 1. Received: factor={factor}.")
-        super().__init__(scorer)
         self.factor = int(factor)
-        self.reference = None
+        self.reference: Scales | None = None
         if min(self.image_shape[:2]) < SMALLEST:
             raise ValueError(f"Pictures have sides of at least {SMALLEST} pixels. Received: {self.image_shape[:2]}.")
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """Of the pictures."""
         height, width, channels = self.scorer.image_shape
         return height * self.factor, width * self.factor, channels
 
     @property
-    def settings(self):
-        """Those of the scorer, and `factor`."""
-        return self.scorer.settings | {"factor": self.factor}
+    def learns(self) -> bool:
+        return True
 
-    def score(self, images):
+    @property
+    def needs_z(self) -> bool:
+        return False
+
+    @property
+    def maps_need_z(self) -> bool:
+        return False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of no networks, as none decides."""
+        return scoring.fingerprint()
+
+    def score(self, images: Any, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
 
-        Returns:
-            A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` of the images'
-            shape, G(z) made larger, `anomaly_map` `(n, height, width)`, `z` `(n, latent_dim)`, `id`, and once
-            calibrated `anomaly_mask`.
-        """
-        return scoring.score(self, images)
+        Args:
+            images: Pictures, see `scoring.image_rows`.
+            draw: Whether the scorer inside reconstructs each picture, which takes most of the time and decides nothing.
 
-    def fit_reference(self, data):
+        Returns:
+            A dict of arrays: `anomaly_score` `(n,)`, `anomaly_map` `(n, height, width)`, `id`, once calibrated
+            `anomaly_mask`; and where drawn `residual`, `discrimination` `(n,)`, `reconstruction` of the images' shape,
+            G(z) made larger, `z` `(n, latent_dim)`.
+        """
+        return scoring.score(self, images, draw)
+
+    def fit_reference(self, data: Any) -> None:
         """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
         rows = scoring.sample(scoring.image_rows(data, self.image_shape), REMEMBERED, self.seed)
         if len(rows) < 2:
@@ -86,35 +112,41 @@ class LocalNeighbours(wrapper.Wrapper):
         self.reference = Scales.fit(features, self.seed)
         self.calibration = None  # it was of another score
 
-    def raw_outputs(self, data, progress=None):
-        """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
-        return scoring.raw_outputs(self, scoring.image_rows(data, self.image_shape), progress)
+    def raw_outputs(
+        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Iterator[tuple[list[Row], Outputs]]:
+        rows = scoring.image_rows(data, self.image_shape)
+        return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
 
-    def score_chunk(self, images, progress=None):
-        """The outputs for a chunk of images and its guard, see `score`; maps are not smoothed yet."""
+    def score_chunk(
+        self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Outputs:
+        return (self._decided(images) if decide else {}) | (self._drawn(images, progress) if draw else {})
+
+    def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
+        return self.scorer.examples(self.smaller(images[:n]), n)
+
+    def _decided(self, images: np.ndarray) -> Outputs:
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
-        outputs = self.scorer.score_chunk(self.smaller(images), progress)
         distances = self.reference(each_picture(_features, images))  # (batch, rows, columns)
         height, width = self.image_shape[:2]
         pixels = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
         smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
         most = max(1, int(MOST * smooth.shape[1]))
         highest = np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1)
-        level = np.median(smooth, axis=1) if isinstance(self.reference.fine, Places) else 0.0
-        return outputs | {
-            "reconstruction": self._larger(outputs["reconstruction"]),
-            "anomaly_map": np.log1p(pixels),
-            "anomaly_score": highest / np.sqrt(1.0 + level),
-        }
+        level = np.median(smooth, axis=1) if self.reference.levelled else 0.0
+        return {"anomaly_score": highest / np.sqrt(1.0 + level), "anomaly_map": np.log1p(pixels)}
 
-    def smaller(self, images):
+    def _drawn(self, images: np.ndarray, progress: Any) -> Outputs:
+        drawn = self.scorer.score_chunk(self.smaller(images), decide=False, progress=progress)
+        drawn["reconstruction"] = tf.image.resize(drawn["reconstruction"], self.image_shape[:2]).numpy()
+        return {name: values for name, values in drawn.items() if name != "anomaly_map"}
+
+    def smaller(self, images: np.ndarray) -> np.ndarray:
         """The pictures as the networks take them: means of blocks of pixels."""
         return tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID").numpy()
 
-    def _larger(self, images):
-        return tf.image.resize(images, self.image_shape[:2]).numpy()
 
-
-def _features(picture):
+def _features(picture: np.ndarray) -> np.ndarray:
     return local_features(picture[None])[0].numpy()

@@ -1,13 +1,18 @@
 """Images larger than the networks: scored on an overlapping grid of tiles, whose maps are stitched into one."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from anogan_tf import scoring, wrapper
 from anogan_tf.data.images import check_patch
+from anogan_tf.scoring import Outputs, Row, Scorer
 
-SHOWN = 8
+LAYERS = ("reconstruction", "anomaly_map")
 
 
 class Patched(wrapper.Wrapper):
@@ -42,37 +47,52 @@ class Patched(wrapper.Wrapper):
         OCT scans.
     """
 
-    def __init__(self, scorer, *, overlap=0.5):
+    method = "patched"
+    OWN = ("overlap",)
+    any_size = True
+
+    def __init__(self, scorer: Scorer, *, overlap: float = 0.5) -> None:
         if not 0.0 <= overlap < 1.0:
             raise ValueError(f"overlap is from 0 to less than 1. Received: overlap={overlap}.")
         super().__init__(scorer)
         self.overlap = overlap
 
     @property
-    def image_shape(self):
-        """What the networks take, which is the shape of a tile."""
+    def image_shape(self) -> tuple[int, int, int]:
+        """What the scorer inside takes, which is the shape of a tile."""
         return self.scorer.image_shape
 
     @property
-    def learns(self):
+    def learns(self) -> bool:
         return self.scorer.learns
 
     @property
-    def reference(self):
+    def needs_z(self) -> bool:
+        return self.scorer.needs_z
+
+    @property
+    def maps_need_z(self) -> bool:
+        return self.scorer.maps_need_z
+
+    @property
+    def fingerprint(self) -> str:
+        return self.scorer.fingerprint
+
+    @property
+    def reference(self) -> Any:
         """That of the scorer of tiles."""
         return self.scorer.reference
 
     @reference.setter
-    def reference(self, reference):
+    def reference(self, reference: Any) -> None:
         self.scorer.reference = reference
 
-    @property
-    def settings(self):
-        """Those of the scorer of tiles, and `overlap`."""
-        return self.scorer.settings | {"overlap": self.overlap}
-
-    def score(self, images):
+    def score(self, images: Any, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them, of one size.
+
+        Args:
+            images: Images, see `scoring.image_rows`.
+            draw: Whether to reconstruct each image, see `AnoGAN.score`.
 
         Returns:
             A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` of the images'
@@ -81,43 +101,49 @@ class Patched(wrapper.Wrapper):
         Raises:
             ValueError: For images of different sizes, which `score_batches` takes.
         """
-        return scoring.score(self, images)
+        return scoring.score(self, images, draw)
 
-    def fit_reference(self, data):
+    def fit_reference(self, data: Any) -> None:
         """Learns what `score` needs from tiles of normal training images, drawn evenly from all of them."""
         before = self.reference
         self.scorer.fit_reference(self._reference_tiles(data))
         if self.reference is not before:
             self.calibration = None  # it was of another score
 
-    def raw_outputs(self, data, progress=None):
+    def raw_outputs(
+        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Iterator[tuple[list[Row], Outputs]]:
         """Pairs of a row of `data`, in a list, and its outputs, in arrays of one; maps are not smoothed yet."""
+        options = {"decide": decide, "draw": draw, "progress": progress}
         for row in self._rows(data):
-            yield [row], {name: value[None] for name, value in self._image_outputs(row, progress).items()}
+            yield [row], self.score_chunk(row["image"][None], name=row["id"], **options)
 
-    def _image_outputs(self, row, progress):
-        """The outputs for one image, of which no more than a chunk of tiles is in memory at once."""
-        image, corners = row["image"], self._corners(row)
-        tile_rows = ({"image": tile} for tile in tiles(image, corners, self.image_shape))
-        parts = {name: [] for name in scoring.PARTS}
+    def score_chunk(self, images: np.ndarray, *, name: str = "the image", **options: Any) -> Outputs:
+        """As `Scorer.score_chunk`, of images of any one size; of each no more than a chunk of tiles is in memory."""
+        outputs = [self._image_outputs(image, name, options) for image in images]
+        return {key: np.stack([output[key] for output in outputs]) for key in outputs[0]}
 
-        def layers():
-            for _, outputs in scoring.raw_outputs(self.scorer, tile_rows, progress):
-                for name, values in parts.items():
-                    values.extend(outputs[name])
-                yield from np.concatenate([outputs["reconstruction"], outputs["anomaly_map"][..., None]], axis=-1)
+    def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
+        corners = self._corners(images[0], "the image")
+        return np.stack(list(tiles(images[0], corners[:: math.ceil(len(corners) / n)], self.image_shape)))
 
-        stitched = stitch(layers(), corners, image.shape[:2])  # (height, width, channels + 1)
-        return {
-            "anomaly_score": np.max(parts["anomaly_score"]),
-            "residual": np.mean(parts["residual"]),
-            "discrimination": np.mean(parts["discrimination"]),
-            "reconstruction": stitched[..., :-1],
-            "anomaly_map": stitched[..., -1],
-        }
+    def _image_outputs(self, image: np.ndarray, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        corners = self._corners(image, name)
+        pairs = zip(tiles(image, corners, self.image_shape), corners, strict=True)
+        tile_rows = ({"image": tile, "corner": corner} for tile, corner in pairs)
+        numbers, canvases = {}, {}
+        for rows, outputs in scoring.raw_outputs(self.scorer, tile_rows, **options):
+            for part in [part for part in scoring.PARTS if part in outputs]:
+                numbers.setdefault(part, []).extend(outputs[part])
+            for layer in [layer for layer in LAYERS if layer in outputs]:
+                canvas = canvases.setdefault(layer, Canvas(image.shape[:2]))
+                for tile, row in zip(outputs[layer], rows, strict=True):
+                    canvas.add(tile, row["corner"])
+        found = {part: (np.max if part == "anomaly_score" else np.mean)(values) for part, values in numbers.items()}
+        return found | {layer: canvas.mean() for layer, canvas in canvases.items()}
 
-    def _corners(self, row):
-        return grid(row["image"].shape[:2], self.image_shape, overlap=self.overlap, name=row["id"])
+    def _corners(self, image: np.ndarray, name: str) -> np.ndarray:
+        return grid(image.shape[:2], self.image_shape, overlap=self.overlap, name=name)
 
     def _reference_tiles(self, data):
         """A batch of as many tiles as the reference takes, each tile of all images as likely as any other."""
@@ -127,13 +153,13 @@ class Patched(wrapper.Wrapper):
 
     def _all_tiles(self, data):
         for row in self._rows(data):
-            yield from tiles(row["image"], self._corners(row), self.image_shape)
+            yield from tiles(row["image"], self._corners(row["image"], row["id"]), self.image_shape)
 
     def _rows(self, data):
         return scoring.image_rows(data, (None, None, self.image_shape[-1]))
 
 
-def grid(size, patch, *, overlap=0.5, name="the image"):
+def grid(size: Sequence[int], patch: Sequence[int], *, overlap: float = 0.5, name: str = "the image") -> np.ndarray:
     """Top left corners of overlapping tiles that cover an image; the last ones end where the image does.
 
     Args:
@@ -153,21 +179,21 @@ def grid(size, patch, *, overlap=0.5, name="the image"):
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)  # (tiles, 2)
 
 
-def _starts(length, side, overlap):
+def _starts(length: int, side: int, overlap: float) -> list[int]:
     """Where tiles of a side begin along a length: the fewest that overlap enough, spread evenly."""
     stride = max(1, int(side * (1.0 - overlap)))
     gaps = -(-(length - side) // stride)
     return [(length - side) * i // max(gaps, 1) for i in range(gaps + 1)]
 
 
-def tiles(image, corners, patch):
+def tiles(image: np.ndarray, corners: np.ndarray, patch: Sequence[int]) -> Iterator[np.ndarray]:
     """The parts of an image `(height, width, channels)`, each of `patch`, at the corners; one at a time, as views."""
     height, width = patch[:2]
     for top, left in corners:
         yield image[top : top + height, left : left + width]
 
 
-def stitch(tiles, corners, size):
+def stitch(tiles: Iterable[np.ndarray], corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Tiles laid at their corners, and their mean where they overlap, weighted with a `window`.
 
     Networks draw the middle of a tile better than its border, where their convolutions see padding; and as a tile fades
@@ -181,27 +207,39 @@ def stitch(tiles, corners, size):
     Returns:
         A float32 array `(*size[, channels])`.
     """
-    total = None
-    for tile, (top, left) in zip(tiles, corners, strict=True):
-        if total is None:
-            total, weights = (np.zeros((*size, *tile.shape[2:]), np.float32) for _ in range(2))
-            weight = window(tile.shape[:2]).reshape(*tile.shape[:2], *[1] * (tile.ndim - 2))
+    canvas = Canvas(size)
+    for tile, corner in zip(tiles, corners, strict=True):
+        canvas.add(tile, corner)
+    return canvas.mean()
+
+
+class Canvas:
+    """Where tiles are laid one after the other, see `stitch`.
+
+    Args:
+        size: `(height, width)` of the whole.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self._total: np.ndarray | None = None
+
+    def add(self, tile: np.ndarray, corner: np.ndarray) -> None:
+        """Lays a tile `(height, width[, channels])` with its top left at the corner."""
+        if self._total is None:
+            self._total, self._weights = (np.zeros((*self.size, *tile.shape[2:]), np.float32) for _ in range(2))
+            self._weight = window(tile.shape[:2]).reshape(*tile.shape[:2], *[1] * (tile.ndim - 2))
+        top, left = corner
         here = np.s_[top : top + tile.shape[0], left : left + tile.shape[1]]
-        total[here] += weight * tile
-        weights[here] += weight
-    return total / weights
+        self._total[here] += self._weight * tile
+        self._weights[here] += self._weight
+
+    def mean(self) -> np.ndarray:
+        """The weighted mean of what lies at each place, `(*size[, channels])`."""
+        return self._total / self._weights
 
 
-def window(patch):
+def window(patch: Sequence[int]) -> np.ndarray:
     """The weights of a tile's pixels, `(height, width)`: highest in the middle, falling to the border, never 0."""
     rows, columns = (np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) / side for side in patch[:2])
     return np.outer(rows, columns).astype(np.float32)
-
-
-def examples(dataset, image_shape):
-    """A few images of `image_shape`, in an array: the first of a data set, or tiles of its first large one."""
-    images = next(iter(dataset))["image"].numpy()
-    if images.shape[1:] == image_shape:
-        return images[:SHOWN]
-    corners = grid(images.shape[1:3], image_shape)
-    return np.stack(list(tiles(images[0], corners[:: math.ceil(len(corners) / SHOWN)], image_shape)))

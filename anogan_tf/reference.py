@@ -1,83 +1,63 @@
-"""What scores learn from normal images: where their features lie, and how far scores spread."""
+"""What a score learns from normal images: what each of its kinds learns, and how they blend."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
+
+from anogan_tf.kinds import KINDS
 
 LOWEST = 1e-7  # of a score, before its logarithm
-
-
-class PrincipalSubspace:
-    """How far feature vectors lie outside the principal subspace of those of normal images.
-
-    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of the
-    reference images' features. It is the reconstruction error of PCA, on discriminator features in place of pixels.
-
-    Args:
-        mean: `(elements,)`.
-        components: Orthonormal rows, `(n_components, elements)`.
-
-    References:
-        Jackson and Mudholkar, "Control Procedures for Residuals Associated With Principal Component Analysis",
-        Technometrics 1979, eq. 2.1 (the Q statistic).
-    """
-
-    def __init__(self, mean, components):
-        self.mean = np.asarray(mean, np.float32)
-        self.components = np.ascontiguousarray(components, np.float32)  # another layout rounds in another way
-
-    @classmethod
-    def fit(cls, vectors, n_components=128):
-        """Learns from `(n, elements)`; with at most half as many components as images or elements."""
-        if len(vectors) < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
-        pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)
-        return cls(pca.mean_, pca.components_)
-
-    def __call__(self, vectors):
-        """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""
-        return np.array([self._distance(vector) for vector in vectors])
-
-    def _distance(self, vector):
-        centred = vector - self.mean
-        return np.mean(np.square(centred - (self.components @ centred) @ self.components))
+SPREAD = "log_scores/"  # names of the arrays of a blend
 
 
 class Reference:
-    """The score of evidence: of features, of how well transformations are told, or of both.
+    """The score of evidence: of one kind, or of several.
 
-    One kind of evidence is its own score. Of several the score is the mean of their log-scores, each standardised with
+    One kind of evidence has its own score. Of several the score is the mean of their log-scores, each standardised with
     its mean and deviation over normal images, so that no kind outweighs another by its unit.
 
     Args:
-        subspace: The `PrincipalSubspace` of features; None where they are no evidence.
+        learned: What each kind learned, by its name, see `kinds.Kind`; without those that learn nothing.
         log_scores: For several kinds a dict of the mean and the standard deviation of each kind's log-scores over
             normal images; None for one kind.
+
+    Attributes:
+        fingerprint: Of the networks that the evidence was of, see `scoring.fingerprint`; None where nobody told.
     """
 
-    def __init__(self, subspace=None, log_scores=None):
-        self.subspace = subspace
+    def __init__(
+        self,
+        learned: dict[str, Any] | None = None,
+        log_scores: dict[str, tuple[float, float]] | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.learned = learned or {}
         self.log_scores = log_scores
+        self.fingerprint = fingerprint
 
     @classmethod
-    def fit(cls, evidence):
+    def fit(cls, evidence: dict[str, np.ndarray], seed: int = 0) -> Reference:
         """Learns from `evidence` of n normal images, a dict of arrays `(n, …)`, see `Comparison.evidence`.
 
-        The spread of log-scores comes from the second half of the images with a subspace of the first half: images that
-        a subspace was fitted to lie closer to it than new ones.
+        The spread of log-scores comes from a random half of the images with what was learned from the other half:
+        images that a subspace was fitted to lie closer to it than new ones.
 
         Raises:
             ValueError: If there are too few images.
         """
-        subspace = PrincipalSubspace.fit(evidence["features"]) if "features" in evidence else None
+        learned = _learned(evidence)
         if len(evidence) == 1:
-            return cls(subspace)
-        half = len(next(iter(evidence.values()))) // 2
-        halves = (slice(half), slice(half, None)) if half >= 2 else (slice(None), slice(None))
-        first = cls(subspace and PrincipalSubspace.fit(evidence["features"][halves[0]]))
-        logs = first._logs({name: values[halves[1]] for name, values in evidence.items()})
-        return cls(subspace, {name: (float(log.mean()), float(log.std() + LOWEST)) for name, log in logs.items()})
+            return cls(learned)
+        order = np.random.default_rng(seed).permutation(len(next(iter(evidence.values()))))
+        half = len(order) // 2
+        halves = (order[:half], order[half:]) if half >= 2 else (order, order)
+        one, other = ({name: values[half] for name, values in evidence.items()} for half in halves)
+        logs = cls(_learned(one))._logs(other)
+        return cls(learned, {name: (float(log.mean()), float(log.std() + LOWEST)) for name, log in logs.items()})
 
-    def __call__(self, evidence):
+    def __call__(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
         """The score of each image, `(batch,)`."""
         if self.log_scores is None:
             (scores,) = self._scores(evidence).values()
@@ -86,27 +66,39 @@ class Reference:
         return np.mean([(logs[name] - mean) / std for name, (mean, std) in self.log_scores.items()], axis=0)
 
     @property
-    def arrays(self):
-        """All that was learned, as a dict of arrays."""
-        arrays = {} if self.subspace is None else {"mean": self.subspace.mean, "components": self.subspace.components}
-        return arrays | {f"log_scores/{name}": np.array(pair) for name, pair in (self.log_scores or {}).items()}
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was learned, as a dict of arrays; those of features have no prefix."""
+        arrays = {
+            _place(name, key): array for name, learned in self.learned.items() for key, array in learned.arrays.items()
+        }
+        return arrays | {SPREAD + name: np.array(pair) for name, pair in (self.log_scores or {}).items()}
 
     @classmethod
-    def from_arrays(cls, arrays):
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Reference:
         """The reference whose `arrays` these are."""
-        subspace = PrincipalSubspace(arrays["mean"], arrays["components"]) if "mean" in arrays else None
         spread = {
-            name.removeprefix("log_scores/"): tuple(map(float, pair))
-            for name, pair in arrays.items()
-            if name.startswith("log_scores/")
+            place.removeprefix(SPREAD): tuple(map(float, pair))
+            for place, pair in arrays.items()
+            if place.startswith(SPREAD)
         }
-        return cls(subspace, spread or None)
+        own = {name: {} for name in KINDS}
+        for place in arrays.keys() - {SPREAD + name for name in spread}:
+            name, _, key = place.rpartition("/")
+            own[name or "features"][key] = arrays[place]
+        learned = {name: KINDS[name].learned.from_arrays(found) for name, found in own.items() if found}
+        return cls(learned, spread or None)
 
-    def _scores(self, evidence):
-        return {
-            name: self.subspace(values) if name == "features" else np.asarray(values)
-            for name, values in evidence.items()
-        }
+    def _scores(self, evidence: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: KINDS[name].score(values, self.learned.get(name)) for name, values in evidence.items()}
 
-    def _logs(self, evidence):
+    def _logs(self, evidence: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: np.log(scores + LOWEST) for name, scores in self._scores(evidence).items()}
+
+
+def _learned(evidence: dict[str, np.ndarray]) -> dict[str, Any]:
+    classes = {name: KINDS[name].learned for name in evidence}
+    return {name: cls.fit(evidence[name]) for name, cls in classes.items() if cls is not None}
+
+
+def _place(name: str, key: str) -> str:
+    return key if name == "features" else f"{name}/{key}"

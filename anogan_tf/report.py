@@ -55,7 +55,7 @@ def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
         drawn: Pairs of a row, see `table.scored_rows`, and what to draw of it: a dict of `image`, `reconstruction`,
             `anomaly_map`, and, where known, `size`, the `(height, width)` in whose pixels the regions are, and
             `picture`, a function that reads the picture itself, `(height, width, channels)` in [-1, 1], when its turn
-            comes.
+            comes; where the table lacks them also `regions`, with R and D in the row.
         metrics: What goes into `metrics.json`.
         pixel_threshold: For the contour; None for none.
         skipped: Pairs of the id of an image that could not be read, and why.
@@ -66,11 +66,17 @@ def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
     for old in (*folder.glob("test_image_*.png"), *folder.glob("anomaly_map_*.tiff"), folder / "roc.png"):
         old.unlink(missing_ok=True)
     listed = {row["number"]: row for row in table.most_anomalous(folder, LISTED)}
+    found = {}
     for row, image in drawn:
+        if "regions" in image:
+            regions[table.text(row["id"])] = image.pop("regions")
+            found[table.text(row["id"])] = {name: row[name] for name in ("residual", "discrimination")}
         options = {"pixel_threshold": pixel_threshold, "title": _title(row, metrics)}
         boxes = [region["box"] for region in regions.get(table.text(row["id"]), ())]
         _draw(folder, row["number"], **image, boxes=boxes, **options)
         listed[row["number"]] = {**row, **_files(row["number"])}
+    if found:
+        table.amend(folder, found, {name: few for name, few in regions.items() if few})
     rows = [(row["anomaly_score"], row["prediction"], row["label"]) for row in table.scored_rows(folder)]
     scores, predictions, labels = zip(*rows, strict=True)
     for name, figure in _figures(scores, labels, metrics["threshold"]).items():

@@ -1,42 +1,51 @@
 """Runs: folders that hold all that scoring needs."""
 
+from __future__ import annotations
+
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 
-from anogan_tf import atomic, published, report, scoring, wrapper
+from anogan_tf import atomic, published, report
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
-from anogan_tf.distances import Scales
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
-from anogan_tf.reference import Reference
+from anogan_tf.scoring import Calibration, Scorer
 from anogan_tf.weights import check_hdf5, load_weights
 
 FORMAT = 2
+OURS = (
+    "format", "complete", "versions", "method", "around", "scorer", "gan", "encoder", "reference", "calibration",
+)  # fmt: skip
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
-SCORERS = {"anogan": AnoGAN, "f-anogan": FAnoGAN}
-WRAPPERS = {"overlap": Patched, "factor": LocalNeighbours}  # by the setting that is theirs alone
+SCORERS = {cls.method: cls for cls in (AnoGAN, FAnoGAN)}
+WRAPPERS = {cls.method: cls for cls in (Patched, LocalNeighbours)}
+FILES = ("generator", "discriminator", "transformation_head", "encoder", "reference")  # of weights, in a run
 
 
-def save_run(path, scorer, **info):
-    """Saves a scorer into a folder, from which `load_run` makes an equal one.
+def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
+    """Saves a scorer into a folder, from which `load_run` makes an equal one; nothing of an older run is left.
 
     Args:
         path: The folder; made where it is missing.
-        scorer: An `AnoGAN` or a `FAnoGAN`, or a `Patched` of one.
-        **info: What else `run.json` shall tell, as JSON can hold it; `preprocessing`, the fields of the
-            `data.Preprocessing` of `splits.preprocessing`, where pictures are cropped or have other than 8 or 16 bits.
+        scorer: An `AnoGAN` or a `FAnoGAN`, or a `LocalNeighbours` or a `Patched` of one.
+        **info: What else `run.json` shall tell, as JSON can hold it; what it told of a scorer that was loaded, it tells
+            again. `preprocessing`, the fields of the `data.Preprocessing` of `splits.preprocessing`, where pictures are
+            cropped or have other than 8 or 16 bits.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    inner = wrapper.unwrapped(scorer)
-    for name, network in _networks(inner.gan, inner.encoder).items():
+    gan, encoder = scorer.gan, scorer.encoder
+    networks = _networks(gan, encoder)
+    for name, network in networks.items():
         with atomic.replacing(path / f"{name}.weights.h5", size=weights_size(network)) as partial:
             network.save_weights(partial)
     if scorer.reference is not None:
@@ -47,14 +56,19 @@ def save_run(path, scorer, **info):
         "format": FORMAT,
         "complete": True,
         "versions": report.versions(),
-        "method": _name_of(inner, SCORERS),
+        "method": scorer.inner.method,
+        "around": [wrapper.method for wrapper in _wrappers(scorer)],
         "scorer": scorer.settings,
-        "gan": _gan_settings(inner.gan),
-        "encoder": inner.encoder and _encoder_settings(inner.encoder),
+        "gan": _gan_settings(gan),
+        "encoder": encoder and _encoder_settings(encoder),
+        "reference": {"fingerprint": getattr(scorer.reference, "fingerprint", None)},
         "calibration": scorer.calibration and vars(scorer.calibration),
+        **scorer.info,
         **info,
     }
     report.write_json(path / "run.json", run)
+    for name in set(FILES) - set(networks) - ({"reference"} if scorer.reference is not None else set()):
+        (path / f"{name}.weights.h5").unlink(missing_ok=True)
 
 
 def load_run(path, *, generator=None, discriminator=None, encoder=None):
@@ -92,16 +106,29 @@ def _load_run(path, run, generator, discriminator, encoder):
     settings = run["scorer"]
     if isinstance(settings.get("learning_rate"), dict):
         settings["learning_rate"] = _of_keras(settings["learning_rate"], keras.optimizers.schedules)
-    around = {name: settings.pop(name) for name in WRAPPERS if name in settings}
+    around = [WRAPPERS[name] for name in run.get("around", _around_before(settings))]
+    own = {cls: {name: settings.pop(name) for name in cls.OWN} for cls in around}
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
-    for name, value in around.items():
-        scorer = WRAPPERS[name](scorer, **{name: value})
+    for cls in around:
+        scorer = cls(scorer, **own[cls])
+    scorer.info = {name: value for name, value in run.items() if name not in OURS}
     if (path / "reference.weights.h5").exists():
-        scorer.reference = _read_reference(_inside(path, "reference.weights.h5"))
+        scorer.reference = scorer.reference_type.from_arrays(_read_arrays(_inside(path, "reference.weights.h5")))
+        scorer.reference.fingerprint = run.get("reference", {}).get("fingerprint") or scorer.fingerprint
     if run["calibration"]:
-        calibration = run["calibration"] | {"scores": tuple(run["calibration"]["scores"])}
-        scorer.calibration = scoring.Calibration(**calibration)
+        calibration = {"fingerprint": scorer.fingerprint} | run["calibration"]
+        scorer.calibration = Calibration(**calibration | {"scores": tuple(calibration["scores"])})
     return scorer
+
+
+def _around_before(settings: dict[str, Any]) -> list[str]:
+    """The wrappers of a run of a version that did not name them, by the settings that only they have."""
+    return [name for name, cls in WRAPPERS.items() if settings.keys() & set(cls.OWN)]
+
+
+def _wrappers(scorer: Scorer) -> list[Any]:
+    """The wrappers around the scorer that holds the networks, from the inside."""
+    return [] if scorer is scorer.inner else [*_wrappers(scorer.scorer), scorer]
 
 
 def read_run(path):
@@ -127,8 +154,8 @@ def read_run(path):
     return run
 
 
-def _read_reference(path):
-    """What a score learned, from its file."""
+def _read_arrays(path):
+    """What a score learned, from its file, as a dict of arrays."""
     arrays = {}
     with h5py.File(path) as file:
         check_hdf5(file, path)
@@ -140,8 +167,7 @@ def _read_reference(path):
                 arrays[name] = item[()]
 
         file.visititems(read)
-    learned = Scales if any(name.startswith("fine/") for name in arrays) else Reference
-    return learned.from_arrays(arrays)
+    return arrays
 
 
 def _inside(folder, name):

@@ -1,13 +1,13 @@
-"""What every scorer does with its scores: chunk by chunk, learn a reference, calibrate, test.
+"""What every scorer does with its scores: chunk by chunk, learn a reference, calibrate."""
 
-A scorer has `chunk`, `image_shape`, `learns`, `smoothing`, `seed`, `settings`, `reference`, `calibration`,
-`evidence(images)`, `score_chunk(images, progress)` and `raw_outputs(data, progress)`. The functions here are what its
-methods of the same name call.
-"""
+from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
@@ -17,8 +17,12 @@ from tqdm.auto import tqdm
 from anogan_tf import thresholds
 from anogan_tf.reference import Reference
 
+Row: TypeAlias = dict[str, Any]  # an image with all that travels with it, see `image_rows`
+Outputs: TypeAlias = dict[str, np.ndarray]  # a row an image, see `Scorer.score_chunk`
+
 PARTS = ("anomaly_score", "residual", "discrimination")
 REFERENCE_IMAGES = 2048
+MAPPED = 256  # calibration images whose maps set the pixel threshold, where a map costs a search
 GUARD = 8  # rows at the end of a batch whose results are not used, see `_chunks`
 
 
@@ -30,28 +34,138 @@ class Calibration:
         scores: Scores of the n normal validation images, ascending.
         threshold: See `thresholds.conformal`.
         pixel_threshold: The same rule on the largest value of each map: a normal image has any pixel above it with
-            probability at most α.
+            probability at most α. Where a map costs a search, of a random 256 of the images.
         alpha: The rate of false alarms asked for.
         attained_alpha: The rate that n images can promise.
+        fingerprint: Of the networks that gave the scores; None where nobody told.
     """
 
-    scores: tuple
+    scores: tuple[float, ...]
     threshold: float
     pixel_threshold: float
     alpha: float
     attained_alpha: float
+    fingerprint: str | None = None
 
 
-def score(scorer, images):
+@runtime_checkable
+class Scorer(Protocol):
+    """What scores images: `AnoGAN` and `FAnoGAN`, which hold networks, `LocalNeighbours` and `Patched` around these.
+
+    What decides on an image, and what is drawn of it, are two things: a score that is not made of the reconstruction
+    G(z) needs no search for z.
+
+    Attributes:
+        method: The name of the class in a run.
+        any_size: Whether images may be of any size.
+        chunk: Images scored at once.
+        seed: Of all that is drawn at random.
+        smoothing: σ of the Gaussian over anomaly maps, as a fraction of the longer side.
+        reference: What `fit_reference` learned; None before.
+        reference_type: The class of that.
+        calibration: What `calibrate` found; None before.
+        info: What else the `run.json` told that it was loaded from.
+    """
+
+    method: str
+    any_size: bool
+    chunk: int
+    seed: int
+    smoothing: float
+    reference: Any
+    reference_type: type
+    calibration: Calibration | None
+    info: dict[str, Any]
+
+    @property
+    def inner(self) -> Scorer:
+        """The scorer that holds the networks: itself, or that inside."""
+        ...
+
+    @property
+    def gan(self) -> Any:
+        """The GAN of the inner scorer."""
+        ...
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder of the inner scorer; None without one."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of the images it takes; of a tile, for `Patched`."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every argument but networks and scorers, as JSON can hold it."""
+        ...
+
+    @property
+    def learns(self) -> bool:
+        """Whether the score learns from normal images, in `fit_reference`."""
+        ...
+
+    @property
+    def needs_z(self) -> bool:
+        """Whether what decides is made of G(z)."""
+        ...
+
+    @property
+    def maps_need_z(self) -> bool:
+        """Whether anomaly maps are made of G(z)."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the networks that decide, see `fingerprint`."""
+        ...
+
+    def score(self, images: Any, *, draw: bool = True) -> Outputs: ...
+
+    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]: ...
+
+    def fit_reference(self, data: Any) -> None: ...
+
+    def calibrate(self, data: Any, alpha: float = 0.05) -> None: ...
+
+    def test(self, data: Any, threshold: float | str | None = None, **options: Any) -> Any: ...
+
+    def raw_outputs(
+        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Iterator[tuple[list[Row], Outputs]]:
+        """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
+        ...
+
+    def score_chunk(
+        self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
+    ) -> Outputs:
+        """The outputs for a chunk of images and its guard; maps are not smoothed yet.
+
+        Args:
+            images: `(chunk + GUARD, height, width, channels)`.
+            decide: Whether to give `anomaly_score`, and `anomaly_map` where it needs no z.
+            draw: Whether to give `residual`, `discrimination`, `reconstruction`, `z`, and `anomaly_map` otherwise.
+            progress: A tqdm bar to tell of a search.
+        """
+        ...
+
+    def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
+        """At most n images as the networks take them, made of those that the scorer takes."""
+        ...
+
+
+def score(scorer: Scorer, images: Any, draw: bool = True) -> Outputs:
     """All outputs for all images, in one dict of arrays.
 
     Raises:
         ValueError: If there are no images, or they are of different sizes, which only `score_batches` takes.
     """
     chunks = []
-    for chunk in score_batches(scorer, images):
+    for chunk in score_batches(scorer, images, draw):
         chunks.append(chunk)
-        sizes = {outputs["anomaly_map"].shape[1:] for outputs in (chunks[0], chunk)}
+        sizes = {outputs["anomaly_map"].shape[1:] for outputs in (chunks[0], chunk) if "anomaly_map" in outputs}
         if len(sizes) > 1:
             raise ValueError(
                 f"Images of different sizes do not fit into one array: use score_batches. Received: {sorted(sizes)}."
@@ -61,55 +175,75 @@ def score(scorer, images):
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def score_batches(scorer, data):
+def score_batches(scorer: Scorer, data: Any, draw: bool = True) -> Iterator[Outputs]:
     """The outputs a chunk at a time, as dicts of arrays with `id`; memory stays flat."""
-    for rows, outputs in scored_chunks(scorer, data):
+    for rows, outputs in scored_chunks(scorer, data, draw=draw):
         yield {"id": np.array([row["id"] for row in rows]), **outputs}
 
 
-def scored_chunks(scorer, data):
-    """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time."""
+def scored_chunks(
+    scorer: Scorer, data: Any, *, decide: bool = True, draw: bool = True
+) -> Iterator[tuple[list[Row], Outputs]]:
+    """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time.
+
+    Raises:
+        ValueError: If the networks are no longer those that the reference or the calibration is of.
+    """
+    _check_networks(scorer)
     sigma = scorer.smoothing * max(scorer.image_shape[:2])
     with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
-        for rows, outputs in scorer.raw_outputs(data, progress):
-            _check_scores(rows, outputs["anomaly_score"])
-            outputs["anomaly_map"] = smooth(outputs["anomaly_map"], sigma)
-            if scorer.calibration is not None:
-                outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
+        for rows, outputs in scorer.raw_outputs(data, decide=decide, draw=draw, progress=progress):
+            if "anomaly_score" in outputs:
+                _check_scores(rows, outputs["anomaly_score"])
+            if "anomaly_map" in outputs:
+                outputs["anomaly_map"] = smooth(outputs["anomaly_map"], sigma)
+                if scorer.calibration is not None:
+                    outputs["anomaly_mask"] = outputs["anomaly_map"] > scorer.calibration.pixel_threshold
             yield rows, outputs
             progress.update(len(rows))
 
 
-def raw_outputs(scorer, rows, progress=None):
+def raw_outputs(
+    scorer: Scorer, rows: Iterator[Row], *, decide: bool = True, draw: bool = True, progress: Any = None
+) -> Iterator[tuple[list[Row], Outputs]]:
     """Pairs of rows and what `score_chunk` says of their images, a chunk at a time; maps are not smoothed yet.
 
     Each chunk has the scorer's own size, the last filled up with copies of its first image: a score does not depend on
     the batches that images came in, the order or the other images.
     """
     for chunk, images, n in _chunks(rows, scorer.chunk):
-        yield chunk, {name: values[:n] for name, values in scorer.score_chunk(images, progress).items()}
+        outputs = scorer.score_chunk(images, decide=decide, draw=draw, progress=progress)
+        yield chunk, {name: values[:n] for name, values in outputs.items()}
 
 
-def image_rows(data, image_shape):
+def image_rows(data: Any, image_shape: tuple[int | None, int | None, int]) -> Iterator[Row]:
     """A dict an image: `image`, `id`, and `label`, `height`, `width`, `mask`, `file`, `bits` where the data have them.
 
     Args:
         data: An array of images, or batches: of images, (image, label), or dicts; without ids they are numbered from 1.
+            Or a list of what this function gave before.
         image_shape: What the scorer takes; None for a side of any length.
 
     Raises:
-        ValueError: For images of another shape, or with values that are not finite.
+        ValueError: For images of another shape, or with values that are not finite; for what is no images.
 
     Warns:
         UserWarning: If the images cannot be in [-1, 1], or the first batch has no value below 0.
     """
     number = 0
-    for batch in [data] if hasattr(data, "shape") else data:
+    for batch in _batches(data):
+        if isinstance(batch, dict) and np.ndim(batch["image"]) == 3:
+            yield batch
+            continue
         if not isinstance(batch, dict):
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            batch = {"image": images} if labels is None else {"image": images, "label": labels}
+            batch = {"image": images} | ({} if labels is None else {"label": labels})
         batch = {name: np.asarray(column) for name, column in batch.items()}
+        if batch["image"].ndim == 0 or batch["image"].dtype.kind not in "biuf":
+            raise _no_images(batch["image"].flat[0])
         n = len(batch["image"])
+        if "label" in batch:
+            batch["label"] = _one_label_each(batch["label"], n)
         batch["id"] = [_text(name) for name in batch.get("id", range(number + 1, number + n + 1))]
         _check_images(batch["image"], image_shape, first=number == 0, names=batch["id"])
         number += n
@@ -120,39 +254,54 @@ def image_rows(data, image_shape):
             yield row
 
 
-def _text(name):
-    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
-
-
-def sample(rows, n, seed):
-    """A list of at most n of the rows, each as likely as any other; rows are read once, and their images copied.
+class Reservoir:
+    """At most n of the rows that are added, each as likely as any other; their images are copied.
 
     Nobody knows how many there will be, so the i-th replaces one of those drawn before with the probability that keeps
     it so (Vitter, "Random Sampling with a Reservoir", 1985, algorithm R).
     """
-    drawn, rng = [], np.random.default_rng(seed)
-    for number, row in enumerate(rows):
-        place = number if number < n else rng.integers(number + 1)
-        if place < n:
-            drawn[place : place + 1] = [{**row, "image": row["image"].copy()}]  # a view would keep its whole batch
-    return drawn
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.rows: list[Row] = []
+        self._added = 0
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, row: Row) -> None:
+        place = self._added if self._added < self.n else int(self._rng.integers(self._added + 1))
+        self._added += 1
+        if place < self.n:
+            self.rows[place : place + 1] = [{**row, "image": row["image"].copy()}]  # a view would keep its whole batch
 
 
-def fit_reference(scorer, data):
-    """Learns what the score needs from normal training images, the first 2,048 at most; nothing for plain scores."""
+def sample(rows: Iterable[Row], n: int, seed: int) -> list[Row]:
+    """At most n of the rows, see `Reservoir`."""
+    reservoir = Reservoir(n, seed)
+    for row in rows:
+        reservoir.add(row)
+    return reservoir.rows
+
+
+def fit_reference(scorer: Any, data: Any) -> None:
+    """Learns what the score needs from normal training images, of a random 2,048 where there are more.
+
+    Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`.
+    """
     if not scorer.learns:
         return
-    rows = itertools.islice(image_rows(data, scorer.image_shape), REFERENCE_IMAGES)
+    rows = iter(sample(image_rows(data, scorer.image_shape), REFERENCE_IMAGES, scorer.seed))
     found = [
         {k: v.numpy()[:n] for k, v in scorer.evidence(images).items()} for _, images, n in _chunks(rows, scorer.chunk)
     ]
     if not found:
         raise ValueError("There are no images to learn from.")
-    scorer.reference = Reference.fit({name: np.concatenate([part[name] for part in found]) for name in found[0]})
+    evidence = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    scorer.reference = Reference.fit(evidence, scorer.seed)
+    scorer.reference.fingerprint = scorer.fingerprint
     scorer.calibration = None  # it was of another score
 
 
-def calibrate(scorer, data, alpha=0.05):
+def calibrate(scorer: Scorer, data: Any, alpha: float = 0.05) -> None:
     """Scores normal images that nothing was learned from, and sets the thresholds.
 
     Args:
@@ -163,21 +312,79 @@ def calibrate(scorer, data, alpha=0.05):
     Raises:
         ValueError: If some images are labelled anomalous.
     """
-    scores, peaks = [], []
-    for rows, outputs in scored_chunks(scorer, data):
+    scores, peaks, unmapped = [], [], Reservoir(MAPPED, scorer.seed)
+    for rows, outputs in scored_chunks(scorer, data, draw=False):
         anomalous = [row["id"] for row in rows if row.get("label", 0) != 0]
         if anomalous:
             raise ValueError(f"Calibration takes normal images only. Received: images labelled anomalous, {anomalous}.")
         scores.extend(outputs["anomaly_score"].tolist())
-        peaks.extend(outputs["anomaly_map"].max(axis=(1, 2)).tolist())
+        if "anomaly_map" in outputs:
+            peaks.extend(_peaks(outputs))
+        else:
+            for row in rows:
+                unmapped.add({"image": row["image"], "id": row["id"]})
+    for _, outputs in scored_chunks(scorer, unmapped.rows, decide=False) if unmapped.rows else ():
+        peaks.extend(_peaks(outputs))
     threshold, attained_alpha = thresholds.conformal(scores, alpha)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the same few images, warned of once
         pixel_threshold, _ = thresholds.conformal(peaks, alpha)
-    scorer.calibration = Calibration(tuple(sorted(scores)), threshold, pixel_threshold, alpha, attained_alpha)
+    scorer.calibration = Calibration(
+        tuple(sorted(scores)), threshold, pixel_threshold, alpha, attained_alpha, scorer.fingerprint
+    )
 
 
-def _chunks(rows, size):
+def fingerprint(*networks: Any) -> str:
+    """A digest of the weights of networks, by which reference and calibration know theirs; None among them is none."""
+    digest = hashlib.blake2b(digest_size=16)
+    for network in networks:
+        for weight in () if network is None else network.get_weights():
+            digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def smooth(maps: np.ndarray, sigma: float) -> np.ndarray:
+    """Maps `(batch, height, width)` under a Gaussian of σ pixels."""
+    return ndimage.gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
+
+
+def _peaks(outputs: Outputs) -> list[float]:
+    return outputs["anomaly_map"].max(axis=(1, 2)).tolist()
+
+
+def _batches(data: Any) -> Iterable[Any]:
+    if hasattr(data, "shape") or isinstance(data, dict):
+        return [data]
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise _no_images(data)
+    return data
+
+
+def _no_images(thing: Any) -> ValueError:
+    return ValueError(
+        "Scorers take an array (n, height, width, channels) in [-1, 1], or batches: a tf.data.Dataset or another "
+        "iterable of images, (image, label) or dicts. Image files are scored by `anogan-tf score RUN PATH…`, or "
+        f"loaded by anogan_tf.data.load. Received: {type(thing).__name__}."
+    )
+
+
+def _one_label_each(labels: np.ndarray, n: int) -> np.ndarray:
+    """Labels `(n,)`, also of `(n, 1)`."""
+    if labels.shape == (n, 1):
+        return labels[:, 0]
+    if labels.shape != (n,):
+        raise ValueError(
+            f"Labels are one number an image, (n,), 0 for normal and 1 for anomalous. Received: labels of shape "
+            f"{labels.shape}; of one-hot labels take labels.argmax(axis=1) != normal_class."
+        )
+    return labels
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], np.ndarray, int]]:
     """Triples of up to `size` rows, their images filled up to `size + GUARD` with the first, and their number.
 
     Matrix products round the last rows of a batch in another way than the others, where the batch is no multiple of
@@ -188,12 +395,19 @@ def _chunks(rows, size):
         yield chunk, np.stack(images + images[:1] * (size + GUARD - len(images))).astype(np.float32), len(chunk)
 
 
-def smooth(maps, sigma):
-    """Maps `(batch, height, width)` under a Gaussian of σ pixels."""
-    return ndimage.gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
+def _check_networks(scorer: Scorer) -> None:
+    """Raises a ValueError if the networks changed since reference and calibration were made."""
+    now = None
+    for what, call in ((scorer.reference, "fit_reference"), (scorer.calibration, "calibrate")):
+        then = getattr(what, "fingerprint", None)
+        if then is not None and then != (now := now or scorer.fingerprint):
+            raise ValueError(
+                f"The networks were changed (trained on?) after {call}, so what it found is of others: call "
+                "fit_reference(training images) and calibrate(validation images) again."
+            )
 
 
-def _check_scores(rows, scores):
+def _check_scores(rows: list[Row], scores: np.ndarray) -> None:
     broken = [row["id"] for row, score in zip(rows, scores, strict=True) if not np.isfinite(score)]
     if broken:
         raise ArithmeticError(
@@ -202,7 +416,7 @@ def _check_scores(rows, scores):
         )
 
 
-def _check_images(images, image_shape, first, names):
+def _check_images(images: np.ndarray, image_shape: tuple, first: bool, names: list[str]) -> None:
     sides = zip(image_shape, images.shape[1:], strict=False)
     if images.ndim != 4 or any(wanted not in (None, side) for wanted, side in sides):
         shape = ", ".join("any" if side is None else str(side) for side in image_shape)
@@ -218,6 +432,6 @@ def _check_images(images, image_shape, first, names):
         )
 
 
-def _count(data):
+def _count(data: Any) -> int | None:
     """The number of images in `data`, where it can be told without reading them."""
     return data.shape[0] if hasattr(data, "shape") else None

@@ -55,8 +55,7 @@ class ScoreTable:
         self._scores.append([{"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped])
         self.__exit__()
         regions = {row["id"]: json.loads(row["regions"]) for row in _rows(self._regions.path)}
-        with atomic.replacing(self.folder / "regions.json") as partial:
-            partial.write_text(json.dumps(regions, indent=2) + "\n", encoding="utf-8")
+        _write_regions(self.folder, regions)
         with atomic.replacing(self.folder / "scores.csv") as partial:
             os.replace(self._scores.path, partial)
         self._regions.path.unlink()
@@ -66,10 +65,26 @@ def scored_rows(folder):
     """The rows of `scores.csv` that have a score, as dicts with their values, and with their `number` from 1."""
     for number, row in enumerate(_rows(Path(folder) / "scores.csv"), 1):
         if row["anomaly_score"]:
-            scores = {name: float(row[name]) for name in ("anomaly_score", "residual", "discrimination")}
+            names = ("anomaly_score", "residual", "discrimination")
+            scores = {name: float(row[name]) if row[name] else None for name in names}
             decision = {"p_value": float(row["p_value"]) if row["p_value"] else None}
             decision |= {name: int(row[name]) if row[name] else None for name in ("prediction", "label")}
             yield {"id": row["id"], **scores, **decision, "number": number}
+
+
+def amend(folder, found, regions):
+    """Adds to a finished table what only pictures that were drawn have.
+
+    Args:
+        folder: The results folder.
+        found: For each id, as `text` writes it, values by column.
+        regions: The whole content of `regions.json`.
+    """
+    with atomic.replacing(folder / "scores.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row | found.get(row["id"], {}) for row in _rows(folder / "scores.csv"))
+    _write_regions(folder, regions)
 
 
 def most_anomalous(folder, n):
@@ -80,6 +95,11 @@ def most_anomalous(folder, n):
 def text(name):
     """A name as it is written: what is no UTF-8 becomes escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _write_regions(folder, regions):
+    with atomic.replacing(folder / "regions.json") as partial:
+        partial.write_text(json.dumps(regions, indent=2) + "\n", encoding="utf-8")
 
 
 class _Growing:

@@ -1,44 +1,104 @@
 """A scorer around another one."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
 from anogan_tf import judging, scoring
+from anogan_tf.gan import GAN
+from anogan_tf.scoring import Calibration, Outputs, Scorer
 
 
 class Wrapper:
-    """A scorer around another one, for pictures larger than its networks take: what it hands on, and what it adds.
+    """A scorer around another one, for pictures larger than its networks take: what it hands on.
 
     Args:
-        scorer: The scorer of images of the networks' size.
+        scorer: The scorer inside.
     """
 
-    def __init__(self, scorer):
+    OWN: tuple[str, ...] = ()  # names of the arguments beside the scorer inside
+    any_size = False
+
+    def __init__(self, scorer: Scorer) -> None:
+        if scorer.any_size:
+            raise ValueError(
+                f"A {type(self).__name__} is around a scorer of images of one size. Received: a "
+                f"{type(scorer).__name__}, which takes images of any size."
+            )
         self.scorer = scorer
-        self.calibration = None
+        self.calibration: Calibration | None = None
+        self.info: dict[str, Any] = {}
 
     @property
-    def chunk(self):
+    def settings(self) -> dict[str, Any]:
+        """Those of the scorer inside, and its own."""
+        return self.scorer.settings | self._own_settings
+
+    @property
+    def inner(self) -> Scorer:
+        return self.scorer.inner
+
+    @property
+    def reference_type(self) -> type:
+        return self.scorer.reference_type
+
+    @property
+    def gan(self) -> GAN:
+        return self.scorer.gan
+
+    @property
+    def encoder(self) -> keras.Model | None:
+        return self.scorer.encoder
+
+    @property
+    def chunk(self) -> int:
         return self.scorer.chunk
 
+    @chunk.setter
+    def chunk(self, chunk: int) -> None:
+        self.scorer.chunk = chunk
+
     @property
-    def smoothing(self):
+    def smoothing(self) -> float:
         return self.scorer.smoothing
 
     @property
-    def seed(self):
+    def seed(self) -> int:
         return self.scorer.seed
 
-    def score_batches(self, data):
-        """As `score`, a few images at a time; memory stays flat."""
-        return scoring.score_batches(self, data)
+    @property
+    def _own_settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.OWN}
 
-    def calibrate(self, data, alpha=0.05):
+    def __reduce__(self) -> tuple:
+        """Copies and pickles are made of what the scorer was made of, and what it learned."""
+        return _restored, (type(self), self.scorer, self._own_settings, self.reference, self.calibration)
+
+    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
+        """As `score`, a few images at a time; memory stays flat."""
+        return scoring.score_batches(self, data, draw)
+
+    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
-    def test(self, data, threshold=None, *, results_dir=None, pictures=100):
+    def test(
+        self,
+        data: Any,
+        threshold: float | str | None = None,
+        *,
+        results_dir: str | os.PathLike | None = None,
+        pictures: int = 100,
+    ) -> judging.TestResult:
         """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
 
-def unwrapped(scorer):
-    """The scorer that holds the networks: the one inside a `Wrapper`, else itself."""
-    return scorer.scorer if isinstance(scorer, Wrapper) else scorer
+def _restored(cls: type, scorer: Scorer, own_settings: dict, reference: Any, calibration: Calibration | None) -> Any:
+    around = cls(scorer, **own_settings)
+    around.reference, around.calibration = reference, calibration
+    return around

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from anogan_tf import reference
+from anogan_tf.subspace import PrincipalSubspace
 
 
 def test_principal_subspace_distance_is_pca_reconstruction_error():
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(12, 12)))[0]
     inside = rng.normal(size=(50, 3)) @ basis[:3] + 5.0
-    subspace = reference.PrincipalSubspace.fit(inside.astype(np.float32), n_components=3)
+    subspace = PrincipalSubspace.fit(inside.astype(np.float32), n_components=3)
     beside = inside[:4] + 2.0 * basis[7]
     np.testing.assert_allclose(subspace(inside.astype(np.float32)), 0.0, atol=1e-8)
     np.testing.assert_allclose(subspace(beside.astype(np.float32)), 4.0 / 12, rtol=1e-3)
@@ -16,9 +17,9 @@ def test_principal_subspace_distance_is_pca_reconstruction_error():
 
 def test_subspace_leaves_something_outside_however_few_the_images():
     vectors = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
-    assert reference.PrincipalSubspace.fit(vectors).components.shape == (3, 40)
+    assert PrincipalSubspace.fit(vectors).components.shape == (3, 40)
     with pytest.raises(ValueError, match=r"at least 2 normal images\. Received: 1"):
-        reference.PrincipalSubspace.fit(vectors[:1])
+        PrincipalSubspace.fit(vectors[:1])
 
 
 def test_one_kind_of_evidence_is_its_own_score():

@@ -63,7 +63,7 @@ def test_reference_does_not_depend_on_batches(trained, digits):
         data = tf.data.Dataset.from_tensor_slices(digits.samples.images[digits.samples.part("train").rows] / 127.5 - 1)
         anogan = agt.AnoGAN(trained, steps=1, chunk=8)
         anogan.fit_reference(data.map(lambda x: tf.cast(x, tf.float32)).batch(batch_size))
-        scores.append(anogan.reference.subspace.mean)
+        scores.append(anogan.reference.learned["features"].mean)
     np.testing.assert_array_equal(*scores)
 
 

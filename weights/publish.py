@@ -16,8 +16,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, plots, published, report, wrapper
-from anogan_tf.commands import protocols
+from anogan_tf import atomic, plots, published, report
 from anogan_tf.commands.settings import load_splits
 from anogan_tf.runs import load_run, read_run, save_run
 from anogan_tf.weights import save_keras2_weights
@@ -81,7 +80,7 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
     neutral = settings | {"source": source or settings["source"], "data_dir": None, "cache": "auto"}
     known = {key: description[key] for key in ABOUT}
     save_run(path, scorer, **known | {"settings": neutral})
-    gan = wrapper.unwrapped(scorer).gan
+    gan = scorer.inner.gan
     if keras2:
         for network in (gan.generator, gan.discriminator):
             save_keras2_weights(network, path / f"{network.name}.h5")
@@ -89,7 +88,7 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
         for file in path.glob("*.h5"):
             _halve(file)
     scorer = load_run(path)  # what is tested and drawn is what was written
-    result = protocols.tested(scorer, splits)
+    result = scorer.test(splits.test, pictures=0)
     figures = {key: value for key, value in result.metrics.items() if key != "seconds_per_image"}  # of no search
     report.write_json(path / "metrics.json", figures)
     images, kinds = _queries(splits.test) if _dataset(neutral)[2] else _drawn(gan)
@@ -122,7 +121,7 @@ def write_table():
 
 
 def _round(scorer, splits):
-    gan = wrapper.unwrapped(scorer).gan
+    gan = scorer.inner.gan
     for network in (gan.generator, gan.discriminator, gan.transformation_head):
         if network is not None:
             network.set_weights([weight.astype(np.float16) for weight in network.get_weights()])

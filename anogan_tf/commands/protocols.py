@@ -12,12 +12,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from anogan_tf import atomic, metrics, report, scoring, wrapper
+from anogan_tf import atomic, metrics, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.commands import baselines, options, train
 from anogan_tf.commands.settings import load_splits
-from anogan_tf.comparison import PLAIN
-from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.runs import load_run, read_run
 
 MEASURED = (
@@ -136,20 +134,6 @@ def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None,
     return rows
 
 
-def tested(scorer, splits):
-    """The test of a scorer; without the search where that only draws, as no figure but the time depends on it."""
-    is_local = isinstance(scorer, LocalNeighbours)
-    searcher = scorer.scorer if is_local else scorer
-    if isinstance(searcher, AnoGAN) and (
-        is_local or (splits.samples.masks is None and searcher.score_kind not in PLAIN)
-    ):
-        fast = AnoGAN(searcher.gan, encoder=searcher.encoder, **searcher.settings | {"steps": 0})
-        fast = LocalNeighbours(fast, factor=scorer.factor) if is_local else fast
-        fast.reference, fast.calibration = scorer.reference, scorer.calibration
-        scorer = fast
-    return scorer.test(splits.test)
-
-
 def _sources(name, source, cases):
     """The protocol, and the source of each of its cases, among which `cases` are."""
     if name not in PROTOCOLS:
@@ -228,15 +212,16 @@ def _measure(place):
     settings = read_run(place)["settings"]
     scorer = load_run(place)
     splits = load_splits(settings)
-    is_local = isinstance(scorer, LocalNeighbours)
-    result = tested(scorer, load_splits(settings, scorer.image_shape[:2]) if is_local else splits)
+    is_around = scorer is not scorer.inner
+    tested = load_splits(settings, scorer.image_shape[:2]) if is_around else splits
+    result = scorer.test(tested.test, pictures=0)
     figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
     row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
     rows = list(scoring.image_rows(splits.test, splits.preprocessing.image_shape))
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
     masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
     chosen = _stratified(splits.samples.part("test").classes)
-    paper = _paper(wrapper.unwrapped(scorer))
+    paper = _paper(scorer.inner)
     row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
     row["baselines"], taken = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])
@@ -246,7 +231,7 @@ def _measure(place):
         if masks:
             smooth = scoring.smooth(maps, scorer.smoothing * max(maps.shape[1:]))
             row["baselines"][name] |= metrics.pixel_metrics(masks, smooth)
-    if not is_local:  # local features are untrained themselves
+    if not is_around:  # local features are untrained themselves
         untrained = _untrained(scorer)
         untrained.fit_reference(splits.reference)
         row["baselines"]["ours, untrained"] = {"auroc": _auroc(labels, untrained, images)}

@@ -37,14 +37,14 @@ def run(run, paths, out, *, pictures=100):
 
 
 def _show_scores(run, scorer, out, files, preprocessing, skipped, pictures):
-    """The report of a finished table; the pictures to draw are scored once more, as no maps were kept."""
+    """The report of a finished table; the most anomalous pictures are read once more and reconstructed."""
     for name in ("mapping_loss.png", "search_path.png"):  # of an earlier test into the same folder
         (Path(out) / name).unlink(missing_ok=True)
     predictions = [row["prediction"] for row in table.scored_rows(out)]
     rows = {row["id"]: row for row in table.most_anomalous(out, pictures)}
     files = [file for file in files if table.text(file) in rows]
-    drawable = judging.drawable(scorer, _batches(files, preprocessing, scorer, []))
-    drawn = ((rows[table.text(name)], image) for name, image in drawable)
+    drawn_images = judging.drawn_images(scorer, _batches(files, preprocessing, scorer, []))
+    drawn = ((rows[table.text(name)] | scores, image) for name, scores, image in drawn_images)
     figures = {
         "threshold": scorer.calibration.threshold,
         "threshold_method": "conformal",

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from anogan_tf import data
-from anogan_tf.comparison import PLAIN
 from anogan_tf.data.samples import Preprocessing
+from anogan_tf.kinds import KINDS
 from anogan_tf.runs import read_run
 
 RECIPES = {  # what a kind of images gets where an option is not given, see docs/quality.md
@@ -72,7 +72,8 @@ def with_recipe(settings, channels):
     if gan_kind(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | recipe
-    if filled["score_kind"] in PLAIN and settings["self_supervision"] is None:
+    kind = KINDS.get(filled["score_kind"])
+    if kind and kind.of_reconstruction and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
     if filled["patches"] and settings["score_kind"] is None and filled["score_kind"] == "neighbours":
         filled["score_kind"] = "features"

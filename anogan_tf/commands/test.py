@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from anogan_tf import atomic, data, judging, plots, report, wrapper
-from anogan_tf.anogan import AnoGAN
+from anogan_tf import atomic, data, judging, plots, report
 from anogan_tf.commands.settings import absolute, check_fingerprint, load_splits, preprocessing_of
 from anogan_tf.diagnosis import shifted
-from anogan_tf.neighbours import LocalNeighbours
-from anogan_tf.patches import examples
 from anogan_tf.runs import load_run, read_run
 
 
@@ -32,11 +29,10 @@ def run(run, source, out, *, threshold=None, pictures=100, data_dir=None):
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
-    searcher = wrapper.unwrapped(scorer)
+    searcher = scorer.inner
     with atomic.exclusive(out):
-        if isinstance(searcher, AnoGAN):
-            shown = examples(tested, scorer.image_shape)
-            _draw_search(searcher, scorer.smaller(shown) if isinstance(scorer, LocalNeighbours) else shown, out)
+        if hasattr(searcher, "search_path"):
+            _draw_search(searcher, scorer.examples(next(iter(tested))["image"].numpy()), out)
         result = judging.test(scorer, tested, threshold, results_dir=out, pictures=pictures, settings={"run": str(run)})
     for name in ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro"):
         value = getattr(result, name)

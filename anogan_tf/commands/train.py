@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from anogan_tf import atomic, plots, report, wrapper
+from anogan_tf import atomic, kinds, plots, report
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.commands.settings import (
@@ -19,11 +19,10 @@ from anogan_tf.commands.settings import (
     resolved,
     with_recipe,
 )
-from anogan_tf.comparison import kinds
 from anogan_tf.diagnosis import LOOKED_AT, diagnose, few_images
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.neighbours import LocalNeighbours
-from anogan_tf.patches import Patched, examples
+from anogan_tf.patches import Patched
 from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
 
 PICTURE_SIDE = 256
@@ -49,7 +48,7 @@ def run(source, out, **settings):
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
     if not neighbours:
-        kinds(settings["score_kind"])
+        kinds.of_score(settings["score_kind"])
     elif settings["patches"]:
         raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
     shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
@@ -84,7 +83,7 @@ def _train(out, settings, splits, shown):
     scorer.calibrate(shown.validation, alpha=settings["alpha"])
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
-    found = [] if settings["patches"] else diagnose(wrapper.unwrapped(scorer), *images)
+    found = [] if settings["patches"] else diagnose(scorer.inner, *images)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     save_run(out, scorer, **description, diagnosis=found)
     for sentence in found:
@@ -106,7 +105,7 @@ def _picture_size(splits):
 def _gan_of(run, splits):
     check_fingerprint(run, read_run(run), splits)
     scorer = load_run(run)
-    return wrapper.unwrapped(scorer).gan
+    return scorer.inner.gan
 
 
 def _train_gan(splits, out, settings):
@@ -140,7 +139,8 @@ def _train_encoder(gan, splits, out, settings):
     schedule = keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], epochs * len(splits.train))
     fanogan.compile(keras.optimizers.Adam(schedule))
     _fit(fanogan, splits, out, epochs, "encoder-checkpoint.weights.h5", "encoder_losses.png")
-    queries = examples(splits.validation, gan.image_shape)
+    around = Patched(fanogan) if settings["patches"] else fanogan
+    queries = around.examples(next(iter(splits.validation))["image"].numpy())
     plots.reconstructions(queries, fanogan.reconstruct(queries)).savefig(out / "reconstructions.png", dpi=80)
     return fanogan
 

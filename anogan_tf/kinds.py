@@ -1,0 +1,128 @@
+"""The kinds of score: what each is made of, what it learns from normal images, and the number that comes of both.
+
+A kind is an object without state, a `Kind`. To add one, write it here and enter it in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from anogan_tf.subspace import PrincipalSubspace
+
+if TYPE_CHECKING:
+    from anogan_tf.comparison import Comparison, Seen
+
+
+class Kind:
+    """One kind of score.
+
+    Attributes:
+        name: What `score=` calls it.
+        of_reconstruction: Whether it is made of the reconstruction G(z), so that each image needs its z.
+        learned: What it learns from normal images: a class with `fit(evidence)`, `arrays`, `from_arrays(arrays)`, which
+            is called with evidence; None for nothing.
+    """
+
+    name = ""
+    of_reconstruction = False
+    learned: Any = None
+
+    def check(self, gan: Any) -> None:
+        """Raises a ValueError if this GAN cannot give such a score."""
+
+    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+        """What the score is made of, a row an image."""
+        raise NotImplementedError
+
+    def score(self, evidence: np.ndarray, learned: Any = None) -> np.ndarray:
+        """The score of each row of evidence, `(batch,)`."""
+        return np.asarray(evidence) if learned is None else learned(evidence)
+
+
+class Features(Kind):
+    """The distance of f(x) to the principal subspace of normal images' features (`subspace.PrincipalSubspace`)."""
+
+    name = "features"
+    learned = PrincipalSubspace
+
+    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+        flat = [tf.reshape(tensor, (tf.shape(tensor)[0], -1)) for tensor in seen.features.values()]
+        return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (batch, elements)
+
+
+class Transformations(Kind):
+    """How badly a self-supervised discriminator tells what was done to x: the mean of -log p(t | t(x)) over all t."""
+
+    name = "transformations"
+
+    def check(self, gan: Any) -> None:
+        if not gan.transformations:
+            raise ValueError(
+                'score="transformations" needs a discriminator that tells transformations, such as that of '
+                'DCGAN(self_supervision=("rotation", "shift")). Received: a GAN without self_supervision.'
+            )
+
+    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+        transformations, rows = comparison.gan.transformations, tf.shape(seen.images)[0]
+
+        def one(number: tf.Tensor) -> tf.Tensor:
+            numbers = tf.repeat(number, rows)
+            logits = comparison.gan.tell_transformations(transformations(seen.images, numbers), training=False)
+            return -transformations.log_likelihood(logits, numbers)
+
+        each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
+        return tf.reduce_mean(each, axis=0)  # (batch,)
+
+
+class Paper(Kind):
+    """A(x), the weighted sum of R and D: (1 - λ) R + λ D of AnoGAN, R + κ D of f-AnoGAN."""
+
+    name = "paper"
+    of_reconstruction = True
+
+    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+        return comparison.residual_weight * seen.residual + comparison.feature_weight * seen.discrimination
+
+
+class Residual(Kind):
+    """R, the distance of x to G(z)."""
+
+    name = "residual"
+    of_reconstruction = True
+
+    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+        return seen.residual
+
+
+class Discrimination(Kind):
+    """D, the distance of f(x) to f(G(z))."""
+
+    name = "discrimination"
+    of_reconstruction = True
+
+    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+        return seen.discrimination
+
+
+KINDS = {kind.name: kind for kind in (Features(), Transformations(), Paper(), Residual(), Discrimination())}
+
+
+def of_score(score: str) -> tuple[Kind, ...]:
+    """The kinds that a score consists of.
+
+    Args:
+        score: The name of one of `KINDS`, or names of several that need no reconstruction, joined by `+`, such as
+            `"features+transformations"`.
+
+    Raises:
+        ValueError: For any other.
+    """
+    names = str(score).split("+")
+    known = len(set(names)) == len(names) and all(name in KINDS for name in names)
+    if not known or (len(names) > 1 and any(KINDS[name].of_reconstruction for name in names)):
+        joined = " and ".join(name for name, kind in KINDS.items() if not kind.of_reconstruction)
+        raise ValueError(f"score is one of {tuple(KINDS)}, or {joined} joined by +. Received: score={score!r}.")
+    return tuple(KINDS[name] for name in names)

@@ -1,0 +1,52 @@
+"""The principal subspace of normal images' features, and how far others lie outside."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+
+class PrincipalSubspace:
+    """How far feature vectors lie outside the principal subspace of those of normal images.
+
+    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of the
+    reference images' features. It is the reconstruction error of PCA, on discriminator features in place of pixels.
+
+    Args:
+        mean: `(elements,)`.
+        components: Orthonormal rows, `(n_components, elements)`.
+
+    References:
+        Jackson and Mudholkar, "Control Procedures for Residuals Associated With Principal Component Analysis",
+        Technometrics 1979, eq. 2.1 (the Q statistic).
+    """
+
+    def __init__(self, mean: np.ndarray, components: np.ndarray) -> None:
+        self.mean = np.asarray(mean, np.float32)
+        self.components = np.ascontiguousarray(components, np.float32)  # another layout rounds in another way
+
+    @classmethod
+    def fit(cls, vectors: np.ndarray, n_components: int = 128) -> PrincipalSubspace:
+        """Learns from `(n, elements)`; with at most half as many components as images or elements."""
+        if len(vectors) < 2:
+            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
+        pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)
+        return cls(pca.mean_, pca.components_)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was learned, as a dict of arrays."""
+        return {"mean": self.mean, "components": self.components}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> PrincipalSubspace:
+        """The subspace whose `arrays` these are."""
+        return cls(arrays["mean"], arrays["components"])
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""
+        return np.array([self._distance(vector) for vector in vectors])
+
+    def _distance(self, vector):
+        centred = vector - self.mean
+        return np.mean(np.square(centred - (self.components @ centred) @ self.components))
