@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import kinds, losses
+from anogan_tf.kinds import Seen
 from anogan_tf.networks import feature_extractor
 from anogan_tf.reference import Reference
-
-
-class Seen(NamedTuple):
-    """What a kind of score is made of: images x, features f(x) by layer, and R and D, None before there is a z."""
-
-    images: tf.Tensor
-    features: dict[str, tf.Tensor]
-    residual: tf.Tensor | None = None
-    discrimination: tf.Tensor | None = None
 
 
 class Comparison:
@@ -55,8 +47,7 @@ class Comparison:
         self.gan = gan
         self.features = feature_extractor(gan.discriminator, feature_layers)
         self.distance = distance
-        self.residual_weight = residual_weight
-        self.feature_weight = feature_weight
+        self.weights = (residual_weight, feature_weight)
 
     @property
     def learns(self) -> bool:
@@ -71,7 +62,7 @@ class Comparison:
     @tf.function(autograph=False)
     def evidence(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a score that needs no reconstruction is made of, by kind, a row an image."""
-        return self._evidence(Seen(images, self.features(images, training=False)))
+        return self._evidence(Seen(self.gan, images, self.features(images, training=False)))
 
     @tf.function(autograph=False)
     def outputs(self, images: tf.Tensor, z: tf.Tensor) -> dict[str, Any]:
@@ -81,7 +72,7 @@ class Comparison:
         reconstruction_features = self.features(reconstruction, training=False)
         residual = losses.residual(images, reconstruction, self.distance)
         discrimination = losses.feature_distance(features, reconstruction_features, self.distance)
-        seen = Seen(images, features, residual, discrimination)
+        seen = Seen(self.gan, images, features, residual, discrimination, self.weights)
         return {
             "residual": residual,
             "discrimination": discrimination,
@@ -127,4 +118,4 @@ class Comparison:
         return reference(evidence)
 
     def _evidence(self, seen: Seen) -> dict[str, tf.Tensor]:
-        return {kind.name: kind.evidence(self, seen) for kind in self.kinds}
+        return {kind.name: kind.evidence(seen) for kind in self.kinds}

@@ -5,15 +5,32 @@ A kind is an object without state, a `Kind`. To add one, write it here and enter
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf.subspace import PrincipalSubspace
 
-if TYPE_CHECKING:
-    from anogan_tf.comparison import Comparison, Seen
+
+class Seen(NamedTuple):
+    """What there is to make a score of.
+
+    Attributes:
+        gan: The GAN.
+        images: x, `(batch, height, width, channels)`.
+        features: f(x), a tensor a layer.
+        residual: R, `(batch,)`; None before there is a z.
+        discrimination: D, likewise.
+        weights: Of R and D in A(x).
+    """
+
+    gan: Any
+    images: tf.Tensor
+    features: dict[str, tf.Tensor]
+    residual: tf.Tensor | None = None
+    discrimination: tf.Tensor | None = None
+    weights: tuple[float, float] = (1.0, 1.0)
 
 
 class Kind:
@@ -33,7 +50,7 @@ class Kind:
     def check(self, gan: Any) -> None:
         """Raises a ValueError if this GAN cannot give such a score."""
 
-    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+    def evidence(self, seen: Seen) -> tf.Tensor:
         """What the score is made of, a row an image."""
         raise NotImplementedError
 
@@ -48,7 +65,7 @@ class Features(Kind):
     name = "features"
     learned = PrincipalSubspace
 
-    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+    def evidence(self, seen: Seen) -> tf.Tensor:
         flat = [tf.reshape(tensor, (tf.shape(tensor)[0], -1)) for tensor in seen.features.values()]
         return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (batch, elements)
 
@@ -65,12 +82,12 @@ class Transformations(Kind):
                 'DCGAN(self_supervision=("rotation", "shift")). Received: a GAN without self_supervision.'
             )
 
-    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
-        transformations, rows = comparison.gan.transformations, tf.shape(seen.images)[0]
+    def evidence(self, seen: Seen) -> tf.Tensor:
+        transformations, rows = seen.gan.transformations, tf.shape(seen.images)[0]
 
         def one(number: tf.Tensor) -> tf.Tensor:
             numbers = tf.repeat(number, rows)
-            logits = comparison.gan.tell_transformations(transformations(seen.images, numbers), training=False)
+            logits = seen.gan.tell_transformations(transformations(seen.images, numbers), training=False)
             return -transformations.log_likelihood(logits, numbers)
 
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
@@ -83,8 +100,8 @@ class Paper(Kind):
     name = "paper"
     of_reconstruction = True
 
-    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
-        return comparison.residual_weight * seen.residual + comparison.feature_weight * seen.discrimination
+    def evidence(self, seen: Seen) -> tf.Tensor:
+        return seen.weights[0] * seen.residual + seen.weights[1] * seen.discrimination
 
 
 class Residual(Kind):
@@ -93,7 +110,7 @@ class Residual(Kind):
     name = "residual"
     of_reconstruction = True
 
-    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+    def evidence(self, seen: Seen) -> tf.Tensor:
         return seen.residual
 
 
@@ -103,7 +120,7 @@ class Discrimination(Kind):
     name = "discrimination"
     of_reconstruction = True
 
-    def evidence(self, comparison: Comparison, seen: Seen) -> tf.Tensor:
+    def evidence(self, seen: Seen) -> tf.Tensor:
         return seen.discrimination
 
 

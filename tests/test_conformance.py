@@ -28,7 +28,9 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def gan():
-    return small_gan(self_supervision="rotation", kernel_initializer="glorot_uniform")
+    gan = small_gan(self_supervision="rotation", kernel_initializer="glorot_uniform")
+    gan.compile()
+    return gan
 
 
 def built(name, gan):
