@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import judging, metrics, plots, report, table
+from anogan_tf import judging, metrics, plots, report, scoring, table
 from tests.conftest import small_gan
 
 
@@ -332,3 +332,25 @@ def test_a_result_of_one_class_shows_itself(scorer, digits):
 def test_showing_a_result_leaves_no_figure_to_be_printed_again(scorer, digits):
     scorer.test(digits.test.take(1))._repr_html_()
     assert plt.get_fignums() == []
+
+
+def test_the_reference_is_of_all_images_where_they_are_few(trained, images):
+    anogan = agt.AnoGAN(trained, steps=1, chunk=8)
+    anogan.fit_reference(images)
+    evidence = np.concatenate([anogan.evidence(images[i : i + 8])["features"] for i in range(0, len(images), 8)])
+    np.testing.assert_allclose(anogan.reference.learned["features"].mean, evidence.mean(axis=0), atol=1e-5)
+
+
+def test_the_reference_of_many_images_is_a_random_sample(trained, monkeypatch):
+    """Sorted by class, the first ones would be of one class."""
+    monkeypatch.setattr(scoring, "REFERENCE_IMAGES", 20)
+    dark, bright = (np.full((30, 8, 8, 1), level, np.float32) for level in (-0.8, 0.8))
+    rows = scoring.sample(scoring.image_rows(np.concatenate([dark, bright]), (8, 8, 1)), 20, seed=0)
+    counts = np.sign([row["image"].mean() for row in rows])
+    assert len(rows) == 20
+    assert abs(counts.sum()) < 14
+    one, other = agt.AnoGAN(trained, steps=1, chunk=8), agt.AnoGAN(trained, steps=1, chunk=8)
+    one.fit_reference(np.concatenate([dark, bright]))
+    other.fit_reference(dark)
+    means = [scorer.reference.learned["features"].mean for scorer in (one, other)]
+    assert np.abs(means[0] - means[1]).max() > 1e-4
