@@ -13,7 +13,7 @@ import tensorflow as tf
 from anogan_tf import architectures, judging, losses, scoring, training
 from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
-from anogan_tf.networks import Encoder, hidden_output
+from anogan_tf.networks import Encoder, check_functional, hidden_output
 from anogan_tf.search import sample_prior
 
 MODES = ("izi", "ziz", "izi_f")
@@ -307,6 +307,7 @@ def _like(gan, seed):
 
 
 def _check_encoder(encoder, gan):
+    check_functional("encoder", encoder)
     if tuple(encoder.input_shape[1:]) != gan.image_shape or tuple(encoder.output_shape[1:]) != (gan.latent_dim,):
         raise ValueError(
             f"The encoder maps the GAN's images to its z, {gan.image_shape} → {(gan.latent_dim,)}. Received: "

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import losses, training
-from anogan_tf.networks import PRIORS, Discriminator, Generator, Initializer, hidden_output
+from anogan_tf.networks import PRIORS, Discriminator, Generator, Initializer, check_functional, hidden_output
 from anogan_tf.search import sample_prior
 from anogan_tf.transformations import Transformations, transformation_head
 
@@ -217,8 +217,8 @@ class GAN(keras.Model):
 
     def _check_networks(self):
         generator, discriminator = self.generator, self.discriminator
-        _check_functional("generator", generator)
-        _check_functional("discriminator", discriminator)
+        check_functional("generator", generator)
+        check_functional("discriminator", discriminator)
         if len(generator.input_shape) != 2 or generator.output_shape != discriminator.input_shape:
             raise ValueError(
                 "The generator maps (batch, latent_dim) to the images that the discriminator takes. Received: "
@@ -440,14 +440,6 @@ class WGANGP(GAN):
                 "The critic of a WGAN-GP has no batch normalisation: the penalty is on the gradient for each image. "
                 f"Received: a discriminator with {normalized}."
             )
-
-
-def _check_functional(name, network):
-    if not getattr(network, "inputs", None):
-        raise ValueError(
-            f"{name} is a Functional network, or a Sequential one that begins with keras.Input, as its layers are "
-            f"looked into. Received: {name} of {type(network).__name__}, without inputs."
-        )
 
 
 def _warn_of_ends(generator, discriminator):

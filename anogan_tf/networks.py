@@ -270,6 +270,15 @@ def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     return shape
 
 
+def check_functional(name: str, network: keras.Model) -> None:
+    """Raises a ValueError that begins with `name` if a network is no graph of layers."""
+    if not getattr(network, "inputs", None):
+        raise ValueError(
+            f"{name} is a Functional network, or a Sequential one that begins with keras.Input, as its layers are "
+            f"looked into. Received: {name} of {type(network).__name__}, without inputs."
+        )
+
+
 def _checked(*, image_shape, width, seed, architecture, latent_dim=None):
     """The arguments of a network as Python's own numbers, or a ValueError."""
     checked = {
