@@ -299,9 +299,10 @@ class FAnoGAN(keras.Model):
 
 def _like(gan, seed):
     """An encoder as the discriminator is, of its architecture if that encodes."""
-    name = getattr(gan.discriminator, "architecture", None)
-    entry = architectures.ARCHITECTURES.get(name)
-    architecture = name if entry and entry.encodes else "dcgan"
+    architecture = getattr(gan.discriminator, "architecture", "dcgan")
+    entry = architectures.ARCHITECTURES.get(architecture)
+    if entry is None or not entry.encodes:
+        architecture = "dcgan"
     width = getattr(gan.discriminator, "width", 32)
     return Encoder(gan.image_shape, gan.latent_dim, architecture=architecture, width=width, seed=seed)
 

@@ -97,7 +97,7 @@ class GAN(keras.Model):
 
     @property
     def self_supervision(self) -> tuple[str, ...] | None:
-        return self.transformations and self.transformations.tasks
+        return self.transformations.tasks if self.transformations else None
 
     @property
     def latent_dim(self) -> int:
