@@ -1,12 +1,59 @@
-"""What networks are made of: for each architecture the layers of a generator, and those of features."""
+"""What networks are made of: for each architecture the layers of a generator, and those of features.
 
+An architecture is added by two functions that yield layers, and one entry of `ARCHITECTURES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
 import itertools
 import math
+from collections.abc import Callable, Iterator
 
 import keras
 
+Layers = Iterator[Callable]  # one after the other, each from a tensor to a tensor
+Initializers = Callable[[], keras.Initializer]  # each call gives one with a seed of its own
 
-def _dcgan_generator(image_shape, width, initializer):
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What the networks of one architecture are made of.
+
+    Args:
+        generator: Layers from z to images: a function of `(image_shape, width, initializer, momentum)`.
+        features: Layers from images to feature maps, named `features_1`, …: of `(image_shape, width, initializer,
+            momentum, seed)`.
+        initializer: Of the weights, a Keras initializer or its name.
+        momentum: Of batch normalisation. At Keras' 0.99 a short training leaves the moving statistics, which the latent
+            search uses, far behind the batch statistics.
+        encodes: Whether the features serve an encoder; not if they see batch statistics or Dropout, by which training
+            and scoring would see different codes.
+    """
+
+    generator: Callable[..., Layers]
+    features: Callable[..., Layers]
+    initializer: str | keras.Initializer
+    momentum: float = 0.85
+    encodes: bool = True
+
+    def initializers(self, identifier: str | dict | keras.Initializer | None, seed: int) -> Initializers:
+        """A function that gives each layer an initializer with a seed of its own; None for the architecture's own."""
+        initializer = keras.initializers.get(identifier or self.initializer)
+        config, seeds = initializer.get_config(), itertools.count(1000 * seed)
+        own = (lambda: {"seed": next(seeds)}) if "seed" in config else dict  # constants have none
+        return lambda: type(initializer).from_config(config | own())
+
+
+def find(name: str, *, encodes: bool = False) -> Architecture:
+    """The architecture of a name, among all, or among those that encode; a ValueError names what there is."""
+    names = [known for known, entry in ARCHITECTURES.items() if entry.encodes or not encodes]
+    if name not in names:
+        raise ValueError(f"architecture is one of {names}. Received: architecture={name!r}.")
+    return ARCHITECTURES[name]
+
+
+def _dcgan_generator(image_shape, width, initializer, momentum):
     height, img_width, channels = image_shape
     filters = _filters(image_shape, width)[::-1]
     depth = len(filters)
@@ -15,58 +62,58 @@ def _dcgan_generator(image_shape, width, initializer):
         base[0] * base[1] * filters[0], use_bias=False, kernel_initializer=initializer(), name="project"
     )
     yield keras.layers.Reshape((*base, filters[0]), name="base")
-    yield keras.layers.BatchNormalization(momentum=0.85, name="normalize_0")
+    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize_0")
     yield keras.layers.ReLU(name="relu_0")
     for i, units in enumerate(filters[1:], start=1):
         yield keras.layers.Conv2DTranspose(
             units, 4, 2, "same", use_bias=False, kernel_initializer=initializer(), name=f"upsample_{i}"
         )
-        yield keras.layers.BatchNormalization(momentum=0.85, name=f"normalize_{i}")
+        yield keras.layers.BatchNormalization(momentum=momentum, name=f"normalize_{i}")
         yield keras.layers.ReLU(name=f"relu_{i}")
     yield keras.layers.Conv2DTranspose(channels, 4, 2, "same", kernel_initializer=initializer(), name="to_image")
     yield _centre_crop(base[0] * 2**depth - height, base[1] * 2**depth - img_width)
     yield keras.layers.Activation("tanh", dtype="float32", name="image")
 
 
-def _dcgan_features(image_shape, width, initializer, seed):
+def _dcgan_features(image_shape, width, initializer, momentum, seed):
     for i, units in enumerate(_filters(image_shape, width), start=1):
         yield keras.layers.Conv2D(units, 4, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
         yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"features_{i}")
 
 
-def _residual_generator(image_shape, width, initializer):
+def _residual_generator(image_shape, width, initializer, momentum):
     height, img_width, channels = image_shape
     filters = _filters(image_shape, width)[::-1]
     base = _base(image_shape, len(filters))
     yield keras.layers.Dense(base[0] * base[1] * filters[0], kernel_initializer=initializer(), name="project")
     yield keras.layers.Reshape((*base, filters[0]), name="base")
     for i, units in enumerate(filters, start=1):
-        yield _residual_up(units, initializer, f"block_{i}")
-    yield keras.layers.BatchNormalization(momentum=0.85, name="normalize")
+        yield _residual_up(units, initializer, momentum, f"block_{i}")
+    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize")
     yield keras.layers.ReLU(name="relu")
     yield keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=initializer(), name="to_image")
     yield _centre_crop(base[0] * 2 ** len(filters) - height, base[1] * 2 ** len(filters) - img_width)
     yield keras.layers.Activation("tanh", dtype="float32", name="image")
 
 
-def _residual_features(image_shape, width, initializer, seed):
+def _residual_features(image_shape, width, initializer, momentum, seed):
     filters = _filters(image_shape, width)
     yield keras.layers.Conv2D(filters[0], 3, padding="same", kernel_initializer=initializer(), name="from_image")
     for i, units in enumerate([*filters[1:], filters[-1]], start=1):
         yield _residual_down(units, initializer, f"features_{i}")
 
 
-def _residual_up(units, initializer, name):
+def _residual_up(units, initializer, momentum, name):
     """A pre-activation block that doubles the sides; a 1×1 convolution is the same, and cheaper, before it doubles."""
 
     def block(tensor):
         shortcut = keras.layers.Conv2D(units, 1, kernel_initializer=initializer(), name=f"{name}_shortcut")(tensor)
         shortcut = keras.layers.UpSampling2D(2, name=f"{name}_double_shortcut")(shortcut)
-        inner = keras.layers.BatchNormalization(momentum=0.85, name=f"{name}_normalize_1")(tensor)
+        inner = keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_normalize_1")(tensor)
         inner = keras.layers.ReLU(name=f"{name}_relu_1")(inner)
         inner = keras.layers.UpSampling2D(2, name=f"{name}_double")(inner)
         inner = _conv3(units, initializer, f"{name}_conv_1")(inner)
-        inner = keras.layers.BatchNormalization(momentum=0.85, name=f"{name}_normalize_2")(inner)
+        inner = keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_normalize_2")(inner)
         inner = keras.layers.ReLU(name=f"{name}_relu_2")(inner)
         return keras.layers.Add(name=name)([shortcut, _conv3(units, initializer, f"{name}_conv_2")(inner)])
 
@@ -93,39 +140,29 @@ def _conv3(units, initializer, name):
     return keras.layers.Conv2D(units, 3, padding="same", kernel_initializer=initializer(), name=name)
 
 
-def _hazelnut_generator(image_shape, width, initializer):
+def _hazelnut_generator(image_shape, width, initializer, momentum):
     base = _hazelnut_base(image_shape)
     options = {"use_bias": False, "activation": "relu"}
     yield keras.layers.Dense(base[0] * base[1] * 4 * width, kernel_initializer=initializer(), name="project", **options)
-    yield keras.layers.BatchNormalization(name="normalize_0")
+    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize_0")
     yield keras.layers.Reshape((*base, 4 * width), name="base")
     for i, units in enumerate((4 * width, 2 * width, width), start=1):
         yield keras.layers.Conv2DTranspose(
             units, 5, 2, "same", kernel_initializer=initializer(), name=f"upsample_{i}", **options
         )
-        yield keras.layers.BatchNormalization(name=f"normalize_{i}")
+        yield keras.layers.BatchNormalization(momentum=momentum, name=f"normalize_{i}")
     yield keras.layers.Conv2DTranspose(
         image_shape[2], 5, 1, "same", use_bias=False, kernel_initializer=initializer(), name="to_image"
     )
     yield keras.layers.Activation("tanh", dtype="float32", name="image")
 
 
-def _hazelnut_features(image_shape, width, initializer, seed):
+def _hazelnut_features(image_shape, width, initializer, momentum, seed):
     for i, units in enumerate((width, 2 * width, 4 * width), start=1):
         yield keras.layers.Conv2D(units, 5, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
-        yield keras.layers.BatchNormalization(name=f"normalize_{i}")
+        yield keras.layers.BatchNormalization(momentum=momentum, name=f"normalize_{i}")
         yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"activation_{i}")
         yield keras.layers.Dropout(0.3, seed=seed + i, name=f"features_{i}")
-
-
-GENERATORS = {"dcgan": _dcgan_generator, "residual": _residual_generator, "hazelnut": _hazelnut_generator}
-FEATURES = {"dcgan": _dcgan_features, "residual": _residual_features, "hazelnut": _hazelnut_features}
-ENCODERS = ("dcgan", "residual")
-INITIALIZERS = {
-    "dcgan": keras.initializers.RandomNormal(stddev=0.02),
-    "residual": "he_normal",
-    "hazelnut": "glorot_uniform",
-}
 
 
 def _filters(image_shape, width):
@@ -153,10 +190,8 @@ def _hazelnut_base(image_shape):
     return image_shape[0] // 8, image_shape[1] // 8
 
 
-def initializers(identifier, architecture, seed):
-    """A function that gives each layer an initializer with a seed of its own."""
-    if architecture not in INITIALIZERS:
-        raise ValueError(f"architecture is one of {sorted(INITIALIZERS)}. Received: architecture={architecture!r}.")
-    initializer = keras.initializers.get(identifier or INITIALIZERS[architecture])
-    seeds = itertools.count(1000 * seed)
-    return lambda: type(initializer).from_config(initializer.get_config() | {"seed": next(seeds)})
+ARCHITECTURES = {
+    "dcgan": Architecture(_dcgan_generator, _dcgan_features, keras.initializers.RandomNormal(stddev=0.02)),
+    "residual": Architecture(_residual_generator, _residual_features, "he_normal"),
+    "hazelnut": Architecture(_hazelnut_generator, _hazelnut_features, "glorot_uniform", momentum=0.99, encodes=False),
+}

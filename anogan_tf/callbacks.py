@@ -1,10 +1,13 @@
 """Callbacks for `fit`."""
 
+from __future__ import annotations
+
 import importlib.util
 import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -21,11 +24,11 @@ class DataOrder(keras.callbacks.Callback):
     `fit` of our models adds it by itself.
     """
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: Any):
         super().__init__()
         self.epoch = getattr(dataset, "epoch", None)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self.epoch is not None:
             self.epoch.assign(epoch)
 
@@ -46,7 +49,7 @@ class Checkpoint(keras.callbacks.Callback):
         logs: For each metric its value at each epoch, those before an interruption included.
     """
 
-    def __init__(self, path, every_seconds=None):
+    def __init__(self, path: str | Path, every_seconds: float | None = None):
         super().__init__()
         if not str(path).endswith(".weights.h5"):
             raise ValueError(f"A checkpoint ends in .weights.h5. Received: path={path}.")
@@ -55,13 +58,13 @@ class Checkpoint(keras.callbacks.Callback):
         self.logs = {}
         self.epochs_done = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         if self.path.exists():
             self._restore()
         self.model._initial_epoch = self.epochs_done
         self._saved_at, self._saving_took = -math.inf, 0.0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.epochs_done = epoch + 1
         for name, value in (logs or {}).items():
             self.logs.setdefault(name, []).append(float(value))
@@ -69,7 +72,7 @@ class Checkpoint(keras.callbacks.Callback):
         if time.monotonic() - self._saved_at >= pause:
             self._save()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.model._initial_epoch = None
         self._save()
 
@@ -99,17 +102,17 @@ class Checkpoint(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A progress bar over epochs, with the losses; shown only if the training takes longer than two seconds."""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         done = self.model._initial_epoch or 0
         self.bar = tqdm(
             desc="Training", unit=" epochs", delay=2, disable=None, total=self.params["epochs"], initial=done
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
         self.bar.update()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.bar.close()
 
 
@@ -122,13 +125,13 @@ class SampleGrid(keras.callbacks.Callback):
         every: Epochs between two pictures.
     """
 
-    def __init__(self, folder, n=64, every=1):
+    def __init__(self, folder: str | Path, n: int = 64, every: int = 1):
         super().__init__()
         self.folder = Path(folder)
         self.n = n
         self.every = every
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if (epoch + 1) % self.every == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             figure = plots.samples(self.model.generate(self.n), title=f"epoch {epoch + 1}")
@@ -149,7 +152,7 @@ class TensorBoard(keras.callbacks.Callback):
         ImportError: If TensorBoard is not installed.
     """
 
-    def __init__(self, log_dir, queries=None, every=1):
+    def __init__(self, log_dir: str | Path, queries: np.ndarray | None = None, every: int = 1):
         super().__init__()
         if importlib.util.find_spec("tensorboard") is None:
             raise ImportError("TensorBoard is not installed: pip install anogan-tf[tensorboard].")
@@ -157,10 +160,10 @@ class TensorBoard(keras.callbacks.Callback):
         self.queries = queries
         self.every = every
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         with self.writer.as_default(step=epoch + 1):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(name, value)
@@ -168,7 +171,7 @@ class TensorBoard(keras.callbacks.Callback):
                 for name, figure in self._figures().items():
                     tf.summary.image(name, plots.pixels(figure)[None])
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.writer.close()
 
     def _figures(self):
@@ -185,18 +188,18 @@ class StopOnNaN(keras.callbacks.Callback):
     At the end of an epoch it looks at the weights too. Put it before `Checkpoint`, so that no broken state is saved.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.epoch = 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         broken = {name: value for name, value in (logs or {}).items() if not math.isfinite(value)}
         if broken:
             self._stop(f"batch {batch + 1}: {broken}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         for variable in self.model.variables:
             if "float" in variable.dtype and not np.isfinite(variable.numpy()).all():
                 self._stop(f"{variable.path} has values that are not finite")
@@ -208,7 +211,7 @@ class StopOnNaN(keras.callbacks.Callback):
         )
 
 
-def weights_size(model):
+def weights_size(model: keras.Model) -> int:
     """About how many bytes the weights of a model take in a file."""
     values = (variable.value for variable in model.variables)
     return sum(value.shape.num_elements() * value.dtype.size + 4096 for value in values)

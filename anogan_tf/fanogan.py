@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import judging, losses, scoring, training
-from anogan_tf.callbacks import DataOrder
+from anogan_tf import architectures, judging, losses, scoring, training
 from anogan_tf.comparison import Comparison
-from anogan_tf.networks import Encoder
+from anogan_tf.gan import GAN
+from anogan_tf.networks import Encoder, check_functional, hidden_output
 from anogan_tf.reference import Reference
 from anogan_tf.scoring import Calibration, Outputs, Row
 from anogan_tf.search import sample_prior
@@ -75,23 +76,22 @@ class FAnoGAN(keras.Model):
 
     def __init__(
         self,
-        gan,
+        gan: GAN,
         *,
-        mode="izi_f",
-        variational=False,
-        feature_weight=1.0,
-        kl_weight=0.01,
-        distance="l2",
-        score="features",
-        feature_layers=None,
-        encoder=None,
-        smoothing=6 / 256,
-        chunk=64,
-        seed=0,
-        name="fanogan",
-        **kwargs,
+        mode: str = "izi_f",
+        variational: bool = False,
+        feature_weight: float = 1.0,
+        kl_weight: float = 0.01,
+        distance: str = "l2",
+        score: str = "features",
+        feature_layers: Sequence[str] | None = None,
+        encoder: keras.Model | None = None,
+        smoothing: float = 6 / 256,
+        chunk: int = 64,
+        seed: int = 0,
+        name: str = "fanogan",
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name)
         if mode not in MODES:
             raise ValueError(f"mode is one of {MODES}. Received: mode={mode!r}.")
         if variational and (mode == "ziz" or gan.prior != "normal"):
@@ -107,10 +107,10 @@ class FAnoGAN(keras.Model):
         self.distance = distance
         self.score_kind = score
         self.feature_layers = feature_layers and tuple(feature_layers)
-        self.encoder = encoder or _like(gan, seed)
+        self.seed = operator.index(seed)
+        self.encoder = encoder or _like(gan, self.seed)
         self.smoothing = smoothing
         self.chunk = chunk
-        self.seed = seed
         self.reference: Reference | None = None
         self.calibration: Calibration | None = None
         self.info: dict[str, Any] = {}
@@ -118,7 +118,7 @@ class FAnoGAN(keras.Model):
         self._comparison = Comparison(
             gan, self.feature_layers, distance, score, residual_weight=1.0, feature_weight=feature_weight
         )
-        hidden = self.encoder.layers[-1].input
+        hidden = hidden_output(self.encoder)
         self._log_variance = keras.layers.Dense(gan.latent_dim, kernel_initializer="zeros", name="log_variance")
         self._log_variance.build(hidden.shape)
         both = keras.Model(self.encoder.inputs[0], (self.encoder.outputs[0], hidden))
@@ -131,7 +131,7 @@ class FAnoGAN(keras.Model):
         return self.gan.image_shape
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         return list(self._trackers.values())
 
     @property
@@ -150,30 +150,45 @@ class FAnoGAN(keras.Model):
             "seed": self.seed,
         }
 
-    def compile(self, optimizer=None, **kwargs):
+    def compile(self, optimizer: str | dict | keras.Optimizer | None = None, **kwargs: Any) -> None:
         """Configures training.
 
         Args:
-            optimizer: Keras optimizer of the encoder; None for Adam(1e-3).
+            optimizer: Keras optimizer of the encoder, or its name; None for Adam(1e-3).
             **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
         """
-        optimizer = optimizer or keras.optimizers.Adam(1e-3)
+        training.check_compile(kwargs, "the encoder's optimizer")
+        optimizer = training.optimizer(optimizer or keras.optimizers.Adam(1e-3), "optimizer")
         super().compile(optimizer=training.prepared(optimizer, self._encoder_variables, self.dtype_policy), **kwargs)
         self._compile_options = kwargs
 
-    def fit(self, x, *args, callbacks=None, **kwargs):
-        """Trains the encoder on a `tf.data.Dataset` of normal images, or (image, label) batches; labels are ignored.
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Trains the encoder on normal images in [-1, 1]: a `tf.data.Dataset` of batches, an array, or an iterator.
 
-        As `keras.Model.fit`, and it refuses images outside [-1, 1].
+        As `keras.Model.fit`; labels are ignored, and what has no meaning here is refused, see `training.fit_arguments`.
 
         Raises:
             ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
         """
-        training.check_images(x, self.image_shape)
-        return super().fit(x, *args, callbacks=[DataOrder(x), *(callbacks or ())], **kwargs)
+        options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
+        return super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
 
-    def train_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    def call(self, inputs: Any) -> None:
+        raise NotImplementedError(
+            "FAnoGAN scores: call score(images), test(data) or reconstruct(images) in place of predict and evaluate."
+        )
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images = training.images_of(data)
         step = tf.identity(self.optimizer.iterations.value)  # before it is counted up
         with tf.GradientTape() as tape:
             parts, weights = self._ziz(images, step) if self.mode == "ziz" else self._izi(images, step)
@@ -194,6 +209,7 @@ class FAnoGAN(keras.Model):
     def _izi(self, images, step):
         """‖x - G(E(x))‖², with the distance of the features, and the divergence of a variational code."""
         z, hidden = self._encode_hidden(images)
+        z = tf.cast(z, tf.float32)
         parts, weights = {}, {"image_loss": 1.0, "feature_loss": self.feature_weight, "kl_loss": self.kl_weight}
         if self.variational:
             log_variance = tf.cast(self._log_variance(hidden), tf.float32)
@@ -288,7 +304,7 @@ class FAnoGAN(keras.Model):
     def _encode(self, images):
         return tf.cast(self.encoder(images, training=False), tf.float32)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "gan": keras.saving.serialize_keras_object(self.gan),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -297,14 +313,16 @@ class FAnoGAN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> FAnoGAN:
         networks = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("gan", "encoder")}
         return cls(**config | networks)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict | None:
+        if not self.compiled:
+            return None
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer), **self._compile_options}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict) -> None:
         self.compile(**config | {"optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
 
     @property
@@ -317,12 +335,17 @@ class FAnoGAN(keras.Model):
 
 
 def _like(gan, seed):
-    residual = getattr(gan.discriminator, "architecture", None) == "residual"
-    options = {"architecture": "residual" if residual else "dcgan", "width": getattr(gan.discriminator, "width", 32)}
-    return Encoder(gan.image_shape, gan.latent_dim, seed=seed, **options)
+    """An encoder as the discriminator is, of its architecture if that encodes."""
+    architecture = getattr(gan.discriminator, "architecture", "dcgan")
+    entry = architectures.ARCHITECTURES.get(architecture)
+    if entry is None or not entry.encodes:
+        architecture = "dcgan"
+    width = getattr(gan.discriminator, "width", 32)
+    return Encoder(gan.image_shape, gan.latent_dim, architecture=architecture, width=width, seed=seed)
 
 
 def _check_encoder(encoder, gan):
+    check_functional("encoder", encoder)
     if tuple(encoder.input_shape[1:]) != gan.image_shape or tuple(encoder.output_shape[1:]) != (gan.latent_dim,):
         raise ValueError(
             f"The encoder maps the GAN's images to its z, {gan.image_shape} → {(gan.latent_dim,)}. Received: "

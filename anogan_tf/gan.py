@@ -1,15 +1,21 @@
 """The generative adversarial networks: Keras models that hold a generator and a discriminator, and train both."""
 
+from __future__ import annotations
+
 import functools
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from anogan_tf import losses, training
-from anogan_tf.callbacks import DataOrder
-from anogan_tf.networks import PRIORS, Discriminator, Generator
+from anogan_tf.networks import PRIORS, Discriminator, Generator, Initializer, check_functional, hidden_output
 from anogan_tf.search import sample_prior
-from anogan_tf.transformations import Transformations, hidden_output, transformation_head
+from anogan_tf.transformations import Transformations, transformation_head
 
 TASK_DRAW = 1000  # numbers of the draws of the second task, beyond those of z
 
@@ -44,32 +50,38 @@ class GAN(keras.Model):
         Chen et al., "Self-Supervised GANs via Auxiliary Rotation Loss", arXiv 1811.11212, eq. 3 (D's; G has none here).
     """
 
-    LOGGED = ()
+    NAME: ClassVar[str]
+    LOGGED: ClassVar[tuple[str, ...]]
+    CLOCK: ClassVar[str]  # the optimizer that takes one step a batch: its steps count the batches
+    DRAWS: ClassVar[int]  # random draws of one step of D
 
     def __init__(
         self,
-        image_shape=(64, 64, 3),
-        latent_dim=100,
+        image_shape: Sequence[int] = (64, 64, 3),
+        latent_dim: int = 100,
         *,
-        architecture="dcgan",
-        width=64,
-        prior="normal",
-        kernel_initializer=None,
-        generator=None,
-        discriminator=None,
-        self_supervision=None,
-        seed=0,
-        **kwargs,
+        architecture: str = "dcgan",
+        width: int = 64,
+        prior: str = "normal",
+        kernel_initializer: Initializer = None,
+        generator: keras.Model | None = None,
+        discriminator: keras.Model | None = None,
+        self_supervision: str | Sequence[str] | None = None,
+        seed: int = 0,
+        name: str | None = None,
     ):
-        super().__init__(**kwargs)
+        super().__init__(name=name or self.NAME)
         if prior not in PRIORS:
             raise ValueError(f"prior is one of {PRIORS}. Received: prior={prior!r}.")
         if (generator is None) != (discriminator is None):
             raise ValueError("generator and discriminator go together. Received only one of them.")
+        seed = operator.index(seed)
         options = {"architecture": architecture, "width": width, "kernel_initializer": kernel_initializer}
         self.generator = generator or Generator(image_shape, latent_dim, seed=seed, **options)
         self.discriminator = discriminator or Discriminator(image_shape, seed=seed + 1, **options)
-        _check_networks(self.generator, self.discriminator)
+        self._check_networks()
+        if generator is not None:
+            _warn_of_ends(self.generator, self.discriminator)
         self.prior = prior
         self.seed = seed
         self.transformations = self.transformation_head = self.tell_transformations = None
@@ -84,8 +96,8 @@ class GAN(keras.Model):
         self.built = True
 
     @property
-    def self_supervision(self):
-        return self.transformations and self.transformations.tasks
+    def self_supervision(self) -> tuple[str, ...] | None:
+        return self.transformations.tasks if self.transformations else None
 
     @property
     def networks(self) -> tuple[keras.Model, ...]:
@@ -93,34 +105,90 @@ class GAN(keras.Model):
         return tuple(filter(None, (self.generator, self.discriminator, self.transformation_head)))
 
     @property
-    def latent_dim(self):
+    def latent_dim(self) -> int:
         return self.generator.input_shape[-1]
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.generator.output_shape[1:])
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         return list(self._trackers.values())
 
-    def fit(self, x, *args, callbacks=None, **kwargs):
-        """Trains on a `tf.data.Dataset` of image batches or (image, label) batches; labels are ignored.
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Trains on images in [-1, 1]: a `tf.data.Dataset` of batches, an array, or any iterable of batches.
 
-        As `keras.Model.fit`, and it refuses images outside [-1, 1].
+        As `keras.Model.fit`; labels are ignored, and what has no meaning here is refused, see `training.fit_arguments`.
 
         Raises:
             ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
         """
-        training.check_images(x, self.image_shape)
-        return super().fit(x, *args, callbacks=[DataOrder(x), *(callbacks or ())], **kwargs)
+        options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
+        return super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
 
-    def generate(self, n, *, seed=0):
+    def call(self, inputs: Any) -> None:
+        raise NotImplementedError(
+            "A GAN is two networks, and has no output of its own: call gan.generator(z) or gan.discriminator(images), "
+            "draw images with gan.generate(n), and score them with AnoGAN(gan) in place of predict and evaluate."
+        )
+
+    def generate(self, n: int, *, seed: int = 0) -> np.ndarray:
         """`n` images G(z) with z from the prior, in inference mode: `(n, height, width, channels)` in [-1, 1]."""
         z = sample_prior((n, self.latent_dim), self.prior, (self.seed, seed))
-        return self.generator(z, training=False).numpy()
+        return tf.cast(self.generator(z, training=False), tf.float32).numpy()
 
-    def get_config(self):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images = training.images_of(data)
+        step = tf.identity(getattr(self, self.CLOCK).iterations.value)  # before it is counted up
+        discriminator_steps, generator_steps = self._steps
+        for i in range(discriminator_steps):
+            self._train_discriminator(images, step, i)
+        for i in range(generator_steps):
+            self._train_generator(self._noise(images, step, self.DRAWS * discriminator_steps + i))
+        return self.get_metrics_result()
+
+    def _train_discriminator(self, images, step, i):
+        generated = self._generated(self._noise(images, step, self.DRAWS * i))
+        with tf.GradientTape() as tape:
+            loss = self._discriminator_loss(images, generated, step, i)
+            own_loss = training.replica_loss(loss + self._task_loss(images, step, i), self.d_optimizer)
+        training.descend(tape, own_loss, self._discriminator_variables, self.d_optimizer)
+        self._log(d_loss=loss)
+
+    def _train_generator(self, z):
+        with tf.GradientTape() as tape:
+            loss = self._generator_loss(self.discriminator(self._generated(z), training=True))
+            own_loss = training.replica_loss(loss, self.g_optimizer)
+        training.descend(tape, own_loss, self.generator.trainable_variables, self.g_optimizer)
+        self._log(g_loss=loss)
+
+    def _generated(self, z):
+        return tf.cast(self.generator(z, training=True), tf.float32)
+
+    @property
+    def _steps(self) -> tuple[int, int]:
+        """How many steps D takes for each batch, and then G."""
+        raise NotImplementedError
+
+    def _discriminator_loss(self, images, generated, step, i):
+        """The loss of step i of D on the batch of a step, a scalar."""
+        raise NotImplementedError
+
+    def _generator_loss(self, generated_logits):
+        """The loss of G, from what D says of images that it drew, a scalar."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
         return {
             "generator": keras.saving.serialize_keras_object(self.generator),
             "discriminator": keras.saving.serialize_keras_object(self.discriminator),
@@ -131,24 +199,39 @@ class GAN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> GAN:
         networks = {
             name: keras.saving.deserialize_keras_object(config[name]) for name in ("generator", "discriminator")
         }
         return cls(**config | networks)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict | None:
+        if not self.compiled:
+            return None
         return {
             "g_optimizer": keras.saving.serialize_keras_object(self.g_optimizer),
             "d_optimizer": keras.saving.serialize_keras_object(self.d_optimizer),
             **self._compile_options,
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict) -> None:
         optimizers = {
             name: keras.saving.deserialize_keras_object(config[name]) for name in ("g_optimizer", "d_optimizer")
         }
         self.compile(**config | optimizers)
+
+    def _check_networks(self):
+        generator, discriminator = self.generator, self.discriminator
+        check_functional("generator", generator)
+        check_functional("discriminator", discriminator)
+        if len(generator.input_shape) != 2 or generator.output_shape != discriminator.input_shape:
+            raise ValueError(
+                "The generator maps (batch, latent_dim) to the images that the discriminator takes. Received: "
+                f"generator {generator.input_shape} → {generator.output_shape}, discriminator of "
+                f"{discriminator.input_shape}."
+            )
+        if discriminator.output_shape[1:] != (1,):
+            raise ValueError(f"The discriminator gives one logit an image. Received: {discriminator.output_shape}.")
 
     @property
     def _discriminator_variables(self):
@@ -156,6 +239,14 @@ class GAN(keras.Model):
         return self.discriminator.trainable_variables + head
 
     def _compile(self, g_optimizer, d_optimizer, keras_options, **own_options):
+        training.check_compile(keras_options, "g_optimizer and d_optimizer")
+        g_optimizer = training.optimizer(g_optimizer, "g_optimizer")
+        d_optimizer = training.optimizer(d_optimizer, "d_optimizer")
+        if g_optimizer is d_optimizer:
+            raise ValueError(
+                "g_optimizer and d_optimizer are two optimizers, as each keeps the state of its own network's weights. "
+                f"Received: {g_optimizer.name} for both."
+            )
         super().compile(optimizer=None, **keras_options)
         self.g_optimizer = training.prepared(g_optimizer, self.generator.trainable_variables, self.dtype_policy)
         self.d_optimizer = training.prepared(d_optimizer, self._discriminator_variables, self.dtype_policy)
@@ -205,75 +296,62 @@ class DCGAN(GAN):
         Radford et al., arXiv 1511.06434; Goodfellow et al., arXiv 1406.2661, eq. 1.
     """
 
+    NAME = "dcgan"
     LOGGED = ("d_loss", "g_loss", "d_real_accuracy", "d_generated_accuracy")
-
-    def __init__(self, image_shape=(64, 64, 3), latent_dim=100, *, name="dcgan", **kwargs):
-        super().__init__(image_shape, latent_dim, name=name, **kwargs)
+    CLOCK = "d_optimizer"
+    DRAWS = 1  # z
 
     def compile(
         self,
-        g_optimizer=None,
-        d_optimizer=None,
+        g_optimizer: str | dict | keras.Optimizer | None = None,
+        d_optimizer: str | dict | keras.Optimizer | None = None,
         *,
-        generator_steps=1,
-        label_smoothing=0.0,
-        task_weight=1.0,
-        views=3,
-        **kwargs,
-    ):
+        generator_steps: int = 1,
+        label_smoothing: float = 0.0,
+        task_weight: float = 1.0,
+        views: int = 3,
+        **kwargs: Any,
+    ) -> None:
         """Configures training.
 
         Args:
-            g_optimizer: Keras optimizer of the generator; None for Adam(1e-3, β₁ = 0.5).
-            d_optimizer: Keras optimizer of the discriminator; None for the same.
+            g_optimizer: Keras optimizer of the generator, or its name; None for Adam(1e-3, β₁ = 0.5).
+            d_optimizer: That of the discriminator; None for the same.
             generator_steps: Generator steps per discriminator step.
             label_smoothing: Real images are labelled `1 - label_smoothing` for the discriminator.
             task_weight: w, the weight of a second task of the discriminator.
             views: Transformations of each image in a step of that task.
             **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
         """
-        self.generator_steps = generator_steps
+        self.generator_steps = operator.index(generator_steps)
         self.label_smoothing = label_smoothing
         self.task_weight = task_weight
-        self.views = views
+        self.views = operator.index(views)
         self._compile(
             g_optimizer or keras.optimizers.Adam(1e-3, beta_1=0.5),
             d_optimizer or keras.optimizers.Adam(1e-3, beta_1=0.5),
             kwargs,
-            generator_steps=generator_steps,
+            generator_steps=self.generator_steps,
             label_smoothing=label_smoothing,
             task_weight=task_weight,
-            views=views,
+            views=self.views,
         )
 
-    def train_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        step = tf.identity(self.d_optimizer.iterations.value)  # before it is counted up
-        self._train_discriminator(images, self._noise(images, step, 0), step)
-        for i in range(self.generator_steps):
-            self._train_generator(self._noise(images, step, 1 + i))
-        return self.get_metrics_result()
+    @property
+    def _steps(self):
+        return 1, self.generator_steps
 
-    def _train_discriminator(self, images, z, step):
-        generated = self.generator(z, training=True)
-        with tf.GradientTape() as tape:
-            real_logits = self.discriminator(images, training=True)
-            generated_logits = self.discriminator(generated, training=True)
-            loss = losses.discriminator_loss(real_logits, generated_logits, label_smoothing=self.label_smoothing)
-            own_loss = training.replica_loss(loss + self._task_loss(images, step), self.d_optimizer)
-        training.descend(tape, own_loss, self._discriminator_variables, self.d_optimizer)
+    def _discriminator_loss(self, images, generated, step, i):
+        real_logits = self.discriminator(images, training=True)
+        generated_logits = self.discriminator(generated, training=True)
         self._log(
-            d_loss=loss,
             d_real_accuracy=tf.cast(real_logits > 0, tf.float32),
             d_generated_accuracy=tf.cast(generated_logits < 0, tf.float32),
         )
+        return losses.discriminator_loss(real_logits, generated_logits, label_smoothing=self.label_smoothing)
 
-    def _train_generator(self, z):
-        with tf.GradientTape() as tape:
-            loss = losses.generator_loss(self.discriminator(self.generator(z, training=True), training=True))
-            own_loss = training.replica_loss(loss, self.g_optimizer)
-        training.descend(tape, own_loss, self.generator.trainable_variables, self.g_optimizer)
-        self._log(g_loss=loss)
+    def _generator_loss(self, generated_logits):
+        return losses.generator_loss(generated_logits)
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -297,10 +375,66 @@ class WGANGP(GAN):
         Gulrajani et al., "Improved Training of Wasserstein GANs", arXiv 1704.00028, eq. 3 and algorithm 1.
     """
 
+    NAME = "wgan_gp"
     LOGGED = ("d_loss", "g_loss", "gradient_penalty", "wasserstein_estimate")
+    CLOCK = "g_optimizer"
+    DRAWS = 2  # z and ε
 
-    def __init__(self, image_shape=(64, 64, 3), latent_dim=100, *, name="wgan_gp", **kwargs):
-        super().__init__(image_shape, latent_dim, name=name, **kwargs)
+    def compile(
+        self,
+        g_optimizer: str | dict | keras.Optimizer | None = None,
+        d_optimizer: str | dict | keras.Optimizer | None = None,
+        *,
+        critic_steps: int = 5,
+        penalty_weight: float = 10.0,
+        task_weight: float = 1.0,
+        views: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training.
+
+        Args:
+            g_optimizer: Keras optimizer of the generator, or its name; None for Adam(1e-4, β₁ = 0, β₂ = 0.9).
+            d_optimizer: That of the critic; None for the same.
+            critic_steps: Critic steps per generator step.
+            penalty_weight: λ, the weight of the gradient penalty.
+            task_weight: w, the weight of a second task of the critic.
+            views: Transformations of each image in a step of that task.
+            **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
+        """
+        self.critic_steps = operator.index(critic_steps)
+        self.penalty_weight = penalty_weight
+        self.task_weight = task_weight
+        self.views = operator.index(views)
+        self._compile(
+            g_optimizer or keras.optimizers.Adam(1e-4, beta_1=0.0, beta_2=0.9),
+            d_optimizer or keras.optimizers.Adam(1e-4, beta_1=0.0, beta_2=0.9),
+            kwargs,
+            critic_steps=self.critic_steps,
+            penalty_weight=penalty_weight,
+            task_weight=task_weight,
+            views=self.views,
+        )
+
+    @property
+    def _steps(self):
+        return self.critic_steps, 1
+
+    def _discriminator_loss(self, images, generated, step, i):
+        real_critic = self.discriminator(images, training=True)
+        generated_critic = self.discriminator(generated, training=True)
+        estimate = losses.wasserstein_estimate(real_critic, generated_critic)
+        seed = training.step_seed(self.seed, step, self.DRAWS * i + 1)
+        mixing = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed)
+        penalty = losses.gradient_penalty(self.discriminator, images, generated, mixing)
+        self._log(gradient_penalty=penalty, wasserstein_estimate=estimate)
+        return -estimate + self.penalty_weight * penalty
+
+    def _generator_loss(self, generated_logits):
+        return losses.wasserstein_generator_loss(generated_logits)
+
+    def _check_networks(self):
+        super()._check_networks()
         normalized = [
             layer.name
             for layer in self.discriminator._flatten_layers()
@@ -312,79 +446,22 @@ class WGANGP(GAN):
                 f"Received: a discriminator with {normalized}."
             )
 
-    def compile(
-        self,
-        g_optimizer=None,
-        d_optimizer=None,
-        *,
-        critic_steps=5,
-        penalty_weight=10.0,
-        task_weight=1.0,
-        views=3,
-        **kwargs,
-    ):
-        """Configures training.
 
-        Args:
-            g_optimizer: Keras optimizer of the generator; None for Adam(1e-4, β₁ = 0, β₂ = 0.9).
-            d_optimizer: Keras optimizer of the critic; None for the same.
-            critic_steps: Critic steps per generator step.
-            penalty_weight: λ, the weight of the gradient penalty.
-            task_weight: w, the weight of a second task of the critic.
-            views: Transformations of each image in a step of that task.
-            **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
-        """
-        self.critic_steps = critic_steps
-        self.penalty_weight = penalty_weight
-        self.task_weight = task_weight
-        self.views = views
-        self._compile(
-            g_optimizer or keras.optimizers.Adam(1e-4, beta_1=0.0, beta_2=0.9),
-            d_optimizer or keras.optimizers.Adam(1e-4, beta_1=0.0, beta_2=0.9),
-            kwargs,
-            critic_steps=critic_steps,
-            penalty_weight=penalty_weight,
-            task_weight=task_weight,
-            views=views,
+def _warn_of_ends(generator, discriminator):
+    """Warns of networks whose last activation does not let them learn."""
+    z = 1e4 * tf.random.stateless_normal((16, generator.input_shape[-1]), (0, 0))  # far out activations show their ends
+    images = generator(z, training=False)
+    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
+    if low < -1.0 or high > 1.0 or 0.0 <= low < high:
+        warnings.warn(
+            "The generator draws images in [-1, 1], so it ends in a tanh. Received: a generator with values from "
+            f"{low:g} to {high:g}.",
+            stacklevel=3,
         )
-
-    def train_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        step = tf.identity(self.g_optimizer.iterations.value)  # before it is counted up
-        for i in range(self.critic_steps):
-            mixing = tf.random.stateless_uniform(
-                (tf.shape(images)[0], 1, 1, 1), training.step_seed(self.seed, step, 2 * i + 1)
-            )
-            self._train_critic(images, self._noise(images, step, 2 * i), mixing, step, i)
-        self._train_generator(self._noise(images, step, 2 * self.critic_steps))
-        return self.get_metrics_result()
-
-    def _train_critic(self, images, z, mixing, step, i):
-        generated = self.generator(z, training=True)
-        with tf.GradientTape() as tape:
-            real_critic = self.discriminator(images, training=True)
-            generated_critic = self.discriminator(generated, training=True)
-            estimate = losses.wasserstein_estimate(real_critic, generated_critic)
-            penalty = losses.gradient_penalty(self.discriminator, images, generated, mixing)
-            loss = -estimate + self.penalty_weight * penalty
-            own_loss = training.replica_loss(loss + self._task_loss(images, step, i), self.d_optimizer)
-        training.descend(tape, own_loss, self._discriminator_variables, self.d_optimizer)
-        self._log(d_loss=loss, gradient_penalty=penalty, wasserstein_estimate=estimate)
-
-    def _train_generator(self, z):
-        with tf.GradientTape() as tape:
-            generated = self.generator(z, training=True)
-            loss = losses.wasserstein_generator_loss(self.discriminator(generated, training=True))
-            own_loss = training.replica_loss(loss, self.g_optimizer)
-        training.descend(tape, own_loss, self.generator.trainable_variables, self.g_optimizer)
-        self._log(g_loss=loss)
-
-
-def _check_networks(generator, discriminator):
-    if len(generator.input_shape) != 2 or generator.output_shape != discriminator.input_shape:
-        raise ValueError(
-            "The generator maps (batch, latent_dim) to the images that the discriminator takes. Received: generator "
-            f"{generator.input_shape} → {generator.output_shape}, discriminator of {discriminator.input_shape}."
+    end = getattr(discriminator.layers[-1], "activation", keras.activations.linear)
+    if end is not keras.activations.linear:
+        warnings.warn(
+            "The discriminator gives logits, any numbers, so it ends without an activation. Received: a discriminator "
+            f"that ends in {end.__name__}.",
+            stacklevel=3,
         )
-    if discriminator.output_shape[1:] != (1,):
-        raise ValueError(f"The discriminator gives one logit an image. Received: {discriminator.output_shape}.")

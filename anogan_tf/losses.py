@@ -1,9 +1,15 @@
 """The losses, as pure functions of tensors."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
-def discriminator_loss(real_logits, generated_logits, *, label_smoothing=0.0):
+def discriminator_loss(
+    real_logits: tf.Tensor, generated_logits: tf.Tensor, *, label_smoothing: float = 0.0
+) -> tf.Tensor:
     """-E[log D(x)] - E[log(1 - D(G(z)))], the discriminator's half of the GAN objective.
 
     Args:
@@ -17,13 +23,10 @@ def discriminator_loss(real_logits, generated_logits, *, label_smoothing=0.0):
     References:
         Goodfellow et al., arXiv 1406.2661, eq. 1; Salimans et al., arXiv 1606.03498, section 3.4 (smoothing).
     """
-    real_labels = (1.0 - label_smoothing) * tf.ones_like(real_logits)
-    return _mean_cross_entropy(real_labels, real_logits) + _mean_cross_entropy(
-        tf.zeros_like(generated_logits), generated_logits
-    )
+    return _mean_cross_entropy(1.0 - label_smoothing, real_logits) + _mean_cross_entropy(0.0, generated_logits)
 
 
-def generator_loss(generated_logits):
+def generator_loss(generated_logits: tf.Tensor) -> tf.Tensor:
     """-E[log D(G(z))], the non-saturating objective of the generator.
 
     Args:
@@ -35,10 +38,10 @@ def generator_loss(generated_logits):
     References:
         Goodfellow et al., arXiv 1406.2661, section 3.
     """
-    return _mean_cross_entropy(tf.ones_like(generated_logits), generated_logits)
+    return _mean_cross_entropy(1.0, generated_logits)
 
 
-def wasserstein_estimate(real_critic, generated_critic):
+def wasserstein_estimate(real_critic: tf.Tensor, generated_critic: tf.Tensor) -> tf.Tensor:
     """E[D(x)] - E[D(G(z))], what the critic maximises: the Wasserstein distance, as far as it can tell.
 
     Args:
@@ -54,7 +57,7 @@ def wasserstein_estimate(real_critic, generated_critic):
     return tf.reduce_mean(tf.cast(real_critic, tf.float32)) - tf.reduce_mean(tf.cast(generated_critic, tf.float32))
 
 
-def wasserstein_generator_loss(generated_critic):
+def wasserstein_generator_loss(generated_critic: tf.Tensor) -> tf.Tensor:
     """-E[D(G(z))], what the generator of a Wasserstein GAN minimises; `generated_critic` is `(batch, 1)`.
 
     References:
@@ -63,7 +66,9 @@ def wasserstein_generator_loss(generated_critic):
     return -tf.reduce_mean(tf.cast(generated_critic, tf.float32))
 
 
-def gradient_penalty(critic, images, generated, mixing):
+def gradient_penalty(
+    critic: Callable[..., tf.Tensor], images: tf.Tensor, generated: tf.Tensor, mixing: tf.Tensor
+) -> tf.Tensor:
     """E[(‖∇D(x̂)‖ - 1)²] at x̂ = εx + (1 - ε)G(z), which keeps the critic's slope near one.
 
     Args:
@@ -81,12 +86,12 @@ def gradient_penalty(critic, images, generated, mixing):
     mixed = mixing * images + (1.0 - mixing) * generated  # (batch, height, width, channels)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(mixed)
-        value = tf.reduce_sum(critic(mixed, training=True))  # each image's gradient is its own
+        value = tf.reduce_sum(tf.cast(critic(mixed, training=True), tf.float32))  # each image's gradient is its own
     slopes = tf.sqrt(tf.reduce_sum(tf.square(tape.gradient(value, mixed)), axis=(1, 2, 3)) + 1e-12)  # (batch,)
     return tf.reduce_mean(tf.square(slopes - 1.0))
 
 
-def kl_to_normal(mean, log_variance):
+def kl_to_normal(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
     """The divergence KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - log σ² - 1) / 2 of each code, a mean over dimensions.
 
     Args:
@@ -102,7 +107,7 @@ def kl_to_normal(mean, log_variance):
     return _per_image_mean(0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0))
 
 
-def residual(images, reconstructions, distance="l1"):
+def residual(images: tf.Tensor, reconstructions: tf.Tensor, distance: str = "l1") -> tf.Tensor:
     """The residual loss R: the distance of each image to its reconstruction.
 
     Args:
@@ -119,7 +124,9 @@ def residual(images, reconstructions, distance="l1"):
     return _per_image_mean(elementwise(images, reconstructions, distance))
 
 
-def feature_distance(features, reconstruction_features, distance="l1"):
+def feature_distance(
+    features: dict[str, tf.Tensor], reconstruction_features: dict[str, tf.Tensor], distance: str = "l1"
+) -> tf.Tensor:
     """The discrimination loss D: the distance of discriminator features f(x) and f(G(z)), by feature matching.
 
     Args:
@@ -137,7 +144,7 @@ def feature_distance(features, reconstruction_features, distance="l1"):
     return tf.add_n(distances) / len(distances)  # (batch,)
 
 
-def latent_prior(z, prior="normal"):
+def latent_prior(z: tf.Tensor, prior: str = "normal") -> tf.Tensor:
     """How far each z lies outside its prior.
 
     Args:
@@ -152,7 +159,7 @@ def latent_prior(z, prior="normal"):
     return tf.reduce_mean(tf.square(excess), axis=-1)  # (batch,)
 
 
-def elementwise(a, b, distance):
+def elementwise(a: tf.Tensor, b: tf.Tensor, distance: str) -> tf.Tensor:
     """|a - b| for `"l1"`, (a - b)² for `"l2"`, in float32 and of the same shape."""
     difference = tf.cast(a, tf.float32) - tf.cast(b, tf.float32)
     return tf.abs(difference) if distance == "l1" else tf.square(difference)
@@ -162,5 +169,6 @@ def _per_image_mean(values):
     return tf.reduce_mean(values, axis=tuple(range(1, len(values.shape))))  # (batch,)
 
 
-def _mean_cross_entropy(labels, logits):
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32)))
+def _mean_cross_entropy(label, logits):
+    logits = tf.cast(logits, tf.float32)
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(label * tf.ones_like(logits), logits))

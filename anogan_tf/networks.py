@@ -1,23 +1,62 @@
 """Generator, discriminator and encoder as flat Functional graphs, for any image size from 8 to 256 pixels a side."""
 
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+
 import keras
 
-from anogan_tf.architectures import ENCODERS, FEATURES, GENERATORS, initializers
+from anogan_tf import architectures
 
+Initializer = str | dict | keras.Initializer | None  # as Keras layers take it, None for a default
 PRIORS = ("normal", "uniform")
 MIN_SIDE, MAX_SIDE = 8, 256
 MAX_WIDTH, MAX_LATENT_DIM = 512, 8192  # far above what is of use; a damaged or hostile run asks for no more memory
 
 
+class Network(keras.Model):
+    """What the three networks have in common: a Functional graph of one architecture, made anew from its arguments.
+
+    Args:
+        kernel_initializer: A Keras initializer or its name; None for the architecture's own.
+        name: Of the model.
+        **settings: All other arguments of the constructor, which become attributes.
+    """
+
+    ENCODES = False  # whether the architecture has to serve an encoder
+    image_shape: tuple[int, int, int]
+    architecture: str
+    width: int
+    seed: int
+
+    def __init__(self, *, kernel_initializer: Initializer, name: str, **settings):
+        settings |= _checked(**settings)
+        architecture = architectures.find(settings["architecture"], encodes=self.ENCODES)
+        initializer = architecture.initializers(kernel_initializer, settings["seed"])
+        inputs, outputs = self._graph(architecture, initializer, settings)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        for argument, value in settings.items():
+            setattr(self, argument, value)
+        self.kernel_initializer = kernel_initializer and keras.initializers.get(kernel_initializer)
+        self._arguments = tuple(settings)
+
+    def get_config(self) -> dict:
+        return {
+            **{argument: getattr(self, argument) for argument in self._arguments},
+            "kernel_initializer": self.kernel_initializer and keras.initializers.serialize(self.kernel_initializer),
+            "name": self.name,
+        }
+
+
 @keras.saving.register_keras_serializable("anogan_tf")
-class Generator(keras.Model):
+class Generator(Network):
     """The map G from the latent space to images.
 
     The architecture `"dcgan"` projects z to a base of about 4×4, and doubles it with transposed convolutions until
-    it covers the image, which is then cropped from the centre. Normalisation momentum is 0.85: at Keras' 0.99 a short
-    training leaves the moving statistics, which the latent search uses, far behind the batch statistics.
-    `"residual"` has the blocks of f-AnoGAN's GAN: normalisation, ReLU and a 3×3 convolution twice, beside a shortcut.
-    `"hazelnut"` is the topology of Pippo7x/AnoGAN-Keras, whose weight files load into it.
+    it covers the image, which is then cropped from the centre. `"residual"` has the blocks of f-AnoGAN's GAN:
+    normalisation, ReLU and a 3×3 convolution twice, beside a shortcut. `"hazelnut"` is the topology of
+    Pippo7x/AnoGAN-Keras, whose weight files load into it.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
@@ -42,47 +81,39 @@ class Generator(keras.Model):
         arXiv 1511.06434, section 3; Gulrajani et al., arXiv 1704.00028, appendix F (residual).
     """
 
+    latent_dim: int
+
     def __init__(
         self,
-        image_shape=(64, 64, 3),
-        latent_dim=100,
+        image_shape: Sequence[int] = (64, 64, 3),
+        latent_dim: int = 100,
         *,
-        architecture="dcgan",
-        width=64,
-        kernel_initializer=None,
-        seed=0,
-        name="generator",
-        **kwargs,
+        architecture: str = "dcgan",
+        width: int = 64,
+        kernel_initializer: Initializer = None,
+        seed: int = 0,
+        name: str = "generator",
     ):
-        image_shape = check_image_shape(image_shape)
-        _check_range("width", width, MAX_WIDTH)
-        _check_range("latent_dim", latent_dim, MAX_LATENT_DIM)
-        z = keras.Input((latent_dim,), name="z")
-        initializer = initializers(kernel_initializer, architecture, seed)
-        layers = GENERATORS[architecture](image_shape, width, initializer)
-        super().__init__(inputs=z, outputs=_chain(z, layers), name=name, **kwargs)
+        super().__init__(
+            image_shape=image_shape,
+            latent_dim=latent_dim,
+            architecture=architecture,
+            width=width,
+            kernel_initializer=kernel_initializer,
+            seed=seed,
+            name=name,
+        )
 
-        self.image_shape = image_shape
-        self.latent_dim = latent_dim
-        self.architecture = architecture
-        self.width = width
-        self.kernel_initializer = kernel_initializer and keras.initializers.get(kernel_initializer)
-        self.seed = seed
-
-    def get_config(self):
-        return {
-            "image_shape": self.image_shape,
-            "latent_dim": self.latent_dim,
-            "architecture": self.architecture,
-            "width": self.width,
-            "kernel_initializer": self.kernel_initializer and keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
-            "name": self.name,
-        }
+    def _graph(self, architecture, initializer, settings):
+        z = keras.Input((settings["latent_dim"],), name="z")
+        layers = architecture.generator(
+            settings["image_shape"], settings["width"], initializer, momentum=architecture.momentum
+        )
+        return z, _chain(z, layers)
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
-class Encoder(keras.Model):
+class Encoder(Network):
     """The encoder E of f-AnoGAN: the z of an image in one pass.
 
     It has the layers of the discriminator of the same architecture, and a linear head: the prior N(0, 1) has no bounds,
@@ -108,50 +139,36 @@ class Encoder(keras.Model):
         Image Analysis 2019.
     """
 
+    ENCODES = True
+    latent_dim: int
+
     def __init__(
         self,
-        image_shape=(64, 64, 3),
-        latent_dim=100,
+        image_shape: Sequence[int] = (64, 64, 3),
+        latent_dim: int = 100,
         *,
-        architecture="dcgan",
-        width=64,
-        kernel_initializer="he_normal",
-        seed=0,
-        name="encoder",
-        **kwargs,
+        architecture: str = "dcgan",
+        width: int = 64,
+        kernel_initializer: Initializer = "he_normal",
+        seed: int = 0,
+        name: str = "encoder",
     ):
-        image_shape = check_image_shape(image_shape)
-        _check_range("width", width, MAX_WIDTH)
-        _check_range("latent_dim", latent_dim, MAX_LATENT_DIM)
-        if architecture not in ENCODERS:
-            raise ValueError(f"architecture is one of {ENCODERS}. Received: architecture={architecture!r}.")
-        images = keras.Input(image_shape, name="image")
-        initializer = initializers(kernel_initializer, architecture, seed)
-        features = _chain(images, FEATURES[architecture](image_shape, width, initializer, seed))
-        z = keras.layers.Dense(latent_dim, kernel_initializer=initializer(), dtype="float32", name="z")
-        super().__init__(inputs=images, outputs=z(keras.layers.Flatten(name="flatten")(features)), name=name, **kwargs)
+        super().__init__(
+            image_shape=image_shape,
+            latent_dim=latent_dim,
+            architecture=architecture,
+            width=width,
+            kernel_initializer=kernel_initializer,
+            seed=seed,
+            name=name,
+        )
 
-        self.image_shape = image_shape
-        self.latent_dim = latent_dim
-        self.architecture = architecture
-        self.width = width
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.seed = seed
-
-    def get_config(self):
-        return {
-            "image_shape": self.image_shape,
-            "latent_dim": self.latent_dim,
-            "architecture": self.architecture,
-            "width": self.width,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
-            "name": self.name,
-        }
+    def _graph(self, architecture, initializer, settings):
+        return _with_head(architecture, initializer, settings, settings["latent_dim"], "z")
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
-class Discriminator(keras.Model):
+class Discriminator(Network):
     """The discriminator (or critic) D, whose inner layers are the features f of the anomaly score.
 
     The architecture `"dcgan"` has strided convolutions, each followed by LeakyReLU(0.2), and no normalisation: batch
@@ -178,43 +195,28 @@ class Discriminator(keras.Model):
 
     def __init__(
         self,
-        image_shape=(64, 64, 3),
+        image_shape: Sequence[int] = (64, 64, 3),
         *,
-        architecture="dcgan",
-        width=64,
-        kernel_initializer=None,
-        seed=0,
-        name="discriminator",
-        **kwargs,
+        architecture: str = "dcgan",
+        width: int = 64,
+        kernel_initializer: Initializer = None,
+        seed: int = 0,
+        name: str = "discriminator",
     ):
-        image_shape = check_image_shape(image_shape)
-        _check_range("width", width, MAX_WIDTH)
-        images = keras.Input(image_shape, name="image")
-        initializer = initializers(kernel_initializer, architecture, seed)
-        features = _chain(images, FEATURES[architecture](image_shape, width, initializer, seed))
-        logits = keras.layers.Dense(1, kernel_initializer=initializer(), dtype="float32", name="logits")
         super().__init__(
-            inputs=images, outputs=logits(keras.layers.Flatten(name="flatten")(features)), name=name, **kwargs
+            image_shape=image_shape,
+            architecture=architecture,
+            width=width,
+            kernel_initializer=kernel_initializer,
+            seed=seed,
+            name=name,
         )
 
-        self.image_shape = image_shape
-        self.architecture = architecture
-        self.width = width
-        self.kernel_initializer = kernel_initializer and keras.initializers.get(kernel_initializer)
-        self.seed = seed
-
-    def get_config(self):
-        return {
-            "image_shape": self.image_shape,
-            "architecture": self.architecture,
-            "width": self.width,
-            "kernel_initializer": self.kernel_initializer and keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
-            "name": self.name,
-        }
+    def _graph(self, architecture, initializer, settings):
+        return _with_head(architecture, initializer, settings, 1, "logits")
 
 
-def feature_extractor(discriminator, layers=None):
+def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None = None) -> keras.Model:
     """A model from images to the outputs f(x) of the named discriminator layers, sharing its weights.
 
     Args:
@@ -227,16 +229,20 @@ def feature_extractor(discriminator, layers=None):
     Raises:
         ValueError: If a name is not a layer's; the names there are, are listed.
     """
-    names = [layer.name for layer in discriminator.layers]
-    layers = tuple(layers) if layers else (_deepest_features(discriminator),)
-    unknown = [name for name in layers if name not in names]
+    found = _layer_outputs(discriminator)
+    names = tuple(layers) if layers else (_deepest_features(discriminator, found),)
+    unknown = [name for name in names if name not in found]
     if unknown:
-        raise ValueError(f"No such discriminator layer. Received: feature_layers={unknown}; there are {names}.")
-    outputs = {name: discriminator.get_layer(name).output for name in layers}
-    return keras.Model(discriminator.inputs[0], outputs, name="features")
+        raise ValueError(f"No such discriminator layer. Received: feature_layers={unknown}; there are {list(found)}.")
+    return keras.Model(discriminator.inputs[0], {name: found[name] for name in names}, name="features")
 
 
-def with_dtype(network, dtype):
+def hidden_output(network: keras.Model) -> keras.KerasTensor:
+    """What the last layer of a network sees."""
+    return _nodes(network)[network.layers[-1].name].input_tensors[0]
+
+
+def with_dtype(network: keras.Model, dtype: str) -> keras.Model:
     """A copy of `network` with the same weights under another dtype policy, such as `"mixed_bfloat16"`."""
 
     def clone(layer):
@@ -244,25 +250,65 @@ def with_dtype(network, dtype):
         return type(layer).from_config(layer.get_config() | own)
 
     outputs = network.outputs[0] if isinstance(network, keras.Sequential) else network.output
-    copy = keras.models.clone_model(keras.Model(network.inputs[0], outputs), clone_function=clone)
+    flat = keras.Model(network.inputs[0], outputs)
+    copy = keras.models.clone_model(flat, clone_function=clone, recursive=True)
     copy.set_weights(network.get_weights())
     return copy
 
 
-def check_image_shape(image_shape):
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     """`image_shape` as a tuple, or a ValueError that says what is wrong with it."""
-    shape = tuple(int(side) for side in image_shape)
+    try:
+        shape = tuple(operator.index(side) for side in image_shape)
+    except TypeError:
+        shape = ()
     if len(shape) != 3 or shape[2] not in (1, 3) or not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[:2]):
         raise ValueError(
             f"image_shape is (height, width, channels) with sides from {MIN_SIDE} to {MAX_SIDE} and 1 or 3 channels, "
-            f"such as (64, 64, 3). Received: image_shape={tuple(image_shape)}."
+            f"such as (64, 64, 3). Received: image_shape={image_shape}."
         )
     return shape
 
 
-def _check_range(name, value, largest):
-    if not 1 <= value <= largest:
-        raise ValueError(f"{name} is from 1 to {largest}. Received: {name}={value}.")
+def check_functional(name: str, network: keras.Model) -> None:
+    """Raises a ValueError that begins with `name` if a network is no graph of layers."""
+    if not getattr(network, "inputs", None):
+        raise ValueError(
+            f"{name} is a Functional network, or a Sequential one that begins with keras.Input, as its layers are "
+            f"looked into. Received: {name} of {type(network).__name__}, without inputs."
+        )
+
+
+def _checked(*, image_shape, width, seed, architecture, latent_dim=None):
+    """The arguments of a network as Python's own numbers, or a ValueError."""
+    checked = {
+        "image_shape": check_image_shape(image_shape),
+        "width": _whole("width", width, MAX_WIDTH),
+        "seed": operator.index(seed),
+    }
+    if latent_dim is not None:
+        checked["latent_dim"] = _whole("latent_dim", latent_dim, MAX_LATENT_DIM)
+    return checked
+
+
+def _whole(name, value, largest):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= largest:
+        raise ValueError(f"{name} is a whole number from 1 to {largest}. Received: {name}={value!r}.")
+    return number
+
+
+def _with_head(architecture, initializer, settings, units, name):
+    """The features of an architecture, and a linear layer in float32."""
+    images = keras.Input(settings["image_shape"], name="image")
+    layers = architecture.features(
+        settings["image_shape"], settings["width"], initializer, momentum=architecture.momentum, seed=settings["seed"]
+    )
+    features = keras.layers.Flatten(name="flatten")(_chain(images, layers))
+    return images, keras.layers.Dense(units, kernel_initializer=initializer(), dtype="float32", name=name)(features)
 
 
 def _chain(tensor, layers):
@@ -271,12 +317,20 @@ def _chain(tensor, layers):
     return tensor
 
 
-def _deepest_features(discriminator):
-    maps = [
-        layer.name
-        for layer in discriminator.layers
-        if len(layer.output.shape) == 4 and not isinstance(layer, keras.layers.InputLayer)
-    ]
+def _nodes(network):
+    """Where each layer is called in a network, by name; a nested model has a graph of its own besides."""
+    graph = getattr(network, "_functional", network)  # a Sequential keeps its graph
+    return {node.operation.name: node for nodes in graph._nodes_by_depth.values() for node in nodes}
+
+
+def _layer_outputs(network):
+    nodes = _nodes(network)
+    return {layer.name: nodes[layer.name].output_tensors[0] for layer in network.layers if layer.name in nodes}
+
+
+def _deepest_features(discriminator, outputs):
+    inputs = {layer.name for layer in discriminator.layers if isinstance(layer, keras.layers.InputLayer)}
+    maps = [name for name, output in outputs.items() if len(output.shape) == 4 and name not in inputs]
     if not maps:
         raise ValueError("The discriminator has no feature map: name the layers that make f(x) with feature_layers=.")
     return maps[-1]

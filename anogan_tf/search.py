@@ -1,5 +1,10 @@
 """The latent search: for each image the z whose G(z) is closest to it, by gradient descent with Adam."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -22,7 +27,14 @@ class LatentSearch:
         Discovery", arXiv 1703.05921, section 2.2.
     """
 
-    def __init__(self, loss, rows, latent_dim, *, learning_rate):
+    def __init__(
+        self,
+        loss: Callable[[tf.Tensor, Any], tf.Tensor],
+        rows: int,
+        latent_dim: int,
+        *,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    ):
         self.loss = loss
         self.z = tf.Variable(tf.zeros((rows, latent_dim)), trainable=True, name="z")
         self.best_z = tf.Variable(tf.zeros((rows, latent_dim)), trainable=False, name="best_z")
@@ -31,7 +43,7 @@ class LatentSearch:
         self.optimizer.build([self.z])
         self._initial = [tf.identity(variable.value) for variable in self.optimizer.variables]
 
-    def start(self, z0):
+    def start(self, z0: tf.Tensor) -> None:
         """Begins anew from `z0`, `(rows, latent_dim)`; nothing of an earlier search is left."""
         self.z.assign(z0)
         self.best_z.assign(z0)
@@ -40,7 +52,7 @@ class LatentSearch:
             variable.assign(value)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def advance(self, context, steps):
+    def advance(self, context: Any, steps: tf.Tensor) -> tf.Tensor:
         """Takes `steps` (a scalar tensor) steps of Adam, and returns the loss at the z reached, `(rows,)`."""
 
         def step(done):
@@ -62,7 +74,7 @@ class LatentSearch:
         self.best_loss.assign(tf.where(better, loss, self.best_loss))
 
 
-def initial_z(rows, latent_dim, *, restarts=1, prior="normal", seed=0):
+def initial_z(rows: int, latent_dim: int, *, restarts: int = 1, prior: str = "normal", seed: int = 0) -> tf.Tensor:
     """The starting points: restart r of every image starts at the same z, a function of `(seed, r)` alone.
 
     Args:
@@ -79,7 +91,7 @@ def initial_z(rows, latent_dim, *, restarts=1, prior="normal", seed=0):
     return tf.tile(starts, (rows, 1))  # (rows * restarts, latent_dim)
 
 
-def sample_prior(shape, prior, seed):
+def sample_prior(shape: Sequence[int | tf.Tensor], prior: str, seed: Sequence[int] | tf.Tensor) -> tf.Tensor:
     """Draws z from its prior, as a function of the `seed` of two integers."""
     if prior == "normal":
         return tf.random.stateless_normal(shape, seed)

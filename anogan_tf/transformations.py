@@ -1,10 +1,15 @@
 """A second task for the discriminator: to tell how an image was turned and shifted."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from anogan_tf.networks import hidden_output
 
 TASKS = ("rotation", "shift")
 
@@ -33,7 +38,7 @@ class Transformations:
         Transformations", arXiv 1805.10917, section 4.1; Hendrycks et al., arXiv 1906.12340, section 4 (one head each).
     """
 
-    def __init__(self, image_shape, tasks=TASKS):
+    def __init__(self, image_shape: Sequence[int], tasks: str | Iterable[str] = TASKS):
         self.image_shape = tuple(image_shape)
         self.tasks = check_tasks(tasks)
         height, width = self.image_shape[:2]
@@ -49,16 +54,16 @@ class Transformations:
         self.labels = np.array(numbers, np.int32)[:, several]  # (transformations, heads)
         self._pixels = np.array(pixels, np.int32)  # (transformations, height * width)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def __call__(self, images, numbers):
+    def __call__(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         """Each image under the transformation of its number, of the images' shape; `numbers` is `(batch,)`."""
         flat = tf.reshape(images, (-1, self._pixels.shape[1], self.image_shape[2]))  # (batch, height * width, channels)
         moved = tf.gather(flat, tf.gather(self._pixels, numbers), batch_dims=1)
         return tf.reshape(moved, (-1, *self.image_shape))
 
-    def log_likelihood(self, logits, numbers):
+    def log_likelihood(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         """log p(t | t(x)), the sum over the heads of the log-probability of what was done.
 
         Args:
@@ -78,7 +83,7 @@ class Transformations:
         )
 
 
-def transformation_head(discriminator, classes, seed):
+def transformation_head(discriminator: keras.Model, classes: Sequence[int], seed: int) -> keras.Model:
     """A linear layer from what a discriminator's last layer sees to the logits of all heads, as a Keras model."""
     hidden = keras.Input(hidden_output(discriminator).shape[1:], name="hidden")
     initializer = keras.initializers.GlorotUniform(seed=seed)
@@ -86,12 +91,7 @@ def transformation_head(discriminator, classes, seed):
     return keras.Model(hidden, logits(keras.layers.Flatten(name="flatten")(hidden)), name="transformation_head")
 
 
-def hidden_output(discriminator):
-    """What the last layer of a discriminator sees."""
-    return discriminator.layers[-1].input
-
-
-def check_tasks(tasks):
+def check_tasks(tasks: str | Iterable[str]) -> tuple[str, ...]:
     """The tasks as a tuple without repetitions, in the order of `TASKS`, or a ValueError."""
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     unknown = [task for task in tasks if task not in TASKS]

@@ -7,11 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · atomic · losses · search · subspace · architectures · transformations · training · local_features
-    distances · thresholds · networks · metrics · data.samples · table · published · weights
-    plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
+    data.images · atomic · losses · search · subspace · architectures · local_features · distances · thresholds
+    networks · metrics · data.samples · table · published · weights
+    transformations · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
     data · callbacks · report · reference
-    gan · comparison · scoring
+    training · comparison · scoring
+    gan
     judging
     wrapper · anogan · fanogan
     neighbours · patches

@@ -29,9 +29,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def gan():
-    gan = small_gan(self_supervision="rotation", kernel_initializer="glorot_uniform")
-    gan.compile()
-    return gan
+    return small_gan(self_supervision="rotation", kernel_initializer="glorot_uniform")
 
 
 def built(name, gan):

@@ -90,14 +90,16 @@ def test_losses_are_those_of_the_paper(gan, queries):
         assert float(logs["loss"]) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_the_variational_loss_has_the_divergence_and_draws_z(gan, queries):
+@pytest.mark.parametrize("log_variance", [0.0, 1.2])
+def test_the_variational_loss_has_the_divergence_and_draws_z(log_variance, gan, queries):
     fanogan = agt.FAnoGAN(gan, mode="izi", variational=True, kl_weight=0.5)
     fanogan.compile()
+    fanogan._log_variance.bias.assign(tf.fill((6,), log_variance))
     x = tf.constant(queries)
     mean = fanogan.encoder(x, training=True)
-    z = mean + tf.random.stateless_normal(mean.shape, step_seed(0, 0, 0))  # the log-variance starts at 0
+    z = mean + np.sqrt(np.exp(log_variance)) * tf.random.stateless_normal(mean.shape, step_seed(0, 0, 0))
     image_loss = tf.reduce_mean((x - gan.generator(z, training=False)) ** 2)
-    kl_loss = tf.reduce_mean(losses.kl_to_normal(mean, tf.zeros_like(mean)))
+    kl_loss = tf.reduce_mean(losses.kl_to_normal(mean, tf.fill(mean.shape, log_variance)))
     logs = fanogan.train_on_batch(x, return_dict=True)
     assert float(logs["image_loss"]) == pytest.approx(float(image_loss), rel=1e-4)
     assert float(logs["kl_loss"]) == pytest.approx(float(kl_loss), rel=1e-4)
@@ -216,6 +218,7 @@ def test_own_networks_take_the_place_of_ours(digits, queries):
         ({"distance": "l3"}, "distance='l3'"),
         ({"score": "best"}, "score='best'"),
         ({"mode": "ziz", "variational": True}, "trained on images.*mode='ziz'"),
+        ({"encoder": keras.Sequential([keras.layers.Dense(6)])}, "encoder is a Functional network"),
         ({"encoder": agt.Encoder((8, 8, 1), 5, width=2)}, r"\(8, 8, 1\) → \(6,\). Received: .* → \(5,\)"),
     ],
 )
@@ -232,6 +235,31 @@ def test_a_variational_encoder_needs_a_normal_prior():
 def test_fit_refuses_images_that_the_networks_do_not_take(fanogan, images):
     with pytest.raises(ValueError, match=r"first batch in \[0"):
         fanogan.fit(tf.data.Dataset.from_tensor_slices((images + 1) / 2).batch(8), shuffle=False, verbose=0)
+
+
+def test_fit_takes_arrays_and_an_optimizer_by_name(gan, images):
+    trained = []
+    for data in (
+        {"x": images, "batch_size": 8, "shuffle": False},
+        {"x": tf.data.Dataset.from_tensors(images).unbatch().batch(8)},
+    ):
+        fanogan = agt.FAnoGAN(gan)
+        fanogan.compile("sgd", run_eagerly=True)
+        fanogan.fit(**data, verbose=0)
+        trained.append(fanogan.encoder.get_weights()[0])
+    np.testing.assert_allclose(*trained, atol=1e-6)
+
+
+def test_what_has_no_meaning_in_training_is_refused_before_the_first_epoch(gan, images):
+    fanogan = agt.FAnoGAN(gan)
+    with pytest.raises(ValueError, match=r"the encoder's optimizer\. Received: loss"):
+        fanogan.compile(loss="mse")
+    fanogan.compile()
+    with pytest.raises(ValueError, match="Received: validation_data"):
+        fanogan.fit(images, validation_data=images, verbose=0)
+    assert int(fanogan.optimizer.iterations) == 0
+    with pytest.raises(NotImplementedError, match=r"score\(images\)"):
+        fanogan.predict(images, verbose=0)
 
 
 def test_the_hybrid_search_starts_at_the_code_of_each_image(fanogan, gan, queries):

@@ -1,3 +1,7 @@
+import copy
+import inspect
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -257,8 +261,11 @@ def test_unknown_prior_is_refused():
         (lambda x: (x + 1) / 2, r"first batch in \[0"),
         (lambda x: x * 3, r"in \[-1, 1\]"),
         (lambda x: np.repeat(x, 3, axis=-1), r"shape \(8, 8, 1\). Received"),
+        (lambda x: x[0], r"shape \(8, 8, 1\). Received"),
+        (lambda x: x[:0], "Received: no batch"),
+        (lambda x: {"image": x}, "a batch of dict"),
     ],
-    ids=["0 to 1", "too large", "channels"],
+    ids=["0 to 1", "too large", "channels", "rank", "empty", "a dict"],
 )
 def test_fit_refuses_images_that_the_networks_do_not_take(gan, change, message):
     images = np.linspace(-1, 1, 8 * 64, dtype=np.float32).reshape(8, 8, 8, 1)
@@ -281,41 +288,59 @@ def test_generating_is_repeatable_and_leaves_moving_statistics_alone(gan):
         np.testing.assert_array_equal(x, y)
 
 
-def test_first_step_of_a_wgan_gp_is_the_algorithm_of_the_paper(images):
-    """One critic step and one generator step, done by hand after algorithm 1."""
+@pytest.mark.parametrize("critic_steps", [1, 2])
+def test_first_step_of_a_wgan_gp_is_the_algorithm_of_the_paper(critic_steps, images):
+    """Critic steps, each with z and ε of its own, and one generator step, done by hand after algorithm 1."""
     gan, reference = (small_gan("WGANGP", kernel_initializer="he_normal") for _ in range(2))
-    gan.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.01), critic_steps=1, penalty_weight=10.0)
+    gan.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.01), critic_steps=critic_steps, penalty_weight=10.0)
     batch = tf.constant(images[:8])
-    z_critic, z_generator = (gan._noise(batch, 0, draw) for draw in (0, 2))
-    mixing = tf.random.stateless_uniform((8, 1, 1, 1), step_seed(0, 0, 1))
+    z = [gan._noise(batch, 0, 2 * i) for i in range(critic_steps + 1)]
+    mixing = [tf.random.stateless_uniform((8, 1, 1, 1), step_seed(0, 0, 2 * i + 1)) for i in range(critic_steps)]
     logs = gan.train_on_batch(batch, return_dict=True)
 
     g, d = reference.generator, reference.discriminator
+    by_hand = {"d_loss": [], "gradient_penalty": [], "wasserstein_estimate": []}
+    for z_critic, epsilon in zip(z[:-1], mixing, strict=True):
+        with tf.GradientTape() as tape:
+            fake = g(z_critic, training=True)
+            mixed = epsilon * batch + (1 - epsilon) * fake
+            with tf.GradientTape() as inner:
+                inner.watch(mixed)
+                value = d(mixed, training=True)
+            slopes = tf.norm(tf.reshape(inner.gradient(value, mixed), (8, -1)), axis=1)
+            wasserstein = tf.reduce_mean(d(batch, training=True)) - tf.reduce_mean(d(fake, training=True))
+            penalty = tf.reduce_mean((slopes - 1) ** 2)
+            loss = -wasserstein + 10 * penalty
+        descend(tape, loss, d, 0.01)
+        for name, part in (("d_loss", loss), ("gradient_penalty", penalty), ("wasserstein_estimate", wasserstein)):
+            by_hand[name].append(float(part))
     with tf.GradientTape() as tape:
-        fake = g(z_critic, training=True)
-        mixed = mixing * batch + (1 - mixing) * fake
-        with tf.GradientTape() as inner:
-            inner.watch(mixed)
-            value = d(mixed, training=True)
-        slopes = tf.norm(tf.reshape(inner.gradient(value, mixed), (8, -1)), axis=1)
-        wasserstein = tf.reduce_mean(d(batch, training=True)) - tf.reduce_mean(d(fake, training=True))
-        penalty = tf.reduce_mean((slopes - 1) ** 2)
-        loss = -wasserstein + 10 * penalty
-    descend(tape, loss, d, 0.01)
-    with tf.GradientTape() as tape:
-        g_loss = -tf.reduce_mean(d(g(z_generator, training=True), training=True))
+        g_loss = -tf.reduce_mean(d(g(z[-1], training=True), training=True))
     descend(tape, g_loss, g, 0.01)
-    by_hand = {
-        "d_loss": loss,
-        "g_loss": g_loss,
-        "gradient_penalty": penalty,
-        "wasserstein_estimate": wasserstein,
-    }
-    for name, value in by_hand.items():
-        assert float(logs[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6)
+    for name, values in {**by_hand, "g_loss": [float(g_loss)]}.items():
+        assert float(logs[name]) == pytest.approx(np.mean(values), rel=1e-4, abs=1e-6)
     for trained, expected in ((gan.generator, g), (gan.discriminator, d)):
         for x, y in zip(weights_of(trained), weights_of(expected), strict=True):
             np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+@KINDS
+def test_the_second_task_counts_by_its_weight(kind):
+    """Under SGD a step of D moves by the gradient of its own loss, and by w times that of the task."""
+    images = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 1)).astype(np.float32)
+    moved = []
+    for weight in (0.0, 1.0, 3.0):
+        gan = small_gan(kind, self_supervision="rotation", kernel_initializer="he_normal")
+        before = gan.discriminator.get_weights()[0]
+        options = {"critic_steps": 1} if kind == "WGANGP" else {}
+        gan.compile(
+            keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.01), task_weight=weight, run_eagerly=True, **options
+        )
+        gan.train_on_batch(images)
+        moved.append(gan.discriminator.get_weights()[0] - before)
+    task = moved[1] - moved[0]
+    assert np.abs(task).max() > 1e-4
+    np.testing.assert_allclose(moved[2] - moved[0], 3 * task, atol=1e-6)
 
 
 def test_critic_steps_per_generator_step(images):
@@ -348,3 +373,243 @@ def test_each_kind_of_gan_learns_with_each_architecture(architecture, digits):
     history = gan.fit(digits.train, epochs=40, shuffle=False, verbose=0).history
     assert history["wasserstein_estimate"][-1] < 0.5 * max(history["wasserstein_estimate"])
     assert history["gradient_penalty"][-1] < 0.2
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def __len__(self):
+        return len(self.images) // 8
+
+    def __getitem__(self, i):
+        return self.images[8 * i : 8 * (i + 1)], np.full((8, 2), "a label")
+
+
+def batches(images, *labels):
+    """Yields batches of 8 of a NumPy array."""
+    for i in range(0, len(images), 8):
+        yield (images[i : i + 8], *(label[i : i + 8] for label in labels)) if labels else images[i : i + 8]
+
+
+FORMS = {
+    "an array": lambda x: {"x": x, "batch_size": 8, "shuffle": False},
+    "an array and labels": lambda x: {"x": x, "y": np.eye(2)[np.zeros(40, int)], "batch_size": 8, "shuffle": False},
+    "float64": lambda x: {"x": dataset(x.astype(np.float64))},
+    "labels": lambda x: {"x": dataset((x, np.full((40, 1), "normal")))},
+    "a generator": lambda x: {"x": batches(x), "steps_per_epoch": 5},
+    "a generator with labels": lambda x: {"x": batches(x, np.arange(40)), "steps_per_epoch": 5},
+    "an iterator": lambda x: {"x": iter(dataset(x)), "steps_per_epoch": 5},
+    "a PyDataset": lambda x: {"x": Batches(x)},
+    "unknown shapes": lambda x: {
+        "x": tf.data.Dataset.from_generator(lambda: batches(x), output_types=tf.float32),
+        "steps_per_epoch": 5,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def of_a_data_set(images):
+    """Weights after an epoch of five batches of a `tf.data.Dataset`."""
+    return fitted(x=dataset(images))
+
+
+def fitted(**arguments):
+    gan = small_gan()
+    gan.compile(run_eagerly=True)
+    gan.fit(**arguments, verbose=0)
+    assert int(gan.d_optimizer.iterations) == 5
+    return weights_of(gan)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_fit_takes_images_in_every_form_and_loses_no_batch(form, images, of_a_data_set):
+    for x, y in zip(fitted(**FORMS[form](images)), of_a_data_set, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_fit_says_that_batching_is_missing(gan, images):
+    with pytest.raises(ValueError, match=r"\(batch, 8, 8, 1\): .*\.batch\(32\) is missing\. Received: a first batch"):
+        gan.fit(tf.data.Dataset.from_tensor_slices((images, np.arange(40))), verbose=0)
+
+
+def test_fit_looks_at_all_images_of_an_array(gan, images):
+    with pytest.raises(ValueError, match=r"Received: images in \[-1, 2\]"):
+        gan.fit(np.concatenate([images, np.linspace(-1, 2, 64, dtype=np.float32).reshape(1, 8, 8, 1)]), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"validation_data": np.zeros((4, 8, 8, 1))},
+        {"validation_split": 0.1},
+        {"class_weight": {0: 2.0}},
+        {"sample_weight": np.ones(40)},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_has_no_meaning_in_fit_is_refused_before_the_first_epoch(options, gan, images):
+    with pytest.raises(ValueError, match=f"score held-out images instead. Received: {next(iter(options))}"):
+        gan.fit(images, verbose=0, **options)
+    assert int(gan.d_optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize("method", ["__call__", "predict", "evaluate"])
+def test_a_gan_itself_has_no_output_and_says_what_has(method, gan, images):
+    with pytest.raises(NotImplementedError, match=r"gan\.generator\(z\).*AnoGAN\(gan\)"):
+        getattr(gan, method)(images[:8])
+
+
+@KINDS
+def test_optimizers_may_be_given_by_name(kind):
+    gan = small_gan(kind)
+    gan.compile("sgd", {"class_name": "adam", "config": {"learning_rate": 0.5}})
+    assert isinstance(gan.g_optimizer, keras.optimizers.SGD)
+    assert float(gan.d_optimizer.learning_rate) == 0.5
+
+
+class Adam:
+    """An optimizer, but none of Keras 3."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((), {"optimizer": "adam", "loss": "mse"}, "compile takes g_optimizer and d_optimizer. Received: loss, opt"),
+        ((keras.optimizers.Adam(),) * 2, {}, "two optimizers, .* Received: adam"),
+        (("adamm",), {}, "g_optimizer is an optimizer of Keras 3.*Received: g_optimizer='adamm'"),
+        (("adam", Adam()), {}, "d_optimizer is an optimizer of Keras 3.* of tests.test_gan"),
+    ],
+    ids=["Keras' own", "one for both", "no such name", "another library's"],
+)
+def test_compile_refuses_what_would_fail_in_training(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        small_gan().compile(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copied", "pickled"]
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["as loaded", "compiled"])
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+def test_models_survive_copying(copied, compiled):
+    gan = small_gan(self_supervision="shift")
+    if compiled:
+        gan.compile("adam", "sgd", generator_steps=np.int64(2), views=np.int64(1))
+    other = copied(gan)
+    assert_equal_weights(other, gan)
+    assert other.compiled == compiled
+    fanogan = copied(agt.FAnoGAN(gan, mode="izi"))
+    assert fanogan.settings["mode"] == "izi"
+    np.testing.assert_array_equal(fanogan.gan.generate(2), gan.generate(2))
+
+
+def test_a_gan_that_was_never_compiled_saves(tmp_path):
+    gan = small_gan("WGANGP", seed=np.int64(3))
+    gan.save(tmp_path / "gan.keras")
+    loaded = keras.saving.load_model(tmp_path / "gan.keras")
+    assert_equal_weights(loaded, gan)
+    assert not loaded.compiled
+
+
+def own_networks(*inner, g_end="tanh", d_end=None):
+    """A generator and a discriminator that are not ours, with layers inside the discriminator."""
+    generator = keras.Sequential([keras.Input((5,)), keras.layers.Dense(64, g_end), keras.layers.Reshape((8, 8, 1))])
+    layers = [keras.Input((8, 8, 1)), *inner, keras.layers.Flatten(), keras.layers.Dense(1, d_end)]
+    return {"generator": generator, "discriminator": keras.Sequential(layers)}
+
+
+def backbone():
+    """A pretrained model, as it would be."""
+    images = keras.Input((8, 8, 1))
+    features = keras.layers.BatchNormalization()(keras.layers.Conv2D(3, 3, 2, name="inner")(images))
+    return keras.Model(images, features, name="backbone")
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_model_nested_in_the_discriminator_gives_features(dtype, images):
+    gan = agt.DCGAN(**own_networks(backbone()), self_supervision="rotation")
+    gan.compile(run_eagerly=True)
+    gan.fit(images[:8], verbose=0)
+    anogan = agt.AnoGAN(gan, steps=1, score="discrimination", distance="l1", chunk=8, dtype=dtype)
+    assert anogan._comparison.features.output.keys() == {"backbone"}
+    out = anogan.score(images[:3])
+    features = gan.discriminator.layers[0]
+    expected = np.abs(features(images[:3], training=False) - features(out["reconstruction"], training=False))
+    np.testing.assert_allclose(out["discrimination"], expected.mean(axis=(1, 2, 3)), rtol=1e-4)
+
+
+def test_a_critic_with_batch_normalisation_in_a_nested_model_is_refused():
+    with pytest.raises(ValueError, match="no batch normalisation"):
+        agt.WGANGP(**own_networks(backbone()))
+
+
+@pytest.mark.parametrize("unknown", [keras.Sequential([keras.layers.Dense(1)]), keras.Model()], ids=["open", "class"])
+def test_networks_that_cannot_be_looked_into_are_refused(unknown):
+    with pytest.raises(ValueError, match="discriminator is a Functional network"):
+        agt.DCGAN(**own_networks() | {"discriminator": unknown})
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ({"g_end": "sigmoid"}, "ends in a tanh. Received: .* from 0 to 1"),
+        ({"g_end": "relu"}, "ends in a tanh. Received: .* from 0 to"),
+        ({"g_end": "linear"}, "ends in a tanh. Received: .* from -"),
+        ({"d_end": "sigmoid"}, "without an activation. Received: .* ends in sigmoid"),
+        ({"d_end": "tanh"}, "without an activation. Received: .* ends in tanh"),
+    ],
+)
+def test_ends_that_do_not_let_networks_learn_are_told(ends, message):
+    with pytest.warns(UserWarning, match=message):
+        agt.DCGAN(**own_networks(**ends))
+
+
+def test_whole_numbers_of_numpy_are_numbers():
+    gan = agt.DCGAN(np.array([8, 8, 1]), np.int64(4), width=np.int32(4), seed=np.int64(2))
+    assert (gan.image_shape, gan.latent_dim, gan.seed) == ((8, 8, 1), 4, 2)
+    assert_equal_weights(gan, agt.DCGAN((8, 8, 1), 4, width=4, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_shape": 16}, r"\(height, width, channels\).*Received: image_shape=16"),
+        ({"image_shape": (8.5, 8, 1)}, r"Received: image_shape=\(8\.5, 8, 1\)"),
+        ({"latent_dim": 4.0}, r"latent_dim is a whole number from 1 to 8192\. Received: latent_dim=4\.0"),
+        ({"width": "4"}, "width is a whole number from 1 to 512. Received: width='4'"),
+    ],
+)
+def test_other_numbers_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_gan(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["DCGAN", "WGANGP", "FAnoGAN"])
+def test_a_constructor_names_all_its_arguments(kind):
+    arguments = inspect.signature(getattr(agt, kind)).parameters
+    assert {"seed", "name"} <= set(arguments)
+    assert not any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
+
+
+@KINDS
+@pytest.mark.parametrize("own", [False, True], ids=["ours", "your own"])
+def test_mixed_precision_is_that_of_the_networks_alone(kind, own, images):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        networks = own_networks(keras.layers.Conv2D(2, 3)) if own else {}
+        gan = small_gan(kind, **networks, self_supervision="rotation")
+        encoder = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(gan.latent_dim)])
+        fanogan = agt.FAnoGAN(gan, variational=True, encoder=encoder, score="paper", chunk=8)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert gan.discriminator.layers[1].compute_dtype == "bfloat16"
+    for model in (gan, fanogan):
+        model.compile(run_eagerly=True)
+        assert np.isfinite(list(model.fit(images[:8], verbose=0).history.values())).all()
+    state = [*gan.g_optimizer.variables, *gan.d_optimizer.variables, *fanogan.optimizer.variables]
+    assert {variable.dtype for variable in [*fanogan.variables, *state]} <= {"float32", "int64", "int32"}
+    assert gan.generate(1).dtype == np.float32
+    scores = fanogan.score(images[:3])
+    assert {scores[name].dtype.name for name in ("anomaly_score", "residual", "anomaly_map", "z")} == {"float32"}

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import anogan_tf as agt
 from anogan_tf import losses
+from tests.conftest import small_gan
 
 
 def test_discriminator_loss_is_the_cross_entropy():
@@ -53,8 +55,23 @@ def test_uniform_prior_is_flat_inside_and_grows_outside():
     np.testing.assert_allclose(losses.latent_prior(z, "uniform"), [0.0, 0.5])
 
 
+@pytest.mark.parametrize(("prior", "moves"), [("uniform", False), ("normal", True)])
+def test_the_search_is_drawn_by_the_prior_of_its_gan(prior, moves, images):
+    """Inside [-1, 1] the uniform prior does not pull, and the normal one does."""
+    gan = small_gan(prior=prior)
+    found = []
+    for weight in (0.0, 10.0):
+        anogan = agt.AnoGAN(gan, steps=3, learning_rate=1e-3, prior_weight=weight, score="paper", chunk=4)
+        anogan._z0 = tf.clip_by_value(anogan._z0, -0.9, 0.9)
+        found.append(anogan.score(images[:2])["z"])
+    assert np.abs(found[0]).max() < 1.0
+    assert (not np.array_equal(*found)) == moves
+
+
 def test_losses_are_computed_in_float32():
-    assert losses.residual(tf.zeros((1, 2), tf.bfloat16), tf.ones((1, 2), tf.bfloat16)).dtype == tf.float32
+    a, b = tf.zeros((1, 2), tf.bfloat16), tf.ones((1, 2), tf.bfloat16)
+    for loss in (losses.residual(a, b), losses.discriminator_loss(a, b), losses.generator_loss(a)):
+        assert loss.dtype == tf.float32
 
 
 def test_wasserstein_losses():

@@ -1,7 +1,11 @@
+import click
 import keras
 import numpy as np
 import pytest
 
+import anogan_tf as agt
+from anogan_tf import architectures
+from anogan_tf.commands import options
 from anogan_tf.networks import Discriminator, Encoder, Generator, feature_extractor, with_dtype
 
 SHAPES = [(8, 8, 1), (8, 256, 3), (28, 28, 1), (33, 47, 3), (64, 64, 3), (100, 60, 1), (256, 256, 3)]
@@ -34,6 +38,58 @@ def test_unknown_architecture_is_refused_and_the_known_are_named():
         Discriminator(architecture="resnet")
     with pytest.raises(ValueError, match=r"dcgan.*Received: architecture='hazelnut'"):
         Encoder(architecture="hazelnut")
+
+
+def test_the_command_line_offers_the_architectures_there_are():
+    choices = next(
+        parameter.type.choices for parameter in _command(options.MODEL).params if parameter.name == "architecture"
+    )
+    assert tuple(choices) == tuple(architectures.ARCHITECTURES)
+
+
+def _command(decorators):
+    def command():
+        pass
+
+    for decorator in decorators:
+        command = decorator(command)
+    return click.command()(command)
+
+
+def test_one_entry_adds_an_architecture(monkeypatch):
+    def generator(image_shape, width, initializer, momentum):
+        yield keras.layers.Dense(np.prod(image_shape), "tanh", kernel_initializer=initializer())
+        yield keras.layers.BatchNormalization(momentum=momentum)
+        yield keras.layers.Reshape(image_shape)
+
+    def features(image_shape, width, initializer, momentum, seed):
+        yield keras.layers.Conv2D(width, 3, kernel_initializer=initializer(), name="features_1")
+
+    tiny = architectures.Architecture(generator, features, "ones", momentum=0.5)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", tiny)
+    networks = [cls((8, 8, 1), architecture="tiny", width=2) for cls in (Generator, Discriminator, Encoder)]
+    assert networks[0].layers[2].momentum == 0.5
+    assert (networks[1].get_layer("features_1").kernel.numpy() == 1).all()
+    assert networks[2].output_shape == (None, 100)
+    assert agt.FAnoGAN(agt.DCGAN((8, 8, 1), 4, architecture="tiny", width=2)).encoder.architecture == "tiny"
+
+
+def test_configs_of_earlier_versions_build_the_same_networks():
+    """As `get_config` wrote them in version 0.1."""
+    common = {"image_shape": [8, 12, 3], "width": 4, "seed": 3}
+    he = {"module": "keras.initializers", "class_name": "HeNormal", "config": {"seed": None}, "registered_name": None}
+    for cls, config in (
+        (Generator, {"latent_dim": 5, "architecture": "dcgan", "kernel_initializer": None, "name": "generator"}),
+        (Discriminator, {"architecture": "residual", "kernel_initializer": he, "name": "discriminator"}),
+        (Encoder, {"latent_dim": 5, "architecture": "residual", "kernel_initializer": he, "name": "encoder"}),
+    ):
+        network = cls.from_config(common | config)
+        assert network.image_shape == (8, 12, 3)
+        assert network.get_config().keys() == (common | config).keys()
+        options = {name: config[name] for name in ("latent_dim", "architecture") if name in config}
+        expected = cls((8, 12, 3), **options, width=4, seed=3, kernel_initializer=config["kernel_initializer"])
+        for x, y in zip(network.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_array_equal(x, y)
 
 
 def test_hazelnut_needs_sides_that_are_multiples_of_8():
