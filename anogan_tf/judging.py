@@ -7,6 +7,8 @@ import os
 import time
 import warnings
 
+import numpy as np
+
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
 from anogan_tf.scoring import PARTS, scored_chunks
@@ -113,11 +115,13 @@ def judge(scorer, data, threshold=None, *, pictures=0, need_labels=False):
         regions.extend(found_regions)
         for i, (row, image) in enumerate(zip(rows, _drawable(rows, outputs), strict=True)):
             if "mask" in row:
-                masks.append(row["mask"])
-                maps.append(image["anomaly_map"])
-            heapq.heappush(drawn, (found[i]["anomaly_score"], len(results) - len(found) + i + 1, image))
-            if len(drawn) > pictures:
-                heapq.heappop(drawn)
+                masks.append(np.array(row["mask"], bool))
+                maps.append(image["anomaly_map"].copy())
+            place = found[i]["anomaly_score"], len(results) - len(found) + i + 1
+            if len(drawn) < pictures:
+                heapq.heappush(drawn, (*place, _copied(image)))
+            elif drawn and place > drawn[0][:2]:
+                heapq.heapreplace(drawn, (*place, _copied(image)))
     if not results:
         raise ValueError("There are no images to score.")
     threshold, method = _threshold(scorer, threshold, results)
@@ -139,7 +143,7 @@ def drawable(scorer, data):
         yield from zip((row["id"] for row in rows), _drawable(rows, outputs), strict=True)
 
 
-def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None):
+def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None, figures=None):
     """Scores labelled images, decides, and measures how right the decisions are.
 
     Args:
@@ -150,6 +154,7 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         results_dir: Folder for CSV, JSON, pictures and figures, see `report.write`; made where it is missing.
         pictures: How many images to draw at most, the most anomalous first.
         settings: What to write into `metrics.json` besides, as a dict.
+        figures: Further figures for the folder, by their names.
 
     Returns:
         A `TestResult`.
@@ -159,7 +164,7 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
     if results_dir is not None:
-        report.check_writable(results_dir)
+        report.check(results_dir, *(figures or ()))
     start = time.perf_counter()
     kept = max(SHOWN, pictures if results_dir else 0)
     judged = judge(scorer, data, threshold, pictures=kept, need_labels=True)
@@ -181,15 +186,15 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     )
     if results_dir is not None:
         judged = dataclasses.replace(judged, drawn=_most_anomalous(judged, pictures))
-        write_report(scorer, judged, results_dir, result.metrics | (settings or {}))
+        write_report(scorer, judged, results_dir, result.metrics | (settings or {}), figures)
     return result
 
 
-def write_report(scorer, judged, results_dir, figures):
-    """A results folder of a `Judgement`, with `figures` in its `metrics.json`."""
-    figures = {**figures, **provenance(scorer)}
-    drawn, pixel_threshold = judged.drawn, figures["pixel_threshold"]
-    report.write(results_dir, judged.results, judged.regions, drawn, figures, pixel_threshold)
+def write_report(scorer, judged, results_dir, measured, figures=None):
+    """A results folder of a `Judgement`, with what was `measured` in its `metrics.json`, and further figures."""
+    measured = {**measured, **provenance(scorer)}
+    drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
+    report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures)
 
 
 def provenance(scorer):
@@ -216,6 +221,11 @@ def _drawable(rows, outputs):
         if "file" in row:
             image["picture"] = functools.partial(_picture, row["file"], image["size"], row["bits"])
         yield image
+
+
+def _copied(image):
+    """What there is to draw of an image, without the chunk that it was a part of."""
+    return {name: value.copy() if hasattr(value, "copy") else value for name, value in image.items()}
 
 
 def _size(row):

@@ -6,10 +6,11 @@ import json
 import os
 from pathlib import Path
 
-from anogan_tf import atomic
+from anogan_tf import atomic, listing
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
 REGION_COLUMNS = ("id", "regions")
+FILES = ("regions.json", "scores.csv")
 
 
 class ScoreTable:
@@ -30,9 +31,11 @@ class ScoreTable:
     def __init__(self, folder, key=None):
         self.folder = Path(folder)
         parts = [self.folder / f"{name}.{key or 'new'}.part" for name in ("scores", "regions")]
-        for old in (*self.folder.glob("scores.*.part"), *self.folder.glob("regions.*.part")):
-            if key is None or old not in parts:
-                old.unlink()
+        for name in listing.listed(self.folder):
+            old = self.folder / name
+            if old.suffix == ".part" and (key is None or old not in parts):
+                old.unlink(missing_ok=True)
+        listing.add(self.folder, *(part.name for part in parts), *FILES)
         self._scores, self._regions = (_Growing(*p) for p in zip(parts, (COLUMNS, REGION_COLUMNS), strict=True))
         self.ids = {row["id"] for row in _rows(parts[0])}
 

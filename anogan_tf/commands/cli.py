@@ -26,7 +26,7 @@ def main(debug):
 
 
 def command(function):
-    """A click command whose errors are one readable line."""
+    """A click command whose errors are readable; where the trace is of use, `--debug` shows it."""
 
     @functools.wraps(function)
     def guarded(*args, **kwargs):
@@ -38,10 +38,12 @@ def command(function):
             click.echo(f"\nInterrupted; what was saved is kept. To go on:\n  {again}")
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise SystemExit(128 + number) from None
-        except (ValueError, OSError, ArithmeticError) as error:
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
             if click.get_current_context().find_root().params["debug"]:
                 raise
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_in_words(error)) from error
 
     return main.command(context_settings={"show_default": True})(guarded)
 
@@ -49,7 +51,7 @@ def command(function):
 @command
 @click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
 @click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
-@click.option("--seed", default=0, help="Seed of the split and of the training.")
+@options.SEED
 def demo(out, normal, seed):
     """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
     from anogan_tf.commands.demo import run
@@ -82,34 +84,40 @@ def train(context, **settings):
 @click.argument("run")
 @click.argument("source", required=False)
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--threshold", help='A number; or "f1" or "midpoint", which look at the test labels.')
-@click.option("--pictures", default=100, help="Images to draw at most, the most anomalous first.")
+@options.FILES
+@click.option(
+    "--threshold", type=options.Threshold(), help='A number; or "f1" or "midpoint", which look at the test labels.'
+)
+@click.option(
+    "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."
+)
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
-def test(run, source, out, threshold, pictures, data_dir):
+def test(run, source, out, threshold, pictures, pattern, data_dir):
     """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import test
 
-    with contextlib.suppress(TypeError, ValueError):
-        threshold = float(threshold)
-    test.run(run, source, out, threshold=threshold, pictures=pictures, data_dir=data_dir)
+    test.run(run, source, out, threshold=threshold, pictures=pictures, pattern=pattern, data_dir=data_dir)
 
 
 @command
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--pictures", default=1000, help="Images to draw at most, the most anomalous first.")
-def score(run, paths, out, pictures):
+@options.FILES
+@click.option(
+    "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
+)
+def score(run, paths, out, pictures, pattern):
     """Scores images (files or folders) with RUN, and decides on each.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import score
 
-    score.run(run, paths, out, pictures=pictures)
+    score.run(run, paths, out, pictures=pictures, pattern=pattern)
 
 
 @command
@@ -118,7 +126,7 @@ def score(run, paths, out, pictures):
 @click.option("--out", type=click.Path(file_okay=False), help="Results folder; default benchmark-NAME.")
 @click.option("--case", "cases", multiple=True, help="Only this normal class or category; may be repeated.")
 @click.option("--quick", is_flag=True, help="Train for a moment only, to see that everything works.")
-@click.option("--seed", default=0, help="Seed of the split and of everything else.")
+@options.SEED
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def benchmark(name, source, out, **settings):
@@ -145,6 +153,14 @@ def _terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _in_words(error):
+    """An error as the user shall read it: our own as they are, others, which may be long, in a line with their type."""
+    if isinstance(error, (ValueError, OSError, ArithmeticError)):
+        return str(error)
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first} (anogan-tf --debug shows where)"
 
 
 def _was_given(context, name):

@@ -22,7 +22,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
         The `judging.TestResult` and the baselines' AUROC by name.
     """
     out = Path(out)
-    report.check_writable(out)
+    report.check(out, "losses", "samples")
     splits = data.load("digits", normal=normal, seed=seed)
     sizes = {part: len(splits.samples.part(part)) for part in ("train", "validation", "test")}
     print(
@@ -37,20 +37,19 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
     anogan.calibrate(splits.validation, alpha=0.05)
 
     print("3. Test: search for each image the nearest one that the GAN can draw, score it, decide.")
-    out.mkdir(parents=True, exist_ok=True)
     shown = next(iter(splits.test))["image"].numpy()[:8]
     path = anogan.search_path(shown)
     steps = (0, 2, 5, 10, 20, 50)
     drawn = [gan.generator(path["z"][step], training=False).numpy() for step in steps]
-    for name, figure in {
+    figures = {
         "losses": plots.losses(history),
         "samples": plots.samples(gan.generate(64), title="drawn by the generator"),
         "mapping_loss": plots.mapping_loss(path["loss"]),
         "search_path": plots.search_path(shown, drawn, steps),
-    }.items():
-        figure.savefig(out / f"{name}.png", dpi=80)
+    }
     compared = compare(splits)
-    result = judging.test(anogan, splits.test, results_dir=out, pictures=40, settings={"baselines": compared})
+    settings = {"baselines": compared}
+    result = judging.test(anogan, splits.test, results_dir=out, pictures=40, settings=settings, figures=figures)
     _explain(out, normal, result, compared)
     return result, compared
 
