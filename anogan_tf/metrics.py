@@ -76,7 +76,8 @@ def pixel_metrics(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> di
     rate = passed[0] / normal  # below the lowest level nothing is left to find
     auroc += (1.0 - rate) * passed[1]
     aupro += max(0.0, AUPRO_LIMIT - rate) * passed[2]
-    return {"pixel_auroc": float(auroc / passed[1]), "aupro": float(aupro / (AUPRO_LIMIT * passed[2]))}
+    auroc, aupro = auroc / passed[1], aupro / (AUPRO_LIMIT * passed[2])
+    return {"pixel_auroc": min(1.0, float(auroc)), "aupro": min(1.0, float(aupro))}  # sums round
 
 
 def _cells(masks, maps, levels, above):

@@ -1,11 +1,14 @@
 """Runs: folders that hold all that scoring needs."""
 
 import json
+import re
+import warnings
 from pathlib import Path
 
 import h5py
 import keras
 
+import anogan_tf
 from anogan_tf import atomic, published, report, scoring, wrapper
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
@@ -57,7 +60,7 @@ def save_run(path, scorer, **info):
     report.write_json(path / "run.json", run)
 
 
-def load_run(path, *, generator=None, discriminator=None, encoder=None):
+def load_run(path, *, generator=None, discriminator=None, encoder=None, chunk=None):
     """Loads a run that `save_run` or `anogan-tf train` wrote, or a published one.
 
     Args:
@@ -65,6 +68,7 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
         generator: Your own network, built as when the run was saved, for a run that says it needs it.
         discriminator: Likewise.
         encoder: Likewise.
+        chunk: Images scored at once, in place of the run's own number; scores differ by rounding then.
 
     Returns:
         The scorer, its reference fitted and its thresholds set as they were.
@@ -73,23 +77,40 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
         FileNotFoundError: If there is no run, or a published one lacks a file.
         ValueError: If the run is unfinished, of another format, or does not fit the networks; if a file of a published
             one is not the one that was published.
+
+    Warns:
+        UserWarning: If a newer version wrote the run.
     """
     path = published.find(path)
     run = read_run(path)
+    newer = _newer(run)
     if not run.get("complete"):
         raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
     try:
-        return _load_run(path, run, generator, discriminator, encoder)
+        scorer = _load_run(path, run, generator, discriminator, encoder, chunk)
     except (TypeError, KeyError, AttributeError) as error:
+        if newer:
+            raise ValueError(f"{path} was {newer}, which does not know what it holds ({error}).") from error
         raise ValueError(f"{path / 'run.json'} is damaged ({type(error).__name__}: {error}).") from error
+    if newer:
+        warnings.warn(f"{path} was {newer}: what is new in the run is not heeded.", stacklevel=2)
+    return scorer
 
 
-def _load_run(path, run, generator, discriminator, encoder):
+def _newer(run):
+    """`written by …, this is …` of a run that a newer version wrote, else None."""
+    versions, here = run.get("versions"), anogan_tf.__version__
+    there = str(versions.get("anogan-tf")) if isinstance(versions, dict) else ""
+    numbers = [tuple(map(int, re.findall(r"\d+", version))) for version in (there, here)]
+    return f"written by anogan-tf {there}, this is {here}" if numbers[0] > numbers[1] else None
+
+
+def _load_run(path, run, generator, discriminator, encoder, chunk):
     gan = _gan(path, run["gan"], generator, discriminator)
     encoder = _encoder(path, run["encoder"], gan, encoder)
     for name, network in _networks(gan, encoder).items():
         load_weights(network, _inside(path, f"{name}.weights.h5"))
-    settings = run["scorer"]
+    settings = run["scorer"] | ({} if chunk is None else {"chunk": chunk})
     if isinstance(settings.get("learning_rate"), dict):
         settings["learning_rate"] = _of_keras(settings["learning_rate"], keras.optimizers.schedules)
     around = {name: settings.pop(name) for name in WRAPPERS if name in settings}
