@@ -7,10 +7,12 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from anogan_tf import atomic, listing, plots, table
@@ -22,7 +24,16 @@ LISTED = 1000
 PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
 
-def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skipped=(), figures=None):
+def write(
+    folder: str | Path,
+    results: Sequence[dict],
+    regions: Sequence[list[dict]],
+    drawn: dict[int, dict],
+    metrics: dict,
+    pixel_threshold: float | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
+    figures: dict[str, Figure] | None = None,
+) -> None:
     """Writes a results folder: a `table.ScoreTable` of all results, and what `show` makes of it.
 
     Args:
@@ -46,7 +57,14 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
     show(folder, pairs, metrics, pixel_threshold, skipped, figures)
 
 
-def show(folder, drawn, metrics, pixel_threshold=None, skipped=(), figures=None):
+def show(
+    folder: str | Path,
+    drawn: Iterable[tuple[dict, dict]],
+    metrics: dict,
+    pixel_threshold: float | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
+    figures: dict[str, Figure] | None = None,
+) -> None:
     """Shows a finished table in its folder, in place of what an earlier report wrote there, see `listing`.
 
     `metrics.json`, `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th row of `scores.csv`), `histogram.png`,
@@ -88,7 +106,7 @@ def show(folder, drawn, metrics, pixel_threshold=None, skipped=(), figures=None)
     _write_text(folder / "index.html", page)
 
 
-def result_html(results, shown, metrics):
+def result_html(results: Sequence[dict], shown: dict[int, dict], metrics: dict) -> str:
     """A result as a piece of HTML that needs no files: its figures, and a strip of images.
 
     Args:
@@ -123,22 +141,22 @@ def check_writable(folder: str | Path) -> None:
         raise PermissionError(f"Cannot write into {folder}: {nearest} may not be written to. Name another folder.")
 
 
-def write_json(path, content):
+def write_json(path: str | Path, content: dict) -> None:
     """Writes JSON beside the file and moves it into place; numbers that JSON has not, as NaN, become null."""
     _write_text(path, json.dumps(_valid(content), indent=2, default=str, allow_nan=False) + "\n")
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Versions of Python, this package and those that its numbers depend on."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
-def picture_name(number):
+def picture_name(number: int) -> str:
     """The file that shows the `number`-th image, counted from 1."""
     return f"test_image_{number:03d}.png"
 
 
-def map_name(number):
+def map_name(number: int) -> str:
     """The file that holds the map of the `number`-th image."""
     return f"anomaly_map_{number:03d}.tiff"
 

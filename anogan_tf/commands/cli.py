@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 
 import click
 
@@ -18,14 +19,14 @@ from anogan_tf.commands import options
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="anogan-tf")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
-def main(debug):
+def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
 
 
-def command(function):
+def command(function: Callable) -> click.Command:
     """A click command whose errors are readable; where the trace is of use, `--debug` shows it."""
 
     @functools.wraps(function)
@@ -52,7 +53,7 @@ def command(function):
 @click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
 @click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
 @options.SEED
-def demo(out, normal, seed):
+def demo(out: str, normal: str, seed: int) -> None:
     """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
     from anogan_tf.commands.demo import run
 
@@ -62,7 +63,7 @@ def demo(out, normal, seed):
 @command
 @options.add(options.TRAINING)
 @click.pass_context
-def train(context, **settings):
+def train(context: click.Context, **settings) -> None:
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
     SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
@@ -92,14 +93,14 @@ def train(context, **settings):
     "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."
 )
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
-def test(run, source, out, threshold, pictures, pattern, data_dir):
+def test(run: str, source: str | None, out: str, **options) -> None:
     """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import test
 
-    test.run(run, source, out, threshold=threshold, pictures=pictures, pattern=pattern, data_dir=data_dir)
+    test.run(run, source, out, **options)
 
 
 @command
@@ -110,14 +111,14 @@ def test(run, source, out, threshold, pictures, pattern, data_dir):
 @click.option(
     "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
 )
-def score(run, paths, out, pictures, pattern):
+def score(run: str, paths: tuple[str, ...], out: str, **options) -> None:
     """Scores images (files or folders) with RUN, and decides on each.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import score
 
-    score.run(run, paths, out, pictures=pictures, pattern=pattern)
+    score.run(run, paths, out, **options)
 
 
 @command
@@ -129,7 +130,7 @@ def score(run, paths, out, pictures, pattern):
 @options.SEED
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def benchmark(name, source, out, **settings):
+def benchmark(name: str, source: str | None, out: str | None, **settings) -> None:
     """Runs a published protocol with this package and with what it must beat, into a table.
 
     One normal class after the other of digits, mnist, fashion_mnist or cifar10; each category folder in SOURCE in MVTec

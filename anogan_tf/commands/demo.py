@@ -15,7 +15,9 @@ EPOCHS = 600
 PCA_COMPONENTS = 16
 
 
-def run(out, normal="8", seed=0, epochs=EPOCHS):
+def run(
+    out: str | Path, normal: str = "8", seed: int = 0, epochs: int = EPOCHS
+) -> tuple[judging.TestResult, dict[str, float]]:
     """Trains on one digit, tests on all, writes the results folder `out`, and explains what it shows.
 
     Returns:
@@ -54,7 +56,7 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
     return result, compared
 
 
-def train(splits, seed, epochs=EPOCHS):
+def train(splits: data.Splits, seed: int, epochs: int = EPOCHS) -> tuple[DCGAN, dict[str, list]]:
     """A small DCGAN trained on the digits, and the history of its losses."""
     gan = DCGAN(splits.preprocessing.image_shape, latent_dim=16, width=32, seed=seed)
     gan.compile()
@@ -62,7 +64,7 @@ def train(splits, seed, epochs=EPOCHS):
     return gan, history.history
 
 
-def compare(splits):
+def compare(splits: data.Splits) -> dict[str, float]:
     """AUROC of the baselines on the same split."""
     train_images = np.concatenate([batch["image"] for batch in splits.reference])
     test_images = np.concatenate([batch["image"] for batch in splits.test])

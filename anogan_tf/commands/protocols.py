@@ -6,17 +6,19 @@ import functools
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from anogan_tf import atomic, metrics, report, scoring, wrapper
+from anogan_tf import atomic, data, judging, metrics, report, scoring, wrapper
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.commands import baselines, options, train
 from anogan_tf.commands.settings import load_splits
 from anogan_tf.comparison import PLAIN
+from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.runs import load_run, read_run
 
@@ -43,9 +45,9 @@ class Protocol:
         category: Whether cases are folders in MVTec layout, with a normal class of their own.
     """
 
-    cases: tuple
+    cases: tuple[str, ...]
     published: dict = dataclasses.field(default_factory=dict)
-    looked_at: tuple = ()
+    looked_at: tuple[str, ...] = ()
     category: bool = False
 
 
@@ -97,7 +99,17 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None, options=()):
+def run(
+    name: str,
+    out: str | Path,
+    *,
+    source: str | None = None,
+    cases: Sequence[str] = (),
+    quick: bool = False,
+    seed: int = 0,
+    data_dir: str | None = None,
+    options: Sequence[str] = (),
+) -> list[dict]:
     """Runs a protocol, case by case, and writes `out/table.csv` and `out/table.md`.
 
     A case that is done is not done again: its figures are in `out/<case>.json`, its run in `out/<case>`. One that was
@@ -136,7 +148,7 @@ def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None,
     return rows
 
 
-def tested(scorer, splits):
+def tested(scorer: AnoGAN | FAnoGAN | wrapper.Wrapper, splits: data.Splits) -> judging.TestResult:
     """The test of a scorer; without the search where that only draws, as no figure but the time depends on it."""
     is_local = isinstance(scorer, LocalNeighbours)
     searcher = scorer.scorer if is_local else scorer
@@ -311,7 +323,7 @@ def _flat(row):
     return simple | others
 
 
-def markdown(name, protocol, rows):
+def markdown(name: str, protocol: Protocol, rows: list[dict]) -> str:
     """The Markdown table of a protocol's rows, with the published figures."""
     cases = [row["case"] for row in rows]
     untuned = [case for case in cases if case not in protocol.looked_at]

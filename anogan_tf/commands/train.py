@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from anogan_tf import atomic, data, plots, report, wrapper
+from anogan_tf import atomic, plots, report, wrapper
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.commands import seen
@@ -26,7 +26,6 @@ from anogan_tf.commands.settings import (
 from anogan_tf.comparison import kinds
 from anogan_tf.diagnosis import LOOKED_AT, diagnose, few_images
 from anogan_tf.fanogan import FAnoGAN
-from anogan_tf.gan import GAN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.patches import Patched, examples
 from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
@@ -117,7 +116,7 @@ def _train(out, settings, splits, shown, gan, fanogan, scorer):
     return scorer
 
 
-def _picture_size(splits: data.Splits) -> tuple[int, int]:
+def _picture_size(splits):
     """The size in which local features are compared: four times the networks', up to `PICTURE_SIDE` pixels."""
     height, width = splits.preprocessing.image_shape[:2]
     factor = max(1, min(4, PICTURE_SIDE // max(height, width)))
@@ -130,7 +129,7 @@ def _gan_of(run, splits):
     return wrapper.unwrapped(scorer).gan
 
 
-def _gan(splits, settings) -> GAN:
+def _gan(splits, settings):
     return GANS[gan_kind(settings)](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
