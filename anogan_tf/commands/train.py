@@ -49,14 +49,14 @@ def run(source: str, out: str | Path, **settings) -> AnoGAN | FAnoGAN | wrapper.
     settings = resolved({"source": source, **settings})
     check_apart(out, source)
     report.check_writable(out)
+    if settings["score_kind"] == "neighbours" and settings["patches"]:
+        raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
     if settings["score_kind"] not in (None, "neighbours"):
         kinds(settings["score_kind"])
     splits = load_splits(settings)
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
-    if neighbours and settings["patches"]:
-        raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
     shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
     if (out / "run.json").exists():
         earlier = read_run(out)
