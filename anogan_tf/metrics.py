@@ -94,7 +94,8 @@ def _cells(masks, maps, levels, above):
         inside &= mask
         places = _places(levels, values[inside])
         np.add.at(cells[1], places, 1)
-        np.add.at(cells[2], places, _region_weights(mask)[inside])
+        parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+        np.add.at(cells[2], places, 1.0 / np.bincount(parts.ravel())[parts[inside]])
     return cells
 
 
@@ -111,14 +112,6 @@ def _area(rates, heights, limit):
         np.append(heights[inside], np.interp(limit, rates, heights)),
     )
     return np.trapezoid(heights, rates)
-
-
-def _region_weights(mask):
-    """1 on normal pixels, 1 / area on the pixels of each connected region."""
-    regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    areas = np.bincount(regions.ravel())
-    areas[0] = 1
-    return (1.0 / areas)[regions]
 
 
 def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:

@@ -17,6 +17,7 @@ def test_figures_of_a_small_example():
     assert figures["f1"] == pytest.approx(0.5)
     assert figures["average_precision"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert (figures["base_rate"], figures["n"]) == (0.4, 5)
+    assert metrics.image_metrics([0, 0, 1], [1.0, 1.0, 1.0], threshold=0.5)["base_rate"] == pytest.approx(1 / 3)
 
 
 def test_a_score_at_the_threshold_is_normal():
@@ -101,7 +102,7 @@ def by_sorting_all_pixels(masks, maps, limit=0.3):
 def test_pixel_figures_are_those_of_all_pixels_sorted(block, decimals, size, monkeypatch):
     monkeypatch.setattr(metrics, "BLOCK", block)
     rng = np.random.default_rng(decimals)
-    masks = [*squares(), squares()[0].T]
+    masks = [*squares(), squares()[0].T, np.kron(np.eye(3), np.ones((3, 2))) > 0]  # the last touch at corners
     maps = [np.round(metrics.resize_map(rng.random(m.shape) + 0.3 * m, size), decimals) for m in masks]
     expected = by_sorting_all_pixels(masks, maps)
     assert metrics.pixel_metrics(masks, maps) == pytest.approx(expected, rel=1e-9)
