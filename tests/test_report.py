@@ -79,6 +79,13 @@ def test_page_lists_the_most_anomalous_first_and_escapes_names(folder):
     assert "undefined" in page
 
 
+def test_more_pictures_than_are_listed_are_shown_the_most_anomalous_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "LISTED", 1)
+    report.write(tmp_path, results(3), [[]] * 3, {n: picture() for n in (1, 2, 3)}, METRICS)
+    page = (tmp_path / "index.html").read_text()
+    assert page.index("part 2") < page.index("part 1") < page.index("part 0")
+
+
 def test_page_refers_to_files_of_its_folder_only(folder):
     references = re.findall(r'(?:src|href)="([^"]+)"', (folder / "index.html").read_text())
     assert references

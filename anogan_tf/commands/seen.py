@@ -91,13 +91,19 @@ class Looks:
             least, most = trained[name]
             margin = 0.0 if name in ("height", "width") else max(most - least, 0.1)
             if high < least - margin or low > most + margin:
-                found.append(f"{name} {low:.4g} to {high:.4g}, there {least:.4g} to {most:.4g}")
+                found.append(f"{name} {_range(low, high)}, there {_range(least, most)}")
         if not found:
             return None
         return (
             f"All these images are unlike those that the run was trained on: {'; '.join(found)}. Scores and p-values "
             "hold for images like those: train on such as these, or take these as those were taken."
         )
+
+
+def _range(low, high):
+    """Two numbers as one reads them, and one where they are the same."""
+    low, high = f"{low:.4g}", f"{high:.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def looks(batches: Iterable[dict]) -> dict:
