@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 
 
 @contextlib.contextmanager
-def replacing(path, size=0):
+def replacing(path: str | Path, size: int = 0) -> Iterator[Path]:
     """Gives a name to write to, in the same folder and with the same ending; what was written there becomes `path`.
 
     A crash or a power cut at any moment leaves the old file or the new one. An error while writing leaves the old one.
@@ -32,7 +33,7 @@ def replacing(path, size=0):
 
 
 @contextlib.contextmanager
-def exclusive(folder):
+def exclusive(folder: str | Path) -> Iterator[None]:
     """Makes a folder, if it is missing, and keeps other processes that ask for the same out of it.
 
     The lock is the operating system's, on a file `.lock` in the folder, and ends with the process, however that ends.

@@ -1,5 +1,9 @@
 """What may be wrong with a trained detector, in plain words, with what to do about it."""
 
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
 import keras
 import numpy as np
 from scipy import stats
@@ -13,7 +17,7 @@ MOST_OVERFIT = 2.0
 MOST_SPREAD = 2.5
 
 
-def diagnose(scorer, train, validation):
+def diagnose(scorer, train: np.ndarray, validation: np.ndarray) -> list[str]:
     """What may be wrong with a calibrated scorer.
 
     Args:
@@ -34,7 +38,7 @@ def diagnose(scorer, train, validation):
     return [sentence for sentence in found if sentence]
 
 
-def collapse(generated, images):
+def collapse(generated: np.ndarray, images: np.ndarray) -> str | None:
     """Whether the generator draws much less variety than there is: a sentence, or None.
 
     Variety is the mean squared distance to the mean image.
@@ -48,7 +52,7 @@ def collapse(generated, images):
     return None
 
 
-def inference_gap(network, prior, images):
+def inference_gap(network: keras.Model, prior: str, images: np.ndarray) -> str | None:
     """Whether a generator draws something else in inference mode, which scores use, than in training: or None.
 
     The gap is the mean |G(z)| between both modes, in mean absolute deviations of the images.
@@ -68,7 +72,7 @@ def inference_gap(network, prior, images):
     return None
 
 
-def overfit(train_residuals, validation_residuals):
+def overfit(train_residuals: Sequence[float], validation_residuals: Sequence[float]) -> str | None:
     """Whether images that were not trained on are reconstructed far worse than those that were: or None."""
     ratio = float(np.median(validation_residuals) / max(np.median(train_residuals), 1e-12))
     if ratio > MOST_OVERFIT:
@@ -79,13 +83,13 @@ def overfit(train_residuals, validation_residuals):
     return None
 
 
-def few_images(n, alpha):
+def few_images(n: int, alpha: float) -> str | None:
     """Whether the threshold rests on so few images that the rate of false alarms is uncertain: or None.
 
     With n calibration images the rate that a conformal threshold has in the end is Beta(l, n + 1 - l) distributed, with
     l = ⌊(n + 1)α⌋ (Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673, section 3).
     """
-    above = max(1, int(np.floor((n + 1) * alpha)))
+    above = _above(n, alpha)
     high = float(stats.beta.ppf(0.95, above, n + 1 - above))
     if high > MOST_SPREAD * alpha or (n + 1) * alpha < 1:
         return (
@@ -96,15 +100,31 @@ def few_images(n, alpha):
     return None
 
 
-def shifted(false_alarms, n, alpha):
-    """Whether normal test images raise far more false alarms than calibration promises: or None."""
-    if n and stats.binomtest(false_alarms, n, alpha, alternative="greater").pvalue < 0.001:
+def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | None:
+    """Whether normal test images raise far more false alarms than calibration promises: or None.
+
+    The rate that a threshold has in the end is Beta distributed, see `few_images`, so of n normal images like those it
+    was set on a beta-binomial number exceeds it. What is said is said by chance at most once in a thousand tests.
+
+    Args:
+        false_alarms: Normal test images above the threshold.
+        n: Normal test images.
+        alpha: The rate asked for.
+        calibrated: Images that the threshold was set on.
+    """
+    above = _above(calibrated, alpha)
+    if n and stats.betabinom.sf(false_alarms - 1, n, above, calibrated + 1 - above) < 0.001:
         return (
             f"{false_alarms} of {n} normal test images exceed the threshold, where about {alpha:.0%} were expected: "
             "they differ from the images it was set on (another camera, lot or light?), or those were too few. "
             "Calibrate on images like those to be judged."
         )
     return None
+
+
+def _above(n, alpha):
+    """How many of n + 1 exchangeable scores a conformal threshold of n of them lets exceed it."""
+    return max(1, min(n, math.floor((n + 1) * Fraction(str(alpha)))))
 
 
 def _variety(images):

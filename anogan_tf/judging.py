@@ -157,7 +157,7 @@ def drawn_images(scorer: Scorer, data: Any) -> Iterator[tuple[str, dict[str, flo
             yield row["id"], {name: float(own[name]) for name in PARTS if name in own}, drawn
 
 
-def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None):
+def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None, figures=None):
     """Scores labelled images, decides, and measures how right the decisions are.
 
     Args:
@@ -168,6 +168,7 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         results_dir: Folder for CSV, JSON, pictures and figures, see `report.write`; made where it is missing.
         pictures: How many images to draw at most, the most anomalous first.
         settings: What to write into `metrics.json` besides, as a dict.
+        figures: Further figures for the folder, by their names.
 
     Returns:
         A `TestResult`.
@@ -177,7 +178,7 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
     if results_dir is not None:
-        report.check_writable(results_dir)
+        report.check(results_dir, *(figures or ()))
     start = time.perf_counter()
     kept = pictures if results_dir else min(pictures, SHOWN)
     judged = judge(scorer, data, threshold, pictures=kept, need_labels=True)
@@ -199,15 +200,15 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     )
     if results_dir is not None:
         judged = dataclasses.replace(judged, drawn=_most_anomalous(judged, pictures))
-        write_report(scorer, judged, results_dir, result.metrics | (settings or {}))
+        write_report(scorer, judged, results_dir, result.metrics | (settings or {}), figures)
     return result
 
 
-def write_report(scorer, judged, results_dir, figures):
-    """A results folder of a `Judgement`, with `figures` in its `metrics.json`."""
-    figures = {**figures, **provenance(scorer)}
-    drawn, pixel_threshold = judged.drawn, figures["pixel_threshold"]
-    report.write(results_dir, judged.results, judged.regions, drawn, figures, pixel_threshold)
+def write_report(scorer, judged, results_dir, measured, figures=None):
+    """A results folder of a `Judgement`, with what was `measured` in its `metrics.json`, and further figures."""
+    measured = {**measured, **provenance(scorer)}
+    drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
+    report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures)
 
 
 def provenance(scorer):

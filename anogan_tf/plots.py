@@ -1,11 +1,13 @@
 """Arrays to matplotlib Figures. Nothing here shows a figure or saves it, so it works headless and in a notebook."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from anogan_tf import metrics
@@ -14,7 +16,16 @@ NORMAL, ANOMALOUS = "tab:blue", "tab:red"
 LONGEST = 1024
 
 
-def result(image, reconstruction, anomaly_map, *, picture=None, pixel_threshold=None, boxes=(), title=""):
+def result(
+    image: np.ndarray,
+    reconstruction: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    picture: np.ndarray | None = None,
+    pixel_threshold: float | None = None,
+    boxes: Sequence[tuple[int, int, int, int]] = (),
+    title: str = "",
+) -> Figure:
     """One scored image: query x, reconstruction G(z), their difference in red, and the map over the query.
 
     Args:
@@ -41,7 +52,7 @@ def result(image, reconstruction, anomaly_map, *, picture=None, pixel_threshold=
     return figure
 
 
-def shown_size(size):
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
     """The `(height, width)` at which a picture of `size` is drawn: its own, or smaller, of the same shape."""
     scale = min(1.0, LONGEST / max(size))
     return tuple(max(1, round(side * scale)) for side in size)
@@ -76,7 +87,7 @@ def _overlay(axis, gray, anomaly_map, pixel_threshold, boxes):
         axis.add_patch(Rectangle(corner, right - left, bottom - box_top, fill=False, ec="cyan", ls=":"))
 
 
-def histogram(scores, threshold, labels=None):
+def histogram(scores: ArrayLike, threshold: float, labels: ArrayLike | None = None) -> Figure:
     """The distribution of scores, by label where labels are given, with the threshold."""
     scores = np.asarray(scores)
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -95,7 +106,7 @@ def histogram(scores, threshold, labels=None):
     return figure
 
 
-def roc(labels, scores):
+def roc(labels: ArrayLike, scores: ArrayLike) -> Figure:
     """The receiver operating characteristic."""
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axis = figure.subplots()
@@ -107,7 +118,7 @@ def roc(labels, scores):
     return figure
 
 
-def samples(images, columns=8, title=""):
+def samples(images: np.ndarray, columns: int = 8, title: str = "") -> Figure:
     """Images `(n, height, width, channels)` in [-1, 1], in a grid."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(columns, rows + 0.3), layout="constrained")
@@ -119,7 +130,7 @@ def samples(images, columns=8, title=""):
     return figure
 
 
-def losses(history):
+def losses(history: dict[str, Sequence[float]]) -> Figure:
     """Curves of a training, from a dict of a value per epoch for each name: losses, and beside them what is none."""
     names = sorted(history, key=lambda name: not name.endswith("loss"))
     groups = [list(group) for _, group in itertools.groupby(names, key=lambda name: name.endswith("loss"))]
@@ -132,7 +143,9 @@ def losses(history):
     return figure
 
 
-def reconstructions(images, reconstructed, titles=()):
+def reconstructions(
+    images: Sequence[np.ndarray], reconstructed: Sequence[np.ndarray], titles: Sequence[str] = ()
+) -> Figure:
     """Queries x, their reconstructions and, in red, where the two differ; a column an image.
 
     Args:
@@ -153,7 +166,7 @@ def reconstructions(images, reconstructed, titles=()):
     return figure
 
 
-def mapping_loss(losses_):
+def mapping_loss(losses_: np.ndarray) -> Figure:
     """The loss L(z) over the steps of a search, `(steps + 1, n)`: a line an image, and their mean."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
@@ -164,7 +177,9 @@ def mapping_loss(losses_):
     return figure
 
 
-def search_path(images, reconstructions, steps):
+def search_path(
+    images: Sequence[np.ndarray], reconstructions: Sequence[Sequence[np.ndarray]], steps: Sequence[int]
+) -> Figure:
     """Queries, and what the search drew for them at some steps.
 
     Args:
@@ -187,7 +202,7 @@ def _difference(image, reconstruction):
     return np.stack([np.clip(0.5 * gray + difference, 0, 1), 0.5 * gray, 0.5 * gray], axis=-1)
 
 
-def pixels(figure):
+def pixels(figure: Figure) -> np.ndarray:
     """A figure as bytes `(height, width, 3)`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -12,17 +12,17 @@ LISTED = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
 CLONE = Path(__file__).parents[1] / "weights"
 
 
-def folder():
+def folder() -> Path:
     """Where published runs are: the folder that `ANOGAN_TF_WEIGHTS` names, else that of the clone."""
     return Path(os.environ.get("ANOGAN_TF_WEIGHTS") or CLONE)
 
 
-def names():
+def names() -> list[str]:
     """The names of published runs."""
     return sorted({path.parent.name for file in (SUMS, "run.json") for path in folder().glob(f"*/{file}")})
 
 
-def find(run):
+def find(run: str | Path) -> Path:
     """The folder of a run: `run` itself if it is one, else the published run of that name.
 
     Args:
@@ -47,14 +47,14 @@ def find(run):
     )
 
 
-def seal(path):
+def seal(path: str | Path) -> None:
     """Writes the SHA-256 of what is loaded from the folder of a run into its `SHA256SUMS`, as `sha256sum` does."""
     files = sorted(file for file in Path(path).iterdir() if file.suffix in (".h5", ".json", ".npz"))
     with atomic.replacing(Path(path) / SUMS) as partial:
         partial.write_text("".join(f"{_sha256(file)}  {file.name}\n" for file in files))
 
 
-def check(path):
+def check(path: str | Path) -> None:
     """Compares the files in the folder of a published run with its `SHA256SUMS`.
 
     Raises:

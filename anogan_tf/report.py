@@ -4,15 +4,18 @@ import base64
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import atomic, plots, table
+from anogan_tf import atomic, listing, plots, table
 from anogan_tf.metrics import resize_map
 
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
@@ -21,7 +24,16 @@ LISTED = 1000
 PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
 
-def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skipped=()):
+def write(
+    folder: str | Path,
+    results: Sequence[dict],
+    regions: Sequence[list[dict]],
+    drawn: dict[int, dict],
+    metrics: dict,
+    pixel_threshold: float | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
+    figures: dict[str, Figure] | None = None,
+) -> None:
     """Writes a results folder: a `table.ScoreTable` of all results, and what `show` makes of it.
 
     Args:
@@ -32,6 +44,7 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
         metrics: As in `show`.
         pixel_threshold: As in `show`.
         skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
+        figures: As in `show`.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -41,14 +54,21 @@ def write(folder, results, regions, drawn, metrics, pixel_threshold=None, skippe
         rows.add(results, regions)
         rows.finish(skipped)
     pairs = (({**results[number - 1], "number": number}, image) for number, image in drawn.items())
-    show(folder, pairs, metrics, pixel_threshold, skipped)
+    show(folder, pairs, metrics, pixel_threshold, skipped, figures)
 
 
-def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
-    """Shows a finished table in its folder, in place of files of the same names.
+def show(
+    folder: str | Path,
+    drawn: Iterable[tuple[dict, dict]],
+    metrics: dict,
+    pixel_threshold: float | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
+    figures: dict[str, Figure] | None = None,
+) -> None:
+    """Shows a finished table in its folder, in place of what an earlier report wrote there, see `listing`.
 
     `metrics.json`, `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th row of `scores.csv`), `histogram.png`,
-    `roc.png`, and `index.html`, which shows them, any other PNG in the folder and the most anomalous images.
+    `roc.png`, the other figures, and `index.html`, which shows them and the most anomalous images.
 
     Args:
         folder: A folder with `scores.csv` and `regions.json`.
@@ -59,12 +79,13 @@ def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
         metrics: What goes into `metrics.json`.
         pixel_threshold: For the contour; None for none.
         skipped: Pairs of the id of an image that could not be read, and why.
+        figures: Further figures, by their names.
     """
     folder = Path(folder)
+    listing.remove(folder, keep=table.FILES)
+    listing.add(folder, "metrics.json", "index.html")
     write_json(folder / "metrics.json", metrics)
     regions = json.loads((folder / "regions.json").read_text())
-    for old in (*folder.glob("test_image_*.png"), *folder.glob("anomaly_map_*.tiff"), folder / "roc.png"):
-        old.unlink(missing_ok=True)
     listed = {row["number"]: row for row in table.most_anomalous(folder, LISTED)}
     found = {}
     for row, image in drawn:
@@ -79,15 +100,19 @@ def show(folder, drawn, metrics, pixel_threshold=None, skipped=()):
         table.amend(folder, found, {name: few for name, few in regions.items() if few})
     rows = [(row["anomaly_score"], row["prediction"], row["label"]) for row in table.scored_rows(folder)]
     scores, predictions, labels = zip(*rows, strict=True)
-    for name, figure in _figures(scores, labels, metrics["threshold"]).items():
+    figures = _figures(scores, labels, metrics["threshold"]) | (figures or {})
+    for name, figure in figures.items():
+        listing.add(folder, f"{name}.png")
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     images = [{**row, "regions": regions.get(table.text(row["id"]), ())} for row in listed.values()]
     images.sort(key=lambda image: -image["anomaly_score"])
     counts = {"total": len(rows), "anomalous": sum(predictions)}
-    _write_page(folder, images=images, metrics=metrics, skipped=skipped, **counts)
+    pictures = sorted(f"{name}.png" for name in figures)
+    page = _template("report.html").render(figures=pictures, images=images, metrics=metrics, skipped=skipped, **counts)
+    _write_text(folder / "index.html", page)
 
 
-def result_html(results, shown, metrics):
+def result_html(results: Sequence[dict], shown: dict[int, dict], metrics: dict) -> str:
     """A result as a piece of HTML that needs no files: its figures, and a strip of images.
 
     Args:
@@ -99,14 +124,21 @@ def result_html(results, shown, metrics):
     scores, labels = ([result[name] for result in results] for name in ("anomaly_score", "label"))
     titles = [f"{scores[number - 1]:.3g}" for number in shown]
     figures = _figures(scores, labels, metrics["threshold"])
-    figures["strip"] = plots.reconstructions(images, reconstructed, titles)
+    if shown:
+        figures["strip"] = plots.reconstructions(images, reconstructed, titles)
     embedded = {name: _embedded(figure) for name, figure in figures.items()}
     return _template("result.html").render(
         embedded=embedded, metrics=metrics, shown=[results[number - 1] for number in shown]
     )
 
 
-def check_writable(folder):
+def check(folder: str | Path, *figures: str) -> None:
+    """Raises an OSError if a report, with more figures, could not be written, or would replace files of others."""
+    check_writable(folder)
+    listing.check(folder, *(f"{name}.png" for name in figures))
+
+
+def check_writable(folder: str | Path) -> None:
     """Raises an OSError if files could not be written into a folder, which need not exist yet and is not made."""
     folder = Path(folder).absolute()
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
@@ -116,22 +148,22 @@ def check_writable(folder):
         raise PermissionError(f"Cannot write into {folder}: {nearest} may not be written to. Name another folder.")
 
 
-def write_json(path, content):
-    """Writes JSON beside the file and moves it into place."""
-    _write_text(path, json.dumps(content, indent=2, default=_plain) + "\n")
+def write_json(path: str | Path, content: dict) -> None:
+    """Writes JSON beside the file and moves it into place; numbers that JSON has not, as NaN, become null."""
+    _write_text(path, json.dumps(_valid(content), indent=2, default=str, allow_nan=False) + "\n")
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Versions of Python, this package and those that its numbers depend on."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
-def picture_name(number):
+def picture_name(number: int) -> str:
     """The file that shows the `number`-th image, counted from 1."""
     return f"test_image_{number:03d}.png"
 
 
-def map_name(number):
+def map_name(number: int) -> str:
     """The file that holds the map of the `number`-th image."""
     return f"anomaly_map_{number:03d}.tiff"
 
@@ -142,6 +174,7 @@ def _files(number):
 
 def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture=None, **options):
     anomaly_map = resize_map(anomaly_map, size)
+    listing.add(folder, map_name(number), picture_name(number))
     Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
     figure = plots.result(image, reconstruction, anomaly_map, picture=picture and picture(), **options)
     figure.savefig(folder / picture_name(number), dpi=DPI)
@@ -163,12 +196,6 @@ def _title(result, metrics):
     return f"{name}: {score}: {decision}{truth}"
 
 
-def _write_page(folder, **content):
-    figures = sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("test_image_"))
-    page = _template("report.html").render(figures=figures, **content)
-    _write_text(folder / "index.html", page)
-
-
 def _template(name):
     environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
     return environment.get_template(name)
@@ -186,9 +213,15 @@ def _write_text(path, text):
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _plain(value):
-    """Numpy values as JSON takes them."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+def _valid(value):
+    """A value as JSON takes it: NumPy's as Python's, what is not finite as None."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _valid(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(name):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 
+import anogan_tf
 from anogan_tf import atomic, published, report
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
@@ -71,7 +74,14 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         (path / f"{name}.weights.h5").unlink(missing_ok=True)
 
 
-def load_run(path, *, generator=None, discriminator=None, encoder=None):
+def load_run(
+    path: str | os.PathLike,
+    *,
+    generator: keras.Model | None = None,
+    discriminator: keras.Model | None = None,
+    encoder: keras.Model | None = None,
+    chunk: int | None = None,
+) -> Scorer:
     """Loads a run that `save_run` or `anogan-tf train` wrote, or a published one.
 
     Args:
@@ -79,6 +89,7 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
         generator: Your own network, built as when the run was saved, for a run that says it needs it.
         discriminator: Likewise.
         encoder: Likewise.
+        chunk: Images scored at once, in place of the run's own number; scores differ by rounding then.
 
     Returns:
         The scorer, its reference fitted and its thresholds set as they were.
@@ -87,23 +98,40 @@ def load_run(path, *, generator=None, discriminator=None, encoder=None):
         FileNotFoundError: If there is no run, or a published one lacks a file.
         ValueError: If the run is unfinished, of another format, or does not fit the networks; if a file of a published
             one is not the one that was published.
+
+    Warns:
+        UserWarning: If a newer version wrote the run.
     """
     path = published.find(path)
     run = read_run(path)
+    newer = _newer(run)
     if not run.get("complete"):
         raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
     try:
-        return _load_run(path, run, generator, discriminator, encoder)
+        scorer = _load_run(path, run, generator, discriminator, encoder, chunk)
     except (TypeError, KeyError, AttributeError) as error:
+        if newer:
+            raise ValueError(f"{path} was {newer}, which does not know what it holds ({error}).") from error
         raise ValueError(f"{path / 'run.json'} is damaged ({type(error).__name__}: {error}).") from error
+    if newer:
+        warnings.warn(f"{path} was {newer}: what is new in the run is not heeded.", stacklevel=2)
+    return scorer
 
 
-def _load_run(path, run, generator, discriminator, encoder):
+def _newer(run):
+    """`written by …, this is …` of a run that a newer version wrote, else None."""
+    versions, here = run.get("versions"), anogan_tf.__version__
+    there = str(versions.get("anogan-tf")) if isinstance(versions, dict) else ""
+    numbers = [tuple(map(int, re.findall(r"\d+", version))) for version in (there, here)]
+    return f"written by anogan-tf {there}, this is {here}" if numbers[0] > numbers[1] else None
+
+
+def _load_run(path, run, generator, discriminator, encoder, chunk):
     gan = _gan(path, run["gan"], generator, discriminator)
     encoder = _encoder(path, run["encoder"], gan, encoder)
     for name, network in _networks(gan, encoder).items():
         load_weights(network, _inside(path, f"{name}.weights.h5"))
-    settings = run["scorer"]
+    settings = run["scorer"] | ({} if chunk is None else {"chunk": chunk})
     if isinstance(settings.get("learning_rate"), dict):
         settings["learning_rate"] = _of_keras(settings["learning_rate"], keras.optimizers.schedules)
     around = [WRAPPERS[name] for name in run.get("around", _around_before(settings))]

@@ -4,12 +4,14 @@ import csv
 import heapq
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from anogan_tf import atomic
+from anogan_tf import atomic, listing
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label")
 REGION_COLUMNS = ("id", "regions")
+FILES = ("regions.json", "scores.csv")
 
 
 class ScoreTable:
@@ -27,30 +29,32 @@ class ScoreTable:
         ids: The names of the images that are in the table, as `text` writes them.
     """
 
-    def __init__(self, folder, key=None):
+    def __init__(self, folder: str | Path, key: str | None = None):
         self.folder = Path(folder)
         parts = [self.folder / f"{name}.{key or 'new'}.part" for name in ("scores", "regions")]
-        for old in (*self.folder.glob("scores.*.part"), *self.folder.glob("regions.*.part")):
-            if key is None or old not in parts:
-                old.unlink()
+        for name in listing.listed(self.folder):
+            old = self.folder / name
+            if old.suffix == ".part" and (key is None or old not in parts):
+                old.unlink(missing_ok=True)
+        listing.add(self.folder, *(part.name for part in parts), *FILES)
         self._scores, self._regions = (_Growing(*p) for p in zip(parts, (COLUMNS, REGION_COLUMNS), strict=True))
         self.ids = {row["id"] for row in _rows(parts[0])}
 
-    def __enter__(self):
+    def __enter__(self) -> "ScoreTable":
         return self
 
     def __exit__(self, *_):
         self._scores.close()
         self._regions.close()
 
-    def add(self, results, regions):
+    def add(self, results: Sequence[dict], regions: Sequence[list[dict]]) -> None:
         """Adds rows, dicts with the `COLUMNS`, and for each a list of regions, see `metrics.regions`."""
         found = [{"id": r["id"], "regions": json.dumps(few)} for r, few in zip(results, regions, strict=True) if few]
         self._regions.append(found)  # first, so that no row lacks its regions
         self._scores.append(results)
         self.ids.update(text(result["id"]) for result in results)
 
-    def finish(self, skipped=()):
+    def finish(self, skipped: Iterable[tuple[str, str]] = ()) -> None:
         """Adds rows without a score for pairs of an id and why it was skipped, and gives the files their names."""
         self._scores.append([{"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped])
         self.__exit__()
@@ -61,7 +65,7 @@ class ScoreTable:
         self._regions.path.unlink()
 
 
-def scored_rows(folder):
+def scored_rows(folder: str | Path) -> Iterator[dict]:
     """The rows of `scores.csv` that have a score, as dicts with their values, and with their `number` from 1."""
     for number, row in enumerate(_rows(Path(folder) / "scores.csv"), 1):
         if row["anomaly_score"]:
@@ -72,7 +76,7 @@ def scored_rows(folder):
             yield {"id": row["id"], **scores, **decision, "number": number}
 
 
-def amend(folder, found, regions):
+def amend(folder: Path, found: dict[str, dict], regions: dict[str, list[dict]]) -> None:
     """Adds to a finished table what only pictures that were drawn have.
 
     Args:
@@ -87,12 +91,12 @@ def amend(folder, found, regions):
     _write_regions(folder, regions)
 
 
-def most_anomalous(folder, n):
+def most_anomalous(folder: str | Path, n: int) -> list[dict]:
     """The n rows of `scored_rows` with the highest scores, highest first."""
     return heapq.nlargest(n, scored_rows(folder), key=lambda row: row["anomaly_score"])
 
 
-def text(name):
+def text(name: str) -> str:
     """A name as it is written: what is no UTF-8 becomes escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 

@@ -5,10 +5,11 @@ import warnings
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve
 
 
-def conformal(scores, alpha=0.05):
+def conformal(scores: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
     """The threshold that a new normal image exceeds with probability at most `alpha`.
 
     With n scores it is the ⌈(n + 1)(1 - α)⌉-th smallest. The promise holds for exchangeable scores, whatever their
@@ -45,7 +46,7 @@ def conformal(scores, alpha=0.05):
     return float(scores[n - allowed]), alpha
 
 
-def p_values(scores, calibration_scores):
+def p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> np.ndarray:
     """The share of normal images that look at least as anomalous: (1 + #{calibration ≥ score}) / (n + 1).
 
     Args:
@@ -61,7 +62,7 @@ def p_values(scores, calibration_scores):
     return (1 + at_least) / (n + 1)
 
 
-def best_f1(scores, labels):
+def best_f1(scores: ArrayLike, labels: ArrayLike) -> float:
     """The threshold with the highest F1 on labelled scores, halfway between the two scores it separates."""
     scores, labels = _both_classes(scores, labels)
     precision, recall, thresholds = precision_recall_curve(labels, scores)  # anomalous ⇔ score >= threshold
@@ -73,7 +74,7 @@ def best_f1(scores, labels):
     return float((lowest_anomalous + below.max()) / 2)
 
 
-def midpoint(scores, labels):
+def midpoint(scores: ArrayLike, labels: ArrayLike) -> float:
     """Halfway between the largest normal and the smallest anomalous score, as in Pippo7x/AnoGAN-Keras."""
     scores, labels = _both_classes(scores, labels)
     return float((scores[labels == 0].max() + scores[labels == 1].min()) / 2)

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · atomic · losses · search · subspace · architectures · local_features · distances · thresholds
-    networks · metrics · data.samples · table · published · weights
-    transformations · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
+    networks · metrics · data.samples · listing · published · weights
+    transformations · table · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
     data · callbacks · report · reference
     training · comparison · scoring
     gan
@@ -17,7 +17,7 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
-    commands · commands.options · commands.baselines · commands.settings
+    commands · commands.options · commands.baselines · commands.settings · commands.seen
     commands.train · commands.test · commands.score · commands.demo
     commands.protocols
     commands.cli

@@ -5,18 +5,20 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
 from anogan_tf import scoring
 from anogan_tf.callbacks import Progress
-from anogan_tf.commands import settings
+from anogan_tf.commands import options, settings, train
 from anogan_tf.commands.cli import main
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]
@@ -166,23 +168,249 @@ def test_other_settings_do_not_overwrite_a_run(trained_run, parts):
     result = run("train", parts, "--out", out, "--size", "16", "--channels", "1", "--alpha", "0.1", *SMALL)
     assert result.exit_code == 1
     assert "alpha: 0.2 there, 0.1 now" in result.output
+    assert f"--encoder-only {out} --out OTHER" in result.output
+    result = run("train", parts, "--out", out, "--size", "8", "--channels", "1", "--alpha", "0.2", *SMALL)
+    assert result.exit_code == 1
+    assert "size: [16, 16] there, [8, 8] now" in result.output
+    assert "--encoder-only" not in result.output
 
 
 def test_an_interrupted_training_goes_on_and_says_how(tmp_path, monkeypatch):
+    """Also with other settings of what had not begun: a mistyped --alpha costs nothing."""
     options = ["train", "digits", "--out", tmp_path / "run", *SMALL]
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "calibrate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        result = run(*options)
+        result = run(*options, "--alpha", "0.5", "--score", "features")
     assert result.exit_code == 130
     assert "To go on" in result.output
     with pytest.raises(ValueError, match="has not finished"):
         agt.load_run(tmp_path / "run")
+    refused = run(*options, "--width", "8", "--alpha", "0.3")
+    assert refused.exit_code == 1
+    assert "width: 4 there, 8 now" in refused.output
+    assert "alpha" not in refused.output
     result = run(*options)
     assert result.exit_code == 0, result.output
     whole = run("train", "digits", "--out", tmp_path / "whole", *SMALL)
     assert whole.exit_code == 0
     a, b = (agt.load_run(tmp_path / name) for name in ("run", "whole"))
     assert a.calibration == b.calibration
+    assert a.settings == b.settings
+
+
+EVERYTHING = {
+    **dict.fromkeys(("method", "start", "gan", "recipe", "width", "score_kind", "alpha", "mode", "encoder_only"), None),
+    **{"method": "f-anogan", "start": "prior", "width": 4, "alpha": 0.05, "mode": "izi"},
+}
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "changed", "bound"),
+    [
+        ([], {"width": 8}, False),
+        (["checkpoint"], {"width": 8}, True),
+        (["checkpoint"], {"recipe": "parts", "alpha": 0.1, "score_kind": "paper", "mode": "ziz"}, False),
+        (["checkpoint"], {"method": "anogan"}, True),  # its GAN is another one
+        (["checkpoint"], {"method": "anogan", "gan": "wgan-gp"}, False),
+        (["checkpoint"], {"gan": "wgan-gp"}, False),  # as the method has it
+        (["checkpoint", "encoder-checkpoint"], {"alpha": 0.1}, False),
+        (["checkpoint", "encoder-checkpoint"], {"mode": "ziz"}, True),
+        (["checkpoint", "encoder-checkpoint"], {"method": "anogan", "gan": "wgan-gp", "mode": "ziz"}, False),
+        (["encoder-checkpoint"], {"width": 8}, True),
+        (["checkpoint"], {"encoder_only": "other", "width": 8}, False),
+    ],
+    ids=str,
+)
+def test_settings_of_what_has_begun_are_bound(checkpoints, changed, bound, tmp_path):
+    for name in checkpoints:
+        (tmp_path / f"{name}.weights.h5").write_text("")
+    earlier = {"complete": False, "settings": EVERYTHING}
+    if not bound:
+        return settings.check_bound(tmp_path, earlier, EVERYTHING | changed)
+    with pytest.raises(ValueError, match="other settings"):
+        settings.check_bound(tmp_path, earlier, EVERYTHING | changed)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variational", "--prior", "uniform", "--method", "f-anogan"], "with a normal prior"),
+        (["--score", "transformations", "--self-supervision", "none"], "without self_supervision"),
+        (["--feature-weight", "5", "--score", "paper"], "feature_weight is from 0 to 1"),
+        (["--score", "neighbours", "--patches"], "--score neighbours compares whole pictures"),
+        (["--score", "featurs"], "featurs"),
+        (["--scale", "0.5"], "scale is for patches"),
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_fit_together_is_refused_before_training(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("anogan_tf.commands.train._train", lambda *_: pytest.fail("the work began"))
+    result = run("train", "digits", "--out", tmp_path / "run", *SMALL, *arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_image_to_train_on_is_refused_before_training(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr("anogan_tf.commands.train._train", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "two").mkdir()
+    for name in ("000.png", "001.png"):
+        shutil.copy(parts / "train" / "good" / name, tmp_path / "two" / name)
+    result = run("train", tmp_path / "two", "--out", tmp_path / "run", "--size", "16", *SMALL)
+    assert result.exit_code == 1
+    assert "At least 2 normal images to train on are needed by --score neighbours. Received: 1, and 1" in result.output
+
+
+NUMBERS = ["--scale", "--learning-rate", "--kl-weight", "--encoder-rate", "--search-rate", "--feature-weight"]
+COUNTS = ["--width", "--latent-dim", "--epochs", "--training-steps", "--batch-size", "--encoder-epochs", "--restarts"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [(name, value) for name in (*NUMBERS, "--overlap", "--alpha") for value in ("nan", "inf", "-1", "x")]
+    + [(name, value) for name in (*COUNTS, "--chunk", "--bits") for value in ("0", "-1", "1.5")]
+    + [("--alpha", "0"), ("--alpha", "1"), ("--overlap", "1"), ("--learning-rate", "0"), ("--search-rate", "0")]
+    + [("--encoder-rate", "0"), ("--scale", "0"), ("--validation-fraction", "1"), ("--steps", "-1"), ("--bits", "17")]
+    + [("--seed", "-1"), ("--size", "0"), ("--size", "8x0"), ("--crop", "0"), ("--crop", "x"), ("--group-by", "a(b")],
+)
+def test_numbers_out_of_range_are_refused_at_once(option, value):
+    result = run("train", "no_such_source", "--out", "nowhere", option, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.output
+
+
+def test_numbers_at_the_end_of_their_range_are_taken():
+    names = ("--kl-weight", "--overlap", "--steps", "--validation-fraction", "--feature-weight", "--seed")
+    taken = [word for name in names for word in (name, "0")]
+    found = options.of_training(["x", "--out", "y", "--bits", "1", "--crop", "square", *taken])
+    assert (found["bits"], found["crop"], found["kl_weight"], found["steps"]) == (1, "square", 0.0, 0)
+
+
+def test_nothing_is_taken_for_zero():
+    settings_ = dict.fromkeys(("epochs", "training_steps"), 0)
+    assert train._epochs(settings_, "epochs", None) == 0
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "f2", "0.5.1"])
+def test_a_threshold_is_a_finite_number_or_a_name(value):
+    result = run("test", "no_such_run", "--threshold", value)
+    assert result.exit_code == 2
+    assert "Invalid value for '--threshold'" in result.output
+
+
+@pytest.mark.parametrize(
+    "error", [zipfile.BadZipFile("no zip file"), re.error("bad"), tf.errors.InternalError(None, None, "GPU\nat 0x1")]
+)
+def test_errors_of_others_become_one_line(error, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("anogan_tf.commands.score.run", fail)
+    result = run("score", "run", ".")
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert line.startswith(f"Error: {type(error).__name__}: ")
+    assert "--debug" in line
+    with pytest.raises(type(error)):
+        run("--debug", "score", "run", ".")
+
+
+def test_a_file_that_is_no_npz_is_one_line(tmp_path):
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    result = run("train", tmp_path / "broken.npz", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("out", ["", "below", "far/below", "link"])
+def test_nothing_is_written_among_the_images(trained_run, parts, tmp_path, out):
+    own = tmp_path / "own"
+    shutil.copytree(parts, own)
+    (tmp_path / "link").symlink_to(own)
+    out = tmp_path / "link" / "new" if out == "link" else own / out
+    mine = {path: path.read_bytes() for path in own.rglob("*.png")}
+    for command in (["train", own], ["test", trained_run[0], own], ["score", trained_run[0], own / "test", own]):
+        result = run(*command, "--out", out)
+        assert result.exit_code == 1
+        assert "would lie among the images of" in result.output
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == mine
+
+
+def test_own_pictures_are_never_replaced_by_results(trained_run, parts, tmp_path):
+    for i in range(1, 4):
+        shutil.copy(parts / "test" / "good" / f"00{i}.png", tmp_path / f"test_image_00{i}.png")
+    mine = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for command in (["score", trained_run[0], parts / "test"], ["test", trained_run[0]], ["demo"]):
+        result = run(*command, "--out", tmp_path)
+        assert result.exit_code == 1
+        assert "holds 3 files that no report wrote" in result.output
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == mine
+
+
+def test_a_score_replaces_all_of_an_earlier_test(trained_run, parts, tmp_path):
+    assert run("test", trained_run[0], "--out", tmp_path).exit_code == 0
+    assert (tmp_path / "search_path.png").exists()
+    result = run("score", trained_run[0], parts / "test" / "good" / "000.png", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.glob("*.png")} == {"histogram.png", "test_image_001.png"}
+
+
+def test_the_pattern_of_the_training_says_what_is_tested_and_scored(parts, tmp_path):
+    """As in sets whose depths and masks lie beside their pictures."""
+    source = tmp_path / "source"
+    for file in parts.glob("t*/*/*.png"):
+        for kind in ("rgb", "depth"):
+            (source / file.relative_to(parts).parent / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, source / file.relative_to(parts).parent / kind / file.name)
+    options = ["--size", "16", "--channels", "1", "--alpha", "0.2", "--pattern", "rgb/*.png"]
+    result = run("train", source, "--out", tmp_path / "run", *options, *SMALL, "--epochs", "1")
+    assert result.exit_code == 0, result.output
+    shutil.copytree(source, tmp_path / "copy")
+    for n, arguments in {
+        10: ["test", tmp_path / "run", tmp_path / "copy"],
+        5: ["score", tmp_path / "run", source / "test" / "scratch", "--pictures", "0"],
+        20: ["score", tmp_path / "run", source / "test", "--pattern", "*.png", "--pictures", "0"],
+    }.items():
+        result = run(*arguments, "--out", tmp_path / str(n))
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / str(n) / "metrics.json").read_text())["n"] == n
+        assert ("files named rgb/*.png" in result.output) == (n != 20)
+
+
+def test_training_images_are_not_tested_on_wherever_they_lie(parts, tmp_path):
+    """The good images of class folders, which another training would split otherwise."""
+    classes = tmp_path / "classes"
+    shutil.copytree(parts / "train" / "good", classes / "good")
+    shutil.copytree(parts / "test" / "scratch", classes / "scratch")
+    options = ["--normal", "good", "--size", "16", "--channels", "1", "--alpha", "0.5", *SMALL, "--epochs", "1"]
+    result = run("train", classes, "--out", tmp_path / "run", *options)
+    assert result.exit_code == 0, result.output
+    learned = sum(
+        json.loads((tmp_path / "run/run.json").read_text())["images"][part] for part in ("train", "validation")
+    )
+    (tmp_path / "classes").rename(tmp_path / "moved")
+    result = run("test", tmp_path / "run", tmp_path / "moved", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert f"Left out {learned} of 35 images" in result.output
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n"] == 35 - learned
+
+
+def test_pictures_unlike_those_of_the_training_are_told(trained_run, parts, tmp_path):
+    for name, level, side in (("like", 90, 40), ("dark", 10, 40), ("large", 90, 80)):
+        pixels = np.random.default_rng(0).normal(level, 3, (side, side)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    for names, told in (
+        (("like",), None),
+        (("dark",), "brightness"),
+        (("large",), "height 80"),
+        (("like", "dark"), None),
+    ):
+        files = [tmp_path / f"{name}.png" for name in names]
+        result = run("score", trained_run[0], *files, "--out", tmp_path / "out", "--pictures", "0")
+        assert result.exit_code == 0, result.output
+        assert ("Mind: All these images are unlike" in result.output) == (told is not None)
+        assert told is None or f"on: {told}" in result.output
 
 
 def test_changed_images_are_noticed(tmp_path, parts):
@@ -261,12 +489,6 @@ def test_a_relative_cache_folder_means_the_same_when_it_exists(parts, tmp_path, 
     assert "trained already" in run(*options).output
     given = {"source": str(parts), "cache": "decoded"}
     assert settings.settings_of_gan("run", given)["cache"] == str(tmp_path / "decoded")
-
-
-def test_a_run_does_not_lie_among_its_images(parts):
-    result = run("train", parts, "--out", parts, *SMALL)
-    assert result.exit_code == 1
-    assert "among its own images" in result.output
 
 
 def test_only_unreadable_images_say_why(trained_run, tmp_path):

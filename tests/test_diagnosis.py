@@ -59,9 +59,25 @@ def test_the_spread_of_the_false_alarm_rate_is_what_simulation_says():
 
 
 def test_more_false_alarms_than_promised_are_seen():
-    assert "20 of 100 normal test images" in diagnosis.shifted(20, 100, 0.05)
-    assert diagnosis.shifted(6, 100, 0.05) is None
-    assert diagnosis.shifted(0, 0, 0.05) is None
+    assert "20 of 100 normal test images" in diagnosis.shifted(20, 100, 0.05, 1000)
+    assert diagnosis.shifted(6, 100, 0.05, 1000) is None
+    assert diagnosis.shifted(20, 100, 0.05, 20) is None  # a threshold on so few may well be that low
+    assert diagnosis.shifted(0, 0, 0.05, 100) is None
+    assert "3 of 3 normal" in diagnosis.shifted(3, 3, 0.05, 1000)
+
+
+@pytest.mark.parametrize(("calibrated", "alpha"), [(19, 0.05), (60, 0.05), (60, 0.29), (12, 0.05)])
+def test_a_shift_is_seen_by_chance_once_in_a_thousand_tests(calibrated, alpha):
+    rng = np.random.default_rng(calibrated)
+    tests, images = 20_000, 80
+    above = max(1, int((calibrated + 1) * alpha + 1e-9))
+    thresholds = np.sort(rng.random((tests, calibrated)), axis=1)[:, -above]
+    counts = np.sum(rng.random((tests, images)) > thresholds[:, None], axis=1)
+    fires = {int(count): diagnosis.shifted(int(count), images, alpha, calibrated) is not None for count in set(counts)}
+    rate = np.mean([fires[int(count)] for count in counts])
+    assert rate < 0.002  # of 20,000 tests 20 by chance, and hardly ever 40
+    fewest = next(n for n in range(images + 1) if diagnosis.shifted(n, images, alpha, calibrated))
+    assert np.mean(counts >= fewest - 1) > 0.0005  # one less would come by chance too often
 
 
 def test_a_constant_generator_is_flagged_by_the_whole():

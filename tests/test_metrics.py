@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from sklearn import metrics as sklearn_metrics
 
 from anogan_tf import metrics
 
@@ -14,6 +17,7 @@ def test_figures_of_a_small_example():
     assert figures["f1"] == pytest.approx(0.5)
     assert figures["average_precision"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert (figures["base_rate"], figures["n"]) == (0.4, 5)
+    assert metrics.image_metrics([0, 0, 1], [1.0, 1.0, 1.0], threshold=0.5)["base_rate"] == pytest.approx(1 / 3)
 
 
 def test_a_score_at_the_threshold_is_normal():
@@ -75,6 +79,45 @@ def test_aupro_is_the_area_under_the_mean_overlap_of_regions():
     maps = [np.round(rng.random(mask.shape) + 0.5 * mask * rng.random(), 2) for mask in masks]
     expected = aupro_by_thresholds(masks, maps, 0.3)
     assert metrics.pixel_metrics(masks, maps)["aupro"] == pytest.approx(expected, abs=2e-3)
+
+
+def by_sorting_all_pixels(masks, maps, limit=0.3):
+    """Both figures by scikit-learn, from one array of all pixels, where each region weighs the same."""
+    values = np.concatenate([metrics.resize_map(m, mask.shape).ravel() for m, mask in zip(maps, masks, strict=True)])
+    labels = np.concatenate([mask.ravel() for mask in masks])
+    weights = []
+    for mask in masks:
+        regions, _ = ndimage.label(mask, np.ones((3, 3)))
+        weights.append(np.where(mask, 1.0 / np.bincount(regions.ravel())[regions], 1.0).ravel())
+    rates, overlaps, _ = sklearn_metrics.roc_curve(labels, values, sample_weight=np.concatenate(weights))
+    inside = rates < limit
+    at_limit = np.interp(limit, rates, overlaps)
+    area = sklearn_metrics.auc([*rates[inside], limit], [*overlaps[inside], at_limit])
+    return {"pixel_auroc": sklearn_metrics.roc_auc_score(labels, values), "aupro": area / limit}
+
+
+@pytest.mark.parametrize("block", [1, 7, 2**20])
+@pytest.mark.parametrize("decimals", [1, 7])
+@pytest.mark.parametrize("size", [None, (7, 5)], ids=["own size", "resized"])
+def test_pixel_figures_are_those_of_all_pixels_sorted(block, decimals, size, monkeypatch):
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    rng = np.random.default_rng(decimals)
+    masks = [*squares(), squares()[0].T, np.kron(np.eye(3), np.ones((3, 2))) > 0]  # the last touch at corners
+    maps = [np.round(metrics.resize_map(rng.random(m.shape) + 0.3 * m, size), decimals) for m in masks]
+    expected = by_sorting_all_pixels(masks, maps)
+    assert metrics.pixel_metrics(masks, maps) == pytest.approx(expected, rel=1e-9)
+
+
+def test_pixel_figures_take_little_memory():
+    rng = np.random.default_rng(0)
+    masks = [np.pad(np.ones((20, 20), bool), ((40, 68), (30, 78))) for _ in range(60)]
+    maps = [rng.random((32, 32), np.float32) for _ in masks]
+    pixels = sum(mask.size for mask in masks)
+    tracemalloc.start()
+    metrics.pixel_metrics(masks, maps)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * pixels
 
 
 def test_a_small_region_weighs_as_much_as_a_large_one():

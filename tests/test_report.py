@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import metrics, plots, report, table
+from anogan_tf import listing, metrics, plots, report, table
 
 RNG = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ def folder(tmp_path):
 def test_folder_holds_every_output(folder):
     assert {path.name for path in folder.iterdir()} == {
         "metrics.json", "scores.csv", "regions.json", "index.html", "histogram.png", "roc.png",
-        "test_image_003.png", "test_image_004.png", "anomaly_map_003.tiff", "anomaly_map_004.tiff",
+        "test_image_003.png", "test_image_004.png", "anomaly_map_003.tiff", "anomaly_map_004.tiff", "files.txt",
     }  # fmt: skip
 
 
@@ -79,6 +79,13 @@ def test_page_lists_the_most_anomalous_first_and_escapes_names(folder):
     assert "undefined" in page
 
 
+def test_more_pictures_than_are_listed_are_shown_the_most_anomalous_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "LISTED", 1)
+    report.write(tmp_path, results(3), [[]] * 3, {n: picture() for n in (1, 2, 3)}, METRICS)
+    page = (tmp_path / "index.html").read_text()
+    assert page.index("part 2") < page.index("part 1") < page.index("part 0")
+
+
 def test_page_refers_to_files_of_its_folder_only(folder):
     references = re.findall(r'(?:src|href)="([^"]+)"', (folder / "index.html").read_text())
     assert references
@@ -89,6 +96,58 @@ def test_pictures_of_an_earlier_report_do_not_stay(folder):
     report.write(folder, results(2), [[], []], {1: picture()}, METRICS)
     assert [path.name for path in folder.glob("test_image_*")] == ["test_image_001.png"]
     assert [path.name for path in folder.glob("anomaly_map_*")] == ["anomaly_map_001.tiff"]
+
+
+def test_what_others_put_there_stays_and_is_not_shown(folder):
+    for name in ("test_image_009.png", "holiday.png"):
+        (folder / name).write_bytes(b"mine")
+    report.write(folder, results(2), [[], []], {1: picture()}, METRICS)
+    for name in ("test_image_009.png", "holiday.png"):
+        assert (folder / name).read_bytes() == b"mine"
+        assert name not in (folder / "index.html").read_text()
+
+
+def test_every_file_of_a_report_is_listed_and_may_be_replaced(folder):
+    assert listing.listed(folder) == {path.name for path in folder.iterdir()} - {"files.txt"}
+    report.check(folder)
+    (folder / "roc.png").unlink()
+    (folder / "test_image_001.png").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"test_image_001\.png"):
+        report.check(folder)
+
+
+def test_what_a_crash_left_is_listed(tmp_path):
+    def fail():
+        raise KeyboardInterrupt
+
+    drawn = {1: picture(), 2: picture() | {"size": (30, 20), "picture": fail}}
+    with pytest.raises(KeyboardInterrupt):
+        report.write(tmp_path, results(2), [[], []], drawn, METRICS)
+    assert {path.name for path in tmp_path.iterdir()} - {"files.txt"} <= listing.listed(tmp_path)
+    report.check(tmp_path)
+
+
+def test_further_figures_are_shown_and_do_not_outlive_their_report(tmp_path):
+    figures = {"search_path": plots.histogram([0.1], 0.5)}
+    report.write(tmp_path, results(2), [[], []], {}, METRICS, figures=figures)
+    assert 'src="search_path.png"' in (tmp_path / "index.html").read_text()
+    report.write(tmp_path, results(2), [[], []], {}, METRICS)
+    assert "search_path" not in (tmp_path / "index.html").read_text()
+    assert not (tmp_path / "search_path.png").exists()
+
+
+def test_json_has_numbers_that_json_knows(tmp_path):
+    values = {
+        "a": np.nan,
+        "b": [np.float32(np.inf), (1, -np.inf)],
+        "c": np.array([1.5, np.nan]),
+        "d": {"e": np.int64(3)},
+    }
+    report.write_json(tmp_path / "file.json", values | {"path": tmp_path, "flag": True})
+    read = json.loads((tmp_path / "file.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert read == {
+        "a": None, "b": [None, [1, None]], "c": [1.5, None], "d": {"e": 3}, "path": str(tmp_path), "flag": True,
+    }  # fmt: skip
 
 
 def test_map_file_is_the_map_at_the_picture_s_own_size(tmp_path):

@@ -291,6 +291,14 @@ def test_memory_holds_no_pictures_without_a_folder(scorer, digits):
     assert judging.judge(scorer, digits.test.take(1), pictures=0).drawn == {}
 
 
+def test_what_is_kept_keeps_no_chunk(scorer, digits):
+    masked = ({**batch, "mask": np.zeros((len(batch["image"]), 8, 8), bool)} for batch in digits.test.take(3))
+    judged = judging.judge(scorer, masked, pictures=2)
+    for image in (*judged.drawn.values(), {"mask": judged.masks[0], "map": judged.maps[0]}):
+        assert all(value.base is None for value in image.values() if isinstance(value, np.ndarray))
+    assert {array.dtype for array in judged.masks} == {np.dtype(bool)}
+
+
 def test_the_most_anomalous_images_are_drawn(scorer, digits, tmp_path):
     result = scorer.test(digits.test.take(3), results_dir=tmp_path / "new" / "folder", pictures=5)
     scores = [row["anomaly_score"] for row in result.results]

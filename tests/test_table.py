@@ -30,7 +30,7 @@ def test_a_finished_table_is_a_csv_of_all_rows(tmp_path):
         read = list(csv.DictReader(file))
     assert [row["id"] for row in read] == [*map(table.text, NAMES), "broken.png"]
     assert tuple(read[0]) == table.COLUMNS
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["regions.json", "scores.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files.txt", "regions.json", "scores.csv"]
     assert json.loads((tmp_path / "regions.json").read_text())["two\nlines.png"] == [REGION]
 
 
@@ -72,3 +72,11 @@ def test_an_older_table_stays_until_the_new_one_is_finished(tmp_path):
     with ScoreTable(tmp_path) as growing:
         growing.add(rows(NAMES[:1]), [[]])
     assert (tmp_path / "scores.csv").read_bytes() == before
+
+
+def test_only_tables_of_ours_are_begun_anew(tmp_path):
+    (tmp_path / "scores.2024.part").write_text("mine")
+    with ScoreTable(tmp_path, "one") as growing:
+        growing.add(rows(NAMES[:2]), [[], []])
+    fill(tmp_path, NAMES[:1], "two")
+    assert [path.name for path in tmp_path.glob("*.part")] == ["scores.2024.part"]

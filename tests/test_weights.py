@@ -220,3 +220,39 @@ def test_damaged_and_missing_runs_are_refused(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         agt.load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("version", "scored", "told"),
+    [
+        ("0.2.0", {"newthing": 1}, ValueError),
+        ("0.1.10", {"newthing": 1}, ValueError),
+        ("0.2.0", {}, UserWarning),
+        ("0.1.0", {}, None),
+        (None, {}, None),
+    ],
+    ids=str,
+)
+def test_a_run_of_a_newer_version_says_so(scorer, tmp_path, version, scored, told):
+    agt.save_run(tmp_path, scorer)
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["scorer"] |= scored
+    run["versions"]["anogan-tf"] = version
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    message = f"written by anogan-tf {version}, this is {agt.__version__}"
+    if told is ValueError:
+        with pytest.raises(ValueError, match=message):
+            agt.load_run(tmp_path)
+    elif told is UserWarning:
+        with pytest.warns(UserWarning, match=message):
+            agt.load_run(tmp_path)
+    else:
+        agt.load_run(tmp_path)
+
+
+def test_a_run_may_be_loaded_with_another_chunk(scorer, images, tmp_path):
+    agt.save_run(tmp_path, scorer)
+    loaded = agt.load_run(tmp_path, chunk=2)
+    assert loaded.chunk == 2
+    found, expected = (s.score(images[:5])["anomaly_score"] for s in (loaded, scorer))
+    np.testing.assert_allclose(found, expected, rtol=0.05)

@@ -15,12 +15,12 @@ from anogan_tf import networks
 CHUNK = 500
 
 
-def mean_image(train, test):
+def mean_image(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The squared distance to the mean training image."""
     return _squared(test, train.mean(axis=0))
 
 
-def pca(train, test, n_components=32):
+def pca(train: np.ndarray, test: np.ndarray, n_components: int = 32) -> np.ndarray:
     """The squared error of a reconstruction by principal components of the pixels."""
     flat = train.reshape(len(train), -1)
     model = PCA(min(n_components, *flat.shape), random_state=0).fit(flat)
@@ -28,14 +28,14 @@ def pca(train, test, n_components=32):
     return _squared(test, reconstructions.reshape(test.shape))
 
 
-def nearest_neighbours(train, test, k=5):
+def nearest_neighbours(train: np.ndarray, test: np.ndarray, k: int = 5) -> np.ndarray:
     """The mean squared distance to the k nearest training images."""
     model = NearestNeighbors(n_neighbors=min(k, len(train)), algorithm="brute").fit(train.reshape(len(train), -1))
     neighbours = model.kneighbors(test.reshape(len(test), -1), return_distance=False)  # (m, k)
     return np.mean([_squared(test, train[nearest]) for nearest in neighbours.T], axis=0)
 
 
-def position_gaussians(train, test, *, regularisation=0.01):
+def position_gaussians(train: np.ndarray, test: np.ndarray, *, regularisation: float = 0.01) -> np.ndarray:
     """The squared Mahalanobis distance, at each position, of features from the first layer of an untrained network.
 
     Args:
@@ -63,7 +63,16 @@ def position_gaussians(train, test, *, regularisation=0.01):
     return maps.repeat(-(-height // maps.shape[1]), 1).repeat(-(-width // maps.shape[2]), 2)[:, :height, :width]
 
 
-def auto_encoder(train, test, *, steps, batch_size=64, latent_dim=64, width=32, seed=0):
+def auto_encoder(
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    latent_dim: int = 64,
+    width: int = 32,
+    seed: int = 0,
+) -> np.ndarray:
     """The squared error of a convolutional auto-encoder: this package's encoder and generator, trained on it alone."""
     encoder = networks.Encoder(train.shape[1:], latent_dim, width=width, seed=seed)
     generator = networks.Generator(train.shape[1:], latent_dim, width=width, seed=seed)

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 
 import click
 
@@ -18,15 +19,15 @@ from anogan_tf.commands import options
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="anogan-tf")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
-def main(debug):
+def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
 
 
-def command(function):
-    """A click command whose errors are one readable line."""
+def command(function: Callable) -> click.Command:
+    """A click command whose errors are readable; where the trace is of use, `--debug` shows it."""
 
     @functools.wraps(function)
     def guarded(*args, **kwargs):
@@ -38,10 +39,12 @@ def command(function):
             click.echo(f"\nInterrupted; what was saved is kept. To go on:\n  {again}")
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise SystemExit(128 + number) from None
-        except (ValueError, OSError, ArithmeticError) as error:
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
             if click.get_current_context().find_root().params["debug"]:
                 raise
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_in_words(error)) from error
 
     return main.command(context_settings={"show_default": True})(guarded)
 
@@ -49,8 +52,8 @@ def command(function):
 @command
 @click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
 @click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
-@click.option("--seed", default=0, help="Seed of the split and of the training.")
-def demo(out, normal, seed):
+@options.SEED
+def demo(out: str, normal: str, seed: int) -> None:
     """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
     from anogan_tf.commands.demo import run
 
@@ -60,7 +63,7 @@ def demo(out, normal, seed):
 @command
 @options.add(options.TRAINING)
 @click.pass_context
-def train(context, **settings):
+def train(context: click.Context, **settings) -> None:
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
     SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
@@ -82,34 +85,40 @@ def train(context, **settings):
 @click.argument("run")
 @click.argument("source", required=False)
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--threshold", help='A number; or "f1" or "midpoint", which look at the test labels.')
-@click.option("--pictures", default=100, help="Images to draw at most, the most anomalous first.")
+@options.FILES
+@click.option(
+    "--threshold", type=options.Threshold(), help='A number; or "f1" or "midpoint", which look at the test labels.'
+)
+@click.option(
+    "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."
+)
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
-def test(run, source, out, threshold, pictures, data_dir):
+def test(run: str, source: str | None, out: str, **options) -> None:
     """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import test
 
-    with contextlib.suppress(TypeError, ValueError):
-        threshold = float(threshold)
-    test.run(run, source, out, threshold=threshold, pictures=pictures, data_dir=data_dir)
+    test.run(run, source, out, **options)
 
 
 @command
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--pictures", default=1000, help="Images to draw at most, the most anomalous first.")
-def score(run, paths, out, pictures):
+@options.FILES
+@click.option(
+    "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
+)
+def score(run: str, paths: tuple[str, ...], out: str, **options) -> None:
     """Scores images (files or folders) with RUN, and decides on each.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import score
 
-    score.run(run, paths, out, pictures=pictures)
+    score.run(run, paths, out, **options)
 
 
 @command
@@ -118,10 +127,10 @@ def score(run, paths, out, pictures):
 @click.option("--out", type=click.Path(file_okay=False), help="Results folder; default benchmark-NAME.")
 @click.option("--case", "cases", multiple=True, help="Only this normal class or category; may be repeated.")
 @click.option("--quick", is_flag=True, help="Train for a moment only, to see that everything works.")
-@click.option("--seed", default=0, help="Seed of the split and of everything else.")
+@options.SEED
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def benchmark(name, source, out, **settings):
+def benchmark(name: str, source: str | None, out: str | None, **settings) -> None:
     """Runs a published protocol with this package and with what it must beat, into a table.
 
     One normal class after the other of digits, mnist, fashion_mnist or cifar10; each category folder in SOURCE in MVTec
@@ -145,6 +154,14 @@ def _terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _in_words(error):
+    """An error as the user shall read it: our own as they are, others, which may be long, in a line with their type."""
+    if isinstance(error, (ValueError, OSError, ArithmeticError)):
+        return str(error)
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first} (anogan-tf --debug shows where)"
 
 
 def _was_given(context, name):

@@ -15,14 +15,16 @@ EPOCHS = 600
 PCA_COMPONENTS = 16
 
 
-def run(out, normal="8", seed=0, epochs=EPOCHS):
+def run(
+    out: str | Path, normal: str = "8", seed: int = 0, epochs: int = EPOCHS
+) -> tuple[judging.TestResult, dict[str, float]]:
     """Trains on one digit, tests on all, writes the results folder `out`, and explains what it shows.
 
     Returns:
         The `judging.TestResult` and the baselines' AUROC by name.
     """
     out = Path(out)
-    report.check_writable(out)
+    report.check(out, "losses", "samples")
     splits = data.load("digits", normal=normal, seed=seed)
     sizes = {part: len(splits.samples.part(part)) for part in ("train", "validation", "test")}
     print(
@@ -37,25 +39,24 @@ def run(out, normal="8", seed=0, epochs=EPOCHS):
     anogan.calibrate(splits.validation, alpha=0.05)
 
     print("3. Test: search for each image the nearest one that the GAN can draw, score it, decide.")
-    out.mkdir(parents=True, exist_ok=True)
     shown = next(iter(splits.test))["image"].numpy()[:8]
     path = anogan.search_path(shown)
     steps = (0, 2, 5, 10, 20, 50)
     drawn = [gan.generator(path["z"][step], training=False).numpy() for step in steps]
-    for name, figure in {
+    figures = {
         "losses": plots.losses(history),
         "samples": plots.samples(gan.generate(64), title="drawn by the generator"),
         "mapping_loss": plots.mapping_loss(path["loss"]),
         "search_path": plots.search_path(shown, drawn, steps),
-    }.items():
-        figure.savefig(out / f"{name}.png", dpi=80)
+    }
     compared = compare(splits)
-    result = judging.test(anogan, splits.test, results_dir=out, pictures=40, settings={"baselines": compared})
+    settings = {"baselines": compared}
+    result = judging.test(anogan, splits.test, results_dir=out, pictures=40, settings=settings, figures=figures)
     _explain(out, normal, result, compared)
     return result, compared
 
 
-def train(splits, seed, epochs=EPOCHS):
+def train(splits: data.Splits, seed: int, epochs: int = EPOCHS) -> tuple[DCGAN, dict[str, list]]:
     """A small DCGAN trained on the digits, and the history of its losses."""
     gan = DCGAN(splits.preprocessing.image_shape, latent_dim=16, width=32, seed=seed)
     gan.compile()
@@ -63,7 +64,7 @@ def train(splits, seed, epochs=EPOCHS):
     return gan, history.history
 
 
-def compare(splits):
+def compare(splits: data.Splits) -> dict[str, float]:
     """AUROC of the baselines on the same split."""
     train_images = np.concatenate([batch["image"] for batch in splits.reference])
     test_images = np.concatenate([batch["image"] for batch in splits.test])

@@ -1,6 +1,36 @@
-"""The options of the command line, grouped by what they are about."""
+"""The options of the command line, grouped by what they are about, with the range of every number."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
 
 import click
+
+
+class Number(click.FloatRange):
+    """A number within bounds; what is no number (`nan`) or has no end is refused, though no bound excludes it."""
+
+    def convert(self, value, parameter, context):
+        number = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", parameter, context)
+        return number
+
+
+class Threshold(Number):
+    """A finite number, or one of the names of thresholds that are chosen on labels."""
+
+    name = "number|f1|midpoint"
+
+    def convert(self, value, parameter, context):
+        return value if value in ("f1", "midpoint") else super().convert(value, parameter, context)
+
+
+AT_LEAST_1 = click.IntRange(min=1)
+AT_LEAST_0 = click.IntRange(min=0)
+ABOVE_0 = Number(min=0, min_open=True)
+NOT_NEGATIVE = Number(min=0)
+RATE = Number(min=0, max=1, min_open=True, max_open=True)
 
 
 def _size(context, parameter, value):
@@ -8,13 +38,25 @@ def _size(context, parameter, value):
     if value is None:
         return None
     sides = value.lower().split("x")
-    if not all(side.isdigit() for side in sides) or len(sides) > 2:
+    if not all(side.isdecimal() and int(side) for side in sides) or len(sides) > 2:
         raise click.BadParameter(f"a side such as 64, or height x width such as 64x48. Received: {value}")
     return int(sides[0]), int(sides[-1])
 
 
 def _crop(context, parameter, value):
-    return int(value) if value and value.isdigit() else value
+    if value in (None, "square"):
+        return value
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter(f'a side in pixels such as 108, or "square". Received: {value}')
+    return int(value)
+
+
+def _expression(context, parameter, value):
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise click.BadParameter(f"no regular expression ({error}). Received: {value}") from None
+    return value
 
 
 SOURCE = [
@@ -25,11 +67,20 @@ SOURCE = [
     ),
     click.option("--crop", callback=_crop, help='Centre crop in pixels before resizing, or "square".'),
     click.option("--patches", is_flag=True, help="Large pictures: keep their size, train on patches, score in tiles."),
-    click.option("--scale", type=float, help="With --patches: resize pictures to this part of their own size."),
+    click.option("--scale", type=ABOVE_0, help="With --patches: resize pictures to this part of their own size."),
     click.option("--pattern", help='Glob pattern of file names, such as "*_front.png".'),
-    click.option("--group-by", help="Regular expression on relative paths; images of one group stay together."),
-    click.option("--bits", default=16, help="Significant bits of 16-bit files."),
-    click.option("--validation-fraction", default=0.2, help="Normal images held out for calibration."),
+    click.option(
+        "--group-by",
+        callback=_expression,
+        help="Regular expression on relative paths; images of one group stay together.",
+    ),
+    click.option("--bits", type=click.IntRange(1, 16), default=16, help="Significant bits of 16-bit files."),
+    click.option(
+        "--validation-fraction",
+        type=Number(min=0, max=1, max_open=True),
+        default=0.2,
+        help="Normal images held out for calibration.",
+    ),
     click.option("--cache", default="auto", help='"memory", or a folder to keep decoded images in.'),
     click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
 ]
@@ -42,8 +93,8 @@ MODEL = [
     ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
     click.option("--architecture", type=click.Choice(["dcgan", "residual", "hazelnut"]), default="dcgan"),
-    click.option("--width", type=int, help="Filters next to the image; default the recipe's."),
-    click.option("--latent-dim", default=64, help="Dimension of z."),
+    click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
+    click.option("--latent-dim", type=AT_LEAST_1, default=64, help="Dimension of z."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
     click.option(
         "--self-supervision",
@@ -52,12 +103,12 @@ MODEL = [
         callback=lambda context, parameter, value: value or None,
         help="What the discriminator also learns to tell; may be repeated; default the recipe's.",
     ),
-    click.option("--epochs", type=int, help="Default: as many as make the recipe's steps."),
-    click.option("--training-steps", type=int, help="At least so many, in whole epochs; default the recipe's."),
-    click.option("--batch-size", type=int, help="Default the recipe's."),
+    click.option("--epochs", type=AT_LEAST_1, help="Default: as many as make the recipe's steps."),
+    click.option("--training-steps", type=AT_LEAST_1, help="At least so many, in whole epochs; default the recipe's."),
+    click.option("--batch-size", type=AT_LEAST_1, help="Default the recipe's."),
     click.option(
         "--learning-rate",
-        type=float,
+        type=ABOVE_0,
         help="Adam's; default 1e-3 for dcgan, decaying to 0, and 3e-4 for wgan-gp.",
     ),
 ]
@@ -67,9 +118,9 @@ ENCODER = [
     ),
     click.option("--mode", type=click.Choice(["izi", "ziz", "izi_f"]), default="izi_f", help="The encoder's loss."),
     click.option("--variational", is_flag=True, help="An encoder that gives a distribution of z."),
-    click.option("--kl-weight", default=0.01, help="Weight of its divergence from the prior."),
-    click.option("--encoder-epochs", type=int, help="Default: as many as make the recipe's steps."),
-    click.option("--encoder-rate", default=1e-3, help="Adam's, of the encoder; decays to 0."),
+    click.option("--kl-weight", type=NOT_NEGATIVE, default=0.01, help="Weight of its divergence from the prior."),
+    click.option("--encoder-epochs", type=AT_LEAST_1, help="Default: as many as make the recipe's steps."),
+    click.option("--encoder-rate", type=ABOVE_0, default=1e-3, help="Adam's, of the encoder; decays to 0."),
 ]
 SCORER = [
     click.option(
@@ -79,25 +130,32 @@ SCORER = [
         "discrimination; default the recipe's.",
     ),
     click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
-    click.option("--steps", default=50, help="Steps of the latent search."),
+    click.option("--steps", type=AT_LEAST_0, default=50, help="Steps of the latent search."),
     click.option(
-        "--search-rate", type=float, help="Constant rate of the search; default 0.2 (0.02 after an encoder), decaying."
+        "--search-rate",
+        type=ABOVE_0,
+        help="Constant rate of the search; default 0.2 (0.02 after an encoder), decaying.",
     ),
-    click.option("--feature-weight", type=float, help="λ of anogan, default 0.1; κ of f-anogan, default 1."),
+    click.option("--feature-weight", type=NOT_NEGATIVE, help="λ of anogan, default 0.1; κ of f-anogan, default 1."),
     click.option(
         "--distance",
         type=click.Choice(["l1", "l2"]),
         help="Of images and of features; default l1 for anogan, l2 for f-anogan.",
     ),
-    click.option("--restarts", default=1, help="Searches for each image, of which the best counts."),
-    click.option("--chunk", default=64, help="Images, or tiles, searched at once."),
+    click.option("--restarts", type=AT_LEAST_1, default=1, help="Searches for each image, of which the best counts."),
+    click.option("--chunk", type=AT_LEAST_1, default=64, help="Images, or tiles, searched at once."),
     click.option(
-        "--overlap", default=0.5, help="With --patches: the part of its side that a tile shares with the next."
+        "--overlap",
+        type=Number(min=0, max=1, max_open=True),
+        default=0.5,
+        help="With --patches: the part of its side that a tile shares with the next.",
     ),
-    click.option("--alpha", default=0.05, help="Rate of false alarms to allow."),
+    click.option("--alpha", type=RATE, default=0.05, help="Rate of false alarms to allow."),
 ]
 
 
+FILES = click.option("--pattern", help="Glob pattern of the files that are taken of a folder; default the training's.")
+SEED = click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the split and of everything else.")
 TRAINING = [
     click.argument("source", required=False),
     click.option("--out", required=True, type=click.Path(file_okay=False), help="The run's folder."),
@@ -111,18 +169,18 @@ TRAINING = [
     *MODEL,
     *ENCODER,
     *SCORER,
-    click.option("--seed", default=0, help="Seed of the split and of everything else."),
+    SEED,
 ]
 
 
-def of_training(arguments):
+def of_training(arguments: Sequence[str]) -> dict:
     """What a list of arguments of `anogan-tf train` sets, a dict."""
     command = click.Command("anogan-tf train", params=[])
     add(TRAINING)(command)
     return command.make_context("anogan-tf train", list(arguments)).params
 
 
-def add(options):
+def add(options: Sequence[Callable]) -> Callable:
     """A decorator that gives a command these options, in this order."""
 
     def decorate(function):

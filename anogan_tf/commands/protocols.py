@@ -6,6 +6,7 @@ import functools
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,9 @@ class Protocol:
         category: Whether cases are folders in MVTec layout, with a normal class of their own.
     """
 
-    cases: tuple
+    cases: tuple[str, ...]
     published: dict = dataclasses.field(default_factory=dict)
-    looked_at: tuple = ()
+    looked_at: tuple[str, ...] = ()
     category: bool = False
 
 
@@ -95,7 +96,17 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-def run(name, out, *, source=None, cases=(), quick=False, seed=0, data_dir=None, options=()):
+def run(
+    name: str,
+    out: str | Path,
+    *,
+    source: str | None = None,
+    cases: Sequence[str] = (),
+    quick: bool = False,
+    seed: int = 0,
+    data_dir: str | None = None,
+    options: Sequence[str] = (),
+) -> list[dict]:
     """Runs a protocol, case by case, and writes `out/table.csv` and `out/table.md`.
 
     A case that is done is not done again: its figures are in `out/<case>.json`, its run in `out/<case>`. One that was
@@ -296,7 +307,7 @@ def _flat(row):
     return simple | others
 
 
-def markdown(name, protocol, rows):
+def markdown(name: str, protocol: Protocol, rows: list[dict]) -> str:
     """The Markdown table of a protocol's rows, with the published figures."""
     cases = [row["case"] for row in rows]
     untuned = [case for case in cases if case not in protocol.looked_at]

@@ -2,49 +2,66 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from anogan_tf import atomic, data, judging, published, report, table
-from anogan_tf.commands.settings import preprocessing_of
+from anogan_tf.commands.seen import Looks
+from anogan_tf.commands.settings import check_apart, pattern_of, preprocessing_of
 from anogan_tf.runs import load_run, read_run
 
 
-def run(run, paths, out, *, pictures=100):
+def run(
+    run: str | Path, paths: Sequence[str | Path], out: str | Path, *, pictures: int = 100, pattern: str | None = None
+) -> Path:
     """Scores image files, and folders of them; a file that cannot be read is reported, and the others are scored.
 
     Interrupted, it goes on where it stopped, if neither the run nor a file has changed.
 
+    Args:
+        run: The folder of a run, or the name of a published one.
+        paths: Files, and folders, of which the files named as in the training are taken.
+        out: Folder of the results.
+        pictures: Images to draw at most, the most anomalous first.
+        pattern: Which files of a folder are taken; None for the pattern of the training.
+
     Returns:
         The folder of the results.
     """
-    report.check_writable(out)
+    check_apart(out, *paths)
+    report.check(out)
     description = read_run(run)
     scorer = load_run(run)
-    files, preprocessing, skipped = data.list_files(paths), preprocessing_of(description), []
+    files, skipped, looks = data.list_files(paths, pattern_of(description, pattern)), [], Looks()
+
+    def batches(files, skipped):
+        return data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
+
     try:
         with atomic.exclusive(out), table.ScoreTable(out, _key(run, files)) as rows:
             left = (file for file in files if table.text(file) not in rows.ids)
-            for results, regions in judging.decided_chunks(scorer, _batches(left, preprocessing, scorer, skipped)):
+            for results, regions in judging.decided_chunks(scorer, looks.watch(batches(left, skipped))):
                 rows.add(results, regions)
             if not rows.ids:
                 raise ValueError("There are no images to score.")
             rows.finish(skipped)
-            _show_scores(run, scorer, out, files, preprocessing, skipped, pictures)
+            drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
+            again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
+            images = (
+                (drawn[table.text(name)] | scores, image) for name, scores, image in judging.drawn_images(scorer, again)
+            )
+            _show(run, scorer, out, images, skipped)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
+    if found := looks.unlike(description.get("looks", {})):
+        print(f"Mind: {found}")
     return Path(out)
 
 
-def _show_scores(run, scorer, out, files, preprocessing, skipped, pictures):
-    """The report of a finished table; the most anomalous pictures are read once more and reconstructed."""
-    for name in ("mapping_loss.png", "search_path.png"):  # of an earlier test into the same folder
-        (Path(out) / name).unlink(missing_ok=True)
+def _show(run, scorer, out, images, skipped):
+    """The report of a finished table."""
     predictions = [row["prediction"] for row in table.scored_rows(out)]
-    rows = {row["id"]: row for row in table.most_anomalous(out, pictures)}
-    files = [file for file in files if table.text(file) in rows]
-    drawn_images = judging.drawn_images(scorer, _batches(files, preprocessing, scorer, []))
-    drawn = ((rows[table.text(name)] | scores, image) for name, scores, image in drawn_images)
     figures = {
         "threshold": scorer.calibration.threshold,
         "threshold_method": "conformal",
@@ -54,12 +71,8 @@ def _show_scores(run, scorer, out, files, preprocessing, skipped, pictures):
         "run": str(run),
         **judging.provenance(scorer),
     }
-    report.show(out, drawn, figures, figures["pixel_threshold"], skipped)
+    report.show(out, images, figures, figures["pixel_threshold"], skipped)
     print(f"{sum(predictions)} of {len(predictions)} images look anomalous. Open {Path(out) / 'index.html'}.")
-
-
-def _batches(files, preprocessing, scorer, skipped):
-    return data.read_files(files, preprocessing, scorer.chunk, skipped)
 
 
 def _key(run, files):

@@ -35,14 +35,19 @@ RECIPES = {  # what a kind of images gets where an option is not given, see docs
     },
 }
 BATCH_SIZE = 32  # where nothing is trained
+GAN_CHECKPOINT, ENCODER_CHECKPOINT = "checkpoint.weights.h5", "encoder-checkpoint.weights.h5"
 GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
+OF_ENCODER = (
+    "method", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate", "feature_weight",
+    "distance",
+)  # fmt: skip
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
     "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
 )  # fmt: skip
 
 
-def settings_of_gan(run, given):
+def settings_of_gan(run: str | Path, given: dict) -> dict:
     """The settings of a run's data and GAN, with those of an encoder to train for it, from `given` options.
 
     Args:
@@ -63,7 +68,7 @@ def settings_of_gan(run, given):
     return taken
 
 
-def with_recipe(settings, channels):
+def with_recipe(settings: dict, channels: int) -> dict:
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named."""
     by_channels = "shapes" if channels == 1 else "photos"
     auto = "parts" if Path(settings["source"]).is_dir() else by_channels
@@ -81,7 +86,7 @@ def with_recipe(settings, channels):
     return filled | {"self_supervision": () if tasks == ("none",) else tuple(tasks)}
 
 
-def load_splits(settings, size=None):
+def load_splits(settings: dict, size: tuple[int, int] | None = None) -> data.Splits:
     """The splits that a run's settings name, images of `size` `(height, width)` if it is given."""
     keys = (
         "patches", "scale", "pattern", "group_by", "bits", "crop", "validation_fraction", "cache", "data_dir",
@@ -90,15 +95,22 @@ def load_splits(settings, size=None):
     channels = settings["channels"]
     shape = (*(size or settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
-    options["batch_size"] = settings["batch_size"] or BATCH_SIZE
+    batch_size = settings["batch_size"]
+    options["batch_size"] = BATCH_SIZE if batch_size is None else batch_size
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
 
-def gan_kind(settings):
+def gan_kind(settings: dict) -> str:
+    """The kind of the GAN: the one asked for, else that of the method."""
     return settings["gan"] or GAN_OF[settings["method"]]
 
 
-def description_of(splits, settings):
+def needs_encoder(settings: dict) -> bool:
+    """Whether an encoder is trained after the GAN."""
+    return settings["method"] == "f-anogan" or settings["start"] == "encoder"
+
+
+def description_of(splits: data.Splits, settings: dict) -> dict:
     """What `run.json` tells of the data, and of how to train again."""
     parts, counts = np.unique(splits.samples.parts, return_counts=True)
     return {
@@ -109,7 +121,8 @@ def description_of(splits, settings):
     }
 
 
-def preprocessing_of(description):
+def preprocessing_of(description: dict) -> Preprocessing:
+    """How a run's pictures become what it scores; a run saved from Python may tell nothing but its networks' size."""
     height, width, channels = description["gan"]["image_shape"]
     factor = description["scorer"].get("factor", 1)
     fields = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
@@ -118,7 +131,26 @@ def preprocessing_of(description):
     return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"], fields["scale"])
 
 
-def check_fingerprint(run, description, splits):
+def pattern_of(description: dict, given: str | None = None) -> str | None:
+    """The pattern of the files that are taken of a folder: the one given, else that of a run's training, told."""
+    pattern = given or description.get("settings", {}).get("pattern")
+    if pattern and not given:
+        print(f"Of folders the files named {pattern}, as in the training; --pattern names others.")
+    return pattern
+
+
+def check_apart(out: str | Path, *sources: str | Path | None) -> None:
+    """Raises a ValueError if `out` is one of the source folders, or lies in one: it would become a source itself."""
+    for source in sources:
+        if source and Path(source).is_dir() and Path(out).resolve().is_relative_to(Path(source).resolve()):
+            raise ValueError(
+                f"What is written would lie among the images of {source}: name a folder elsewhere. Received: --out "
+                f"{out}."
+            )
+
+
+def check_fingerprint(run: str | Path, description: dict, splits: data.Splits) -> None:
+    """Raises a ValueError if images or their split are not those that a run was trained by."""
     if splits.fingerprint != description["fingerprint"]:
         raise ValueError(
             f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot "
@@ -126,20 +158,46 @@ def check_fingerprint(run, description, splits):
         )
 
 
-def differences(out, earlier, settings):
-    lines = [
-        f"  {name}: {earlier.get(name)!r} there, {settings.get(name)!r} now"
-        for name in sorted(set(earlier) | set(settings))
-        if earlier.get(name) != settings.get(name)
-    ]
-    return f"{out} holds a run with other settings; name another folder, or give the same ones:\n" + "\n".join(lines)
+def check_bound(out: Path, earlier: dict, settings: dict) -> None:
+    """Raises a ValueError if settings are not those of an earlier run that it has been trained by already.
+
+    Of a finished run all are bound; else those of the phases that have begun, as their checkpoints tell.
+
+    Args:
+        out: The folder of the run.
+        earlier: Its description.
+        settings: Those to go on with.
+    """
+    there, now = earlier.get("settings", {}), jsonable(settings)
+    if not earlier["complete"]:
+        there, now = ({**some, "gan": gan_kind(some)} for some in (there, now))
+    changed = {name for name in {*there, *now} if there.get(name) != now.get(name)}
+    if not earlier["complete"]:
+        changed &= _bound(out, {*there, *now}, settings)
+    if not changed:
+        return
+    lines = [f"  {name}: {there.get(name)!r} there, {now.get(name)!r} now" for name in sorted(changed)]
+    if there and earlier["complete"] and changed <= set(OF_ENCODER_AND_SCORE):
+        lines.append(f"To keep its GAN and change these: anogan-tf train --encoder-only {out} --out OTHER …")
+    raise ValueError(
+        f"{out} holds a run with other settings; name another folder, or give the same ones:\n" + "\n".join(lines)
+    )
 
 
-def jsonable(settings):
+def _bound(out, names, settings):
+    """Those names of settings by which the networks of an unfinished run have been trained."""
+    gan = (out / GAN_CHECKPOINT).exists() and not settings["encoder_only"]
+    encoder = (out / ENCODER_CHECKPOINT).exists() and needs_encoder(settings)
+    of_gan = names - {"recipe", *OF_ENCODER_AND_SCORE} if gan or encoder else set()
+    return of_gan | (set(OF_ENCODER) if encoder else set())
+
+
+def jsonable(settings: dict) -> dict:
+    """The settings as `run.json` gives them back: lists in place of tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
-def resolved(settings):
+def resolved(settings: dict) -> dict:
     """The settings with their paths made absolute."""
     paths = {
         name: str(Path(settings[name]).resolve())
@@ -149,7 +207,7 @@ def resolved(settings):
     return settings | paths | ({"source": absolute(settings["source"])} if "source" in settings else {})
 
 
-def absolute(source):
+def absolute(source: str | Path) -> str:
     """A path made absolute, so that it means the same from any folder; a name, and that of a run, as it is."""
     path = Path(source)
     return str(path.resolve()) if path.exists() and not (path / "run.json").exists() else source

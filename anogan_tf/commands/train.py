@@ -9,13 +9,17 @@ import keras
 from anogan_tf import atomic, kinds, plots, report
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
+from anogan_tf.commands import seen
 from anogan_tf.commands.settings import (
+    ENCODER_CHECKPOINT,
+    GAN_CHECKPOINT,
+    check_apart,
+    check_bound,
     check_fingerprint,
     description_of,
-    differences,
     gan_kind,
-    jsonable,
     load_splits,
+    needs_encoder,
     resolved,
     with_recipe,
 )
@@ -24,68 +28,85 @@ from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.patches import Patched
 from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
+from anogan_tf.scoring import Scorer
 
 PICTURE_SIDE = 256
 RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
 
-def run(source, out, **settings):
+def run(source: str, out: str | Path, **settings) -> Scorer:
     """Trains what scores the images of a source, and saves it as a run; goes on where a like run stopped.
 
-    That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds.
+    That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds. All of it is
+    built before the training begins, so that what does not fit together is refused then.
 
     Raises:
-        ValueError: If `out` holds a run with other settings, or the data changed since it began.
+        ValueError: If settings do not fit together or there are too few images; if `out` lies in the source, or holds
+            a run with other settings; if the data changed since that began.
     """
     out = Path(out)
     settings = resolved({"source": source, **settings})
-    if Path(source).resolve() == out.resolve():
-        raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
+    check_apart(out, source)
     report.check_writable(out)
+    if settings["score_kind"] == "neighbours" and settings["patches"]:
+        raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
+    if settings["score_kind"] not in (None, "neighbours"):
+        kinds.of_score(settings["score_kind"])
     splits = load_splits(settings)
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
-    if not neighbours:
-        kinds.of_score(settings["score_kind"])
-    elif settings["patches"]:
-        raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
     shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
-    with atomic.exclusive(out):
-        return _train(out, settings, splits, shown)
-
-
-def _train(out, settings, splits, shown):
-    """Trains on `splits`; what is compared with is of `shown`, the same images in the size that decides."""
     if (out / "run.json").exists():
         earlier = read_run(out)
-        if earlier.get("settings", {}) != jsonable(settings):
-            raise ValueError(differences(out, earlier.get("settings", {}), jsonable(settings)))
+        check_bound(out, earlier, settings)
         check_fingerprint(out, earlier, splits)
         if earlier["complete"]:
             print(f"{out} is trained already, with these settings.")
             return load_run(out)
+    models = _build(settings, splits, shown)
+    with atomic.exclusive(out):
+        return _train(out, settings, splits, shown, *models)
+
+
+def _build(settings, splits, shown):
+    """The GAN, what trains an encoder for it, or None, and the scorer of both, none of them trained yet."""
+    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
+    fanogan = _fanogan(gan, settings) if needs_encoder(settings) else None
+    scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
+    images = len(splits.samples.part("train"))
+    neighbours = settings["score_kind"] == "neighbours"
+    if images < 2 and (neighbours or scorer.learns):
+        raise ValueError(
+            f"At least 2 normal images to train on are needed by --score {settings['score_kind']}. Received: {images}, "
+            f"and {len(splits.samples.part('validation'))} held out for calibration."
+        )
+    if settings["patches"]:
+        return gan, fanogan, Patched(scorer, overlap=settings["overlap"])
+    factor = shown.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
+    return gan, fanogan, LocalNeighbours(scorer, factor=factor) if neighbours else scorer
+
+
+def _train(out, settings, splits, shown, gan, fanogan, scorer):
+    """Trains on `splits`; what is compared with is of `shown`, the same images in the size that decides."""
     description = description_of(shown, settings)
     report.write_json(
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
 
-    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _train_gan(splits, out, settings)
-    needs_encoder = settings["method"] == "f-anogan" or settings["start"] == "encoder"
-    fanogan = _train_encoder(gan, splits, out, settings) if needs_encoder else None
-    scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
-    scorer = Patched(scorer, overlap=settings["overlap"]) if settings["patches"] else scorer
-    if settings["score_kind"] == "neighbours":
-        factor = shown.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
-        scorer = LocalNeighbours(scorer, factor=factor)
+    if not settings["encoder_only"]:
+        _train_gan(gan, splits, out, settings)
+    if fanogan:
+        _train_encoder(fanogan, splits, out, settings)
     scorer.fit_reference(shown.reference)
     scorer.calibrate(shown.validation, alpha=settings["alpha"])
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
     found = [] if settings["patches"] else diagnose(scorer.inner, *images)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
-    save_run(out, scorer, **description, diagnosis=found)
+    seen.save(out, splits.samples)
+    save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(shown.reference))
     for sentence in found:
         print(f"Mind: {sentence}")
     print(
@@ -108,9 +129,8 @@ def _gan_of(run, splits):
     return scorer.inner.gan
 
 
-def _train_gan(splits, out, settings):
-    kind = gan_kind(settings)
-    gan = GANS[kind](
+def _gan(splits, settings):
+    return GANS[gan_kind(settings)](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
         architecture=settings["architecture"],
@@ -119,30 +139,35 @@ def _train_gan(splits, out, settings):
         self_supervision=settings["self_supervision"] or None,
         seed=settings["seed"],
     )
+
+
+def _train_gan(gan, splits, out, settings):
+    kind, rate = gan_kind(settings), settings["learning_rate"]
+    rate = RATES[kind] if rate is None else rate
     epochs = _epochs(settings, "epochs", splits)
-    rate = settings["learning_rate"] or RATES[kind]
     if kind == "dcgan":
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
     gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[kind]) for _ in range(2)))
     samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
-    _fit(gan, splits, out, epochs, "checkpoint.weights.h5", "losses.png", samples)
+    _fit(gan, splits, out, epochs, GAN_CHECKPOINT, "losses.png", samples)
     plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
-    return gan
 
 
-def _train_encoder(gan, splits, out, settings):
+def _fanogan(gan, settings):
     options = _given(settings, "mode", "variational", "kl_weight", "seed", "chunk")
     if settings["method"] == "f-anogan":
         options |= _given(settings, "feature_weight", "distance") | {"score": _drawing_score(settings)}
-    fanogan = FAnoGAN(gan, **options)
+    return FAnoGAN(gan, **options)
+
+
+def _train_encoder(fanogan, splits, out, settings):
     epochs = _epochs(settings, "encoder_epochs", splits)
     schedule = keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], epochs * len(splits.train))
     fanogan.compile(keras.optimizers.Adam(schedule))
-    _fit(fanogan, splits, out, epochs, "encoder-checkpoint.weights.h5", "encoder_losses.png")
+    _fit(fanogan, splits, out, epochs, ENCODER_CHECKPOINT, "encoder_losses.png")
     around = Patched(fanogan) if settings["patches"] else fanogan
     queries = around.examples(next(iter(splits.validation))["image"].numpy())
     plots.reconstructions(queries, fanogan.reconstruct(queries)).savefig(out / "reconstructions.png", dpi=80)
-    return fanogan
 
 
 def _fit(model, splits, out, epochs, checkpoint_name, losses_name, *callbacks):
@@ -167,7 +192,8 @@ def _anogan(gan, encoder, settings):
 
 def _epochs(settings, name, splits):
     """As many epochs as are asked for, or as make the recipe's number of steps."""
-    return settings[name] or math.ceil(settings["training_steps"] / len(splits.train))
+    epochs = settings[name]
+    return math.ceil(settings["training_steps"] / len(splits.train)) if epochs is None else epochs
 
 
 def _drawing_score(settings):

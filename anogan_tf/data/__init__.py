@@ -183,7 +183,9 @@ def _kept(samples, preprocessing, cache, cache_folder):
     return samples.measured(preprocessing)
 
 
-def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir=None):
+def load_labelled(
+    source, preprocessing, *, normal=None, batch_size=32, data_dir=None, pattern=None, keep=lambda samples: samples
+):
     """All labelled images of a source for testing; of one with a training part, its test part, or None without one.
 
     Args:
@@ -192,23 +194,26 @@ def load_labelled(source, preprocessing, *, normal=None, batch_size=32, data_dir
         normal: As in `load`.
         batch_size: Images in a batch.
         data_dir: Folder of prepared TensorFlow Datasets.
+        pattern: As in `load`.
+        keep: A function of the `Samples` to those that are tested on.
     """
     options = {"image_shape": preprocessing.image_shape, "normal": normal, "data_dir": data_dir}
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         samples = sources.from_folder(
-            source, normal=normal or (None if (Path(source) / "train").is_dir() else ("good",))
+            source, normal=normal or (None if (Path(source) / "train").is_dir() else ("good",)), pattern=pattern
         )
         samples = samples.part("test") if (Path(source) / "train").is_dir() else samples
     else:
         options |= {"crop": preprocessing.crop, "bits": preprocessing.bits, "scale": preprocessing.scale}
         samples = load(source, patches=preprocessing.scale is not None, **options).samples.part("test")
+    samples = keep(samples)
     return pipeline.ordered(samples, preprocessing, batch_size) if len(samples) else None
 
 
-def list_files(paths):
-    """Files, and all images in folders, each once, as text; a folder without images raises a ValueError."""
+def list_files(paths, pattern=None):
+    """Files, and all images in folders (named `pattern`), each once, as text; one without any raises a ValueError."""
     paths = map(Path, paths)
-    files = (file for path in paths for file in (sources.image_files_in(path) if path.is_dir() else [path]))
+    files = (file for path in paths for file in (sources.image_files_in(path, pattern) if path.is_dir() else [path]))
     return list(dict.fromkeys(os.fspath(file) for file in files))
 
 
