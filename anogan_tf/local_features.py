@@ -37,15 +37,15 @@ def local_features(images: tf.Tensor, version: int = VERSION) -> tf.Tensor:
     return tf.map_fn(lambda image: _of_image(image, version), images)  # one by one: products round by their sizes
 
 
-def upsampled(maps: np.ndarray, times: int, version: int = VERSION) -> np.ndarray:
+def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
     """Maps `(batch, rows, columns)` on a grid of `times` as many points a side; each value stays where it was.
 
     Between the values it is bilinear, as version 1 was not: there each fills a block.
     """
     if version == 1:
-        return maps.repeat(times, axis=1).repeat(times, axis=2)
+        return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)
     _, rows, columns = maps.shape
-    return tf.image.resize(maps[..., None], (times * rows, times * columns))[..., 0].numpy()
+    return tf.image.resize(maps[..., None], (times * rows, times * columns))[..., 0]
 
 
 def _of_image(image, version):

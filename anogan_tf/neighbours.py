@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import scoring, wrapper
-from anogan_tf.distances import Places, Scales, each_picture
-from anogan_tf.local_features import SMALLEST, STRIDE, local_features
+from anogan_tf.distances import Places, Scales
+from anogan_tf.local_features import SMALLEST, local_features
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
@@ -95,10 +95,8 @@ class LocalNeighbours(wrapper.Wrapper):
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         outputs = self.scorer.score_chunk(self.smaller(images), progress)
-        distances = self.reference(each_picture(_features, images))  # (batch, rows, columns)
-        height, width = self.image_shape[:2]
-        pixels = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
-        smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
+        pixels = self.reference.of_images(images)  # (batch, height, width)
+        smooth = scoring.smooth(pixels, self.smoothing * max(self.image_shape[:2])).reshape(len(pixels), -1)
         most = max(1, int(MOST * smooth.shape[1]))
         highest = np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1)
         level = np.median(smooth, axis=1) if isinstance(self.reference.fine, Places) else 0.0
