@@ -189,17 +189,9 @@ class Scales:
         fine: A `Places` or a `Kinds` of features.
         coarse: One of the means of features over blocks of 2×2 places.
         version: Of the features, see `local_features`.
-
-    Raises:
-        ValueError: If the features are of a version that is not known here.
     """
 
     def __init__(self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION):
-        if version not in LEAST:
-            raise ValueError(
-                f"The reference holds local features of version {version}; this anogan-tf knows {sorted(LEAST)}. "
-                "Install the one that wrote it, or fit the reference again."
-            )
         self.fine = fine
         self.coarse = coarse
         self.version = version
@@ -222,8 +214,17 @@ class Scales:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Scales":
-        """The distances whose `arrays` these are; of version 1 where they name none."""
+        """The distances whose `arrays` these are; of version 1 where they name none.
+
+        Raises:
+            ValueError: If the features are of a version that is not known here.
+        """
         version = int(arrays.get("features_version", 1))
+        if version not in LEAST:
+            raise ValueError(
+                f"The reference holds local features of version {version}; this anogan-tf knows {sorted(LEAST)}. "
+                "Install the one that wrote it, or fit the reference again."
+            )
         of_scale = Places if "fine/memory" in arrays else Kinds
 
         def scale(name):
