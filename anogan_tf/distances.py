@@ -16,7 +16,8 @@ SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
-VECTORS, KINDS = 40_000, 64  # remembered where places do not matter
+VECTORS, KINDS = 40_000, 64  # learned from where places do not matter
+CORESET = 5_000  # of the vectors, with which others are compared
 FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
 
 
@@ -101,17 +102,27 @@ class Places:
 class Kinds:
     """How far local features are from the nearest of normal pictures, wherever it is.
 
-    Features of normal pictures are of some kinds, found by k-means. The distance is min ‖W (v - v')‖² over a random
-    part of all of them, where W whitens the features of the kind that v is nearest to. This suits parts that turn and
-    move, and surfaces.
+    Features of normal pictures are of some kinds, found by k-means. The distance is min ‖W (v - v')‖² over a part of
+    them that leaves none far from it, where W whitens the features of the kind that v is nearest to. This suits parts
+    that turn and move, and surfaces.
 
     Args:
         vectors: Features of normal pictures, `(n, features)`.
         centres: Of the kinds, `(kinds, features)`, in coordinates in which all vectors together are white.
+        coreset: The v', `(m, features)`; None to choose them from the vectors, all of which version 1 has.
         version: Of the features.
+
+    References:
+        Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265, section 3.2.
     """
 
-    def __init__(self, vectors: np.ndarray, centres: np.ndarray, version: int = VERSION):
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        centres: np.ndarray,
+        coreset: np.ndarray | None = None,
+        version: int = VERSION,
+    ):
         self.vectors = np.ascontiguousarray(vectors, np.float16)
         self.centres = np.asarray(centres, np.float32)
         self.version = version
@@ -125,6 +136,13 @@ class Kinds:
         covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
         self._whitening = _whitening(covariances, missing)  # (kinds, features, features)
         self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
+        if coreset is not None or version == 1:
+            self.coreset = self.vectors if coreset is None else coreset
+
+    @functools.cached_property
+    def coreset(self) -> np.ndarray:
+        """The vectors with which others are compared, `(m, features)`."""
+        return self.vectors[k_centres(self._values @ self._white, CORESET)]
 
     @classmethod
     def fit(cls, features: np.ndarray, seed: int = 0) -> "Kinds":
@@ -138,12 +156,12 @@ class Kinds:
         return cls(vectors, means.cluster_centers_)
 
     def __reduce__(self):
-        return type(self), (self.vectors, self.centres, self.version)
+        return type(self), (self.vectors, self.centres, self.coreset, self.version)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
-        return {"vectors": self.vectors, "centres": self.centres}
+        return {"vectors": self.vectors, "centres": self.centres, "coreset": self.coreset}
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
@@ -164,8 +182,9 @@ class Kinds:
 
         With P = W Wᵀ of the kind of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
         """
-        known = tf.constant(self._values.T)  # (features, n)
-        squares = tf.stack([np.square(self._values @ whitening).sum(axis=1) for whitening in self._whitening])
+        normal = self.coreset.astype(np.float32) / self.scale - self._middle
+        known = tf.constant(normal.T)  # (features, m)
+        squares = tf.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
         whitening, centres = tf.constant(self._whitening), tf.constant(self.centres)
 
         def of_row(row):
@@ -281,6 +300,23 @@ def chosen(features: np.ndarray, seed: int = 0) -> type[Places] | type[Kinds]:
             rest, some = np.delete(features, held_out, axis=0), features[held_out[:HELD_OUT]]
             gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
     return Places if np.mean(gains) > 0 else Kinds
+
+
+def k_centres(vectors: np.ndarray, n: int) -> np.ndarray:
+    """The numbers, ascending, of n of the vectors such that every other is near one of them; of all if they are fewer.
+
+    Greedily: after the first vector, always the one that is farthest from those chosen.
+    """
+    if n >= len(vectors):
+        return np.arange(len(vectors))
+    lengths = np.square(vectors).sum(axis=1)
+    number, numbers, nearest = 0, [], np.full_like(lengths, np.inf)
+    while len(numbers) < n:
+        numbers.append(number)
+        nearest = np.minimum(nearest, lengths + lengths[number] - 2.0 * (vectors @ vectors[number]))
+        nearest[number] = -np.inf
+        number = nearest.argmax()
+    return np.sort(numbers)
 
 
 def each_picture(function: Callable, pictures: Iterable[np.ndarray]) -> np.ndarray:

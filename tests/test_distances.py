@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anogan_tf import distances
-from anogan_tf.distances import Kinds, Places, Scales, chosen, each_picture
+from anogan_tf.distances import Kinds, Places, Scales, chosen, each_picture, k_centres
 from anogan_tf.local_features import local_features, upsampled
 
 
@@ -159,6 +159,29 @@ def test_distances_of_kinds_are_those_of_the_formula():
     away = queries.reshape(6, 1, 3) / scale - values
     expected = np.einsum("qni,ij,qnj->qn", away, precision, away).min(axis=1)
     np.testing.assert_allclose(Kinds(vectors, centres)(queries).ravel(), expected, rtol=1e-3)
+
+
+def test_k_centres_leave_nothing_far():
+    rng = np.random.default_rng(0)
+    rare = [[30.0, 0.0], [0.0, 30.0]]
+    vectors = np.concatenate([rng.normal(size=(300, 2)), rare])
+    numbers = k_centres(vectors, 40)
+    assert len(set(numbers)) == 40
+    assert {300, 301} <= set(numbers)
+    away = np.linalg.norm(vectors[:, None] - vectors[numbers], axis=-1).min(axis=1)
+    assert away.max() < 0.7
+    np.testing.assert_array_equal(k_centres(vectors, 500), np.arange(302))
+
+
+def test_kinds_are_compared_with_a_coreset(monkeypatch):
+    """And learn what is usual from all; references of version 1 are compared with all."""
+    monkeypatch.setattr(distances, "CORESET", 200)
+    known, new = Kinds.fit(scattered()), scattered(4, seed=1)
+    assert known.coreset.shape == (200, 3)
+    everything = Kinds(known.vectors, known.centres, known.vectors)
+    np.testing.assert_allclose(Kinds(known.vectors, known.centres, version=1)(new), everything(new), rtol=1e-5)
+    assert (known(new) >= everything(new)).all()
+    assert known(new).mean() < everything(new).mean() + 1.0
 
 
 def test_equal_pictures_are_asked_about_once():
