@@ -17,7 +17,7 @@ AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures'
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
 VECTORS, KINDS = 40_000, 64  # learned from where places do not matter
-CORESET = 5_000  # of the vectors, with which others are compared
+CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
 FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
 
 
@@ -305,18 +305,30 @@ def chosen(features: np.ndarray, seed: int = 0) -> type[Places] | type[Kinds]:
 def k_centres(vectors: np.ndarray, n: int) -> np.ndarray:
     """The numbers, ascending, of n of the vectors such that every other is near one of them; of all if they are fewer.
 
-    Greedily: after the first vector, always the one that is farthest from those chosen.
+    Greedily: after the first vector, always the one that is farthest from those chosen. It is looked for among the
+    `FARTHEST`, as long as they have one farther than all others, whose distances are then brought up to date at once.
     """
     if n >= len(vectors):
         return np.arange(len(vectors))
-    lengths = np.square(vectors).sum(axis=1)
-    number, numbers, nearest = 0, [], np.full_like(lengths, np.inf)
+    numbers, nearest = [0], _squared(vectors, vectors[:1])[:, 0]
     while len(numbers) < n:
-        numbers.append(number)
-        nearest = np.minimum(nearest, lengths + lengths[number] - 2.0 * (vectors @ vectors[number]))
-        nearest[number] = -np.inf
-        number = nearest.argmax()
+        nearest[numbers] = -np.inf
+        some = np.argsort(-nearest, kind="stable")[:FARTHEST]
+        own, apart, picked = nearest[some], _squared(vectors[some], vectors[some]), []
+        others = own[-1]
+        while len(numbers) + len(picked) < n and own.max() >= others:
+            picked.append(own.argmax())
+            own = np.minimum(own, apart[picked[-1]])
+            own[picked] = -np.inf
+        numbers.extend(some[picked])
+        nearest = np.minimum(nearest, _squared(vectors, vectors[some[picked]]).min(axis=1))
     return np.sort(numbers)
+
+
+def _squared(vectors, others):
+    """The squared distances of vectors `(n, features)` to others `(m, features)`, `(n, m)`."""
+    lengths, theirs = (np.square(each).sum(axis=1) for each in (vectors, others))
+    return lengths[:, None] - 2.0 * (vectors @ others.T) + theirs
 
 
 def each_picture(function: Callable, pictures: Iterable[np.ndarray]) -> np.ndarray:

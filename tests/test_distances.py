@@ -161,6 +161,16 @@ def test_distances_of_kinds_are_those_of_the_formula():
     np.testing.assert_allclose(Kinds(vectors, centres)(queries).ravel(), expected, rtol=1e-3)
 
 
+def test_k_centres_are_those_of_the_greedy_algorithm(monkeypatch):
+    monkeypatch.setattr(distances, "FARTHEST", 7)
+    vectors = np.random.default_rng(0).normal(size=(60, 2))
+    numbers = [0]
+    while len(numbers) < 30:
+        apart = np.linalg.norm(vectors[:, None] - vectors[numbers], axis=-1).min(axis=1)
+        numbers.append(apart.argmax())
+    np.testing.assert_array_equal(k_centres(vectors, 30), np.sort(numbers))
+
+
 def test_k_centres_leave_nothing_far():
     rng = np.random.default_rng(0)
     rare = [[30.0, 0.0], [0.0, 30.0]]
