@@ -1,14 +1,23 @@
 """How far local features are from those of normal pictures: at the same place, anywhere, at two scales."""
 
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+
 import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
 
+from anogan_tf.local_features import STRIDE, VERSION, local_features, upsampled
+
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
+SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
-VECTORS, KINDS = 40_000, 64  # remembered where places do not matter
+LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
+VECTORS, KINDS = 40_000, 64  # learned from where places do not matter
+CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
 FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
 
 
@@ -21,6 +30,7 @@ class Places:
 
     Args:
         memory: Features of normal pictures, `(rows, columns, n, features)`.
+        version: Of the features.
 
     References:
         Defard et al., "PaDiM", arXiv 2011.08785, section III (a covariance a place); Roth et al., "Towards Total Recall
@@ -30,110 +40,138 @@ class Places:
 
     levelled = True
 
-    def __init__(self, memory):
+    def __init__(self, memory: np.ndarray, version: int = VERSION):
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
-        values = self.memory.astype(np.float32)
-        self.scale = np.maximum(values.std(axis=(0, 1, 2)), 1e-6)
-        mean = (values / self.scale).mean(axis=2)  # (rows, columns, features)
-        whitening = _place_whitening(values / self.scale, mean)
-        self._learned = tuple(map(tf.constant, (self.memory, mean, whitening)))  # on the device, once
-        self._distances = tf.function(self._of_rows, autograph=False)
+        self.version = version
+        values, self.scale, missing = _scaled(self.memory, version)
+        self._mean = values.mean(axis=2)  # (rows, columns, features)
+        self._whitening = _place_whitening(values, self._mean, missing)
 
     @classmethod
-    def fit(cls, features, seed=0):
+    def fit(cls, features: np.ndarray, seed: int = 0) -> "Places":
         """Learns from `(n, rows, columns, features)`."""
         return cls(np.moveaxis(features, 0, 2))
 
+    def __reduce__(self):
+        return type(self), (self.memory, self.version)
+
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
         return {"memory": self.memory}
 
-    def __call__(self, features):
+    def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
-        rows = tf.transpose(features / self.scale, (1, 2, 0, 3))  # (rows, columns, batch, features)
-        return self._distances(rows).numpy().transpose(2, 0, 1)
+        return each_picture(self.of_picture, features)
 
-    def log_likelihood(self, features):
+    def log_likelihood(self, features: np.ndarray) -> float:
         """The mean log-density of features under a Gaussian at each place, up to a constant."""
-        _, mean, whitening = (array.numpy() for array in self._learned)
-        away = np.einsum("nrcf,rcfg->nrcg", features / self.scale - mean, whitening, optimize=True)
-        return float(np.mean(_log_determinant(whitening) - np.square(away).sum(axis=-1) / 2) - np.log(self.scale).sum())
+        away = np.einsum("nrcf,rcfg->nrcg", features / self.scale - self._mean, self._whitening, optimize=True)
+        logs = _log_determinant(self._whitening) - np.square(away).sum(axis=-1) / 2
+        return float(np.mean(logs) - np.log(self.scale).sum())
 
-    def _of_rows(self, rows):
-        places = tf.range(len(self.memory))
-        return tf.map_fn(lambda row: self._of_row(row, rows[row]), places, fn_output_signature=tf.float32)
+    @functools.cached_property
+    def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
 
-    def _of_row(self, row, features):
-        """The distances in one row, `(columns, batch)`, of features `(columns, batch, features)`."""
-        height, width = self.memory.shape[:2]
-        memory, mean, whitening = self._learned
-        mean, whitening = mean[row][:, None], whitening[row]
-        queries = (features - mean) @ whitening
-        lengths = tf.reduce_sum(tf.square(queries), axis=-1)  # (columns, batch)
-        nearest = tf.fill(tf.shape(lengths), np.inf)
-        for down in range(-REACH, REACH + 1):
-            there = tf.gather(memory, tf.clip_by_value(row + down, 0, height - 1))
-            for right in range(-REACH, REACH + 1):
-                columns = np.clip(np.arange(width) + right, 0, width - 1)
-                normal = tf.cast(tf.gather(there, columns), tf.float32) / self.scale
-                normal = (normal - mean) @ whitening  # (columns, n, features)
-                products = tf.matmul(queries, normal, transpose_b=True)  # (columns, batch, n)
-                closest = tf.reduce_min(tf.reduce_sum(tf.square(normal), axis=-1)[:, None] - 2.0 * products, axis=-1)
-                nearest = tf.minimum(nearest, lengths + closest)
-        return tf.maximum(nearest, 0.0)
+        With v = m + a and v' = m + a', m the mean at the place of v', and P = W Wᵀ at the place of v, the distance is
+        a P a - 2 a P a' + a' P a'. The last is known beforehand; the product in the middle is of the normal pictures at
+        one place with all that are compared with them.
+        """
+        around = np.pad(self._mean, ((REACH, REACH), (REACH, REACH), (0, 0)))
+        means = tf.stack(_each_shift(around, self._mean.shape), axis=2)  # (rows, columns, 9, features)
+        memory, squares = map(tf.constant, self._products())
+        whitening, scale = tf.constant(self._whitening), tf.constant(self.scale)
+
+        def distances(features):
+            away = (features / scale)[:, :, None] - means
+            white = away @ whitening  # (rows, columns, 9, features)
+            pulls = _shifted(-2.0 * tf.matmul(white, whitening, transpose_b=True), -1, 0.0)
+            closest = tf.reduce_min(pulls @ memory + squares, axis=-1)  # (rows, columns, 9)
+            nearest = tf.reduce_sum(tf.square(white), axis=-1) + _shifted(closest, 1, np.inf)
+            return tf.maximum(tf.reduce_min(nearest, axis=-1), 0.0)
+
+        return tf.function(distances, autograph=False)
+
+    def _products(self):
+        """a' `(rows, columns, features, n)`, and a' P a' with the P of each place around, `(rows, columns, 9, n)`."""
+        away = self.memory.astype(np.float32) / self.scale - self._mean[:, :, None]  # (rows, columns, n, features)
+        around = np.pad(self._whitening, ((REACH, REACH), (REACH, REACH), (0, 0), (0, 0)), mode="edge")
+        squares = [np.square(away @ there).sum(axis=-1) for there in _each_shift(around, self._mean.shape)[::-1]]
+        return np.ascontiguousarray(np.swapaxes(away, -1, -2)), np.stack(squares, axis=2)
 
 
 class Kinds:
     """How far local features are from the nearest of normal pictures, wherever it is.
 
-    Features of normal pictures are of some kinds, found by k-means. The distance is min ‖W (v - v')‖² over a random
-    part of all of them, where W whitens the features of the kind that v is nearest to. This suits parts that turn and
-    move, and surfaces.
+    Features of normal pictures are of some kinds, found by k-means. The distance is min ‖W (v - v')‖² over a part of
+    them that leaves none far from it, where W whitens the features of the kind that v is nearest to. This suits parts
+    that turn and move, and surfaces.
 
     Args:
         vectors: Features of normal pictures, `(n, features)`.
         centres: Of the kinds, `(kinds, features)`, in coordinates in which all vectors together are white.
+        coreset: The v', `(m, features)`; None to choose them from the vectors, all of which version 1 has.
+        version: Of the features.
+
+    References:
+        Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265, section 3.2.
     """
 
     levelled = False
 
-    def __init__(self, vectors, centres):
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        centres: np.ndarray,
+        coreset: np.ndarray | None = None,
+        version: int = VERSION,
+    ):
         self.vectors = np.ascontiguousarray(vectors, np.float16)
         self.centres = np.asarray(centres, np.float32)
-        self._values, self.scale, self._middle, self._white = _whitened(self.vectors)
-        own = self._nearest_kinds(self._values)
+        self.version = version
+        self._values, self.scale, self._middle, self._white, missing = _whitened(self.vectors, version)
+        own = (np.square(self.centres).sum(axis=1) - 2.0 * (self._values @ self._white) @ self.centres.T).argmin(axis=1)
         size, counts = self.vectors.shape[1], np.bincount(own, minlength=len(self.centres))
         self._means = np.stack([self._values[own == k].sum(axis=0) / max(counts[k], 1) for k in range(len(counts))])
         away = self._values - self._means[own]
         scatters = np.stack([away[own == k].T @ away[own == k] for k in range(len(counts))])
         everywhere = scatters.sum(axis=0) / len(own)
         covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
-        self._whitening = _whitening(covariances)  # (kinds, features, features)
+        self._whitening = _whitening(covariances, missing)  # (kinds, features, features)
         self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
-        self._lengths = np.stack([np.square(self._values @ whitening).sum(axis=1) for whitening in self._whitening])
+        if coreset is not None or version == 1:
+            self.coreset = self.vectors if coreset is None else coreset
+
+    @functools.cached_property
+    def coreset(self) -> np.ndarray:
+        """The vectors with which others are compared, `(m, features)`."""
+        return self.vectors[k_centres(self._values @ self._white, CORESET)]
 
     @classmethod
-    def fit(cls, features, seed=0):
+    def fit(cls, features: np.ndarray, seed: int = 0) -> "Kinds":
         """Learns from `(n, rows, columns, features)`."""
         flat = features.reshape(-1, features.shape[-1])
         chosen = np.sort(np.random.default_rng(seed).permutation(len(flat))[:VECTORS])
         vectors = flat[chosen].astype(np.float16)
-        values, _, _, white = _whitened(vectors)
+        values, _, _, white, _ = _whitened(vectors, VERSION)
         kinds = min(KINDS, max(1, len(values) // flat.shape[1]))
         means = MiniBatchKMeans(kinds, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
         return cls(vectors, means.cluster_centers_)
 
+    def __reduce__(self):
+        return type(self), (self.vectors, self.centres, self.coreset, self.version)
+
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
-        return {"vectors": self.vectors, "centres": self.centres}
+        return {"vectors": self.vectors, "centres": self.centres, "coreset": self.coreset}
 
-    def __call__(self, features):
+    def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
-        return each_picture(self._of_picture, np.asarray(features))
+        return each_picture(self.of_picture, features)
 
-    def log_likelihood(self, features):
+    def log_likelihood(self, features: np.ndarray) -> float:
         """The mean log-density of features under a mixture of Gaussians, one a kind, up to a constant."""
         values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
         logs = [
@@ -142,20 +180,27 @@ class Kinds:
         ]
         return float(np.logaddexp.reduce(logs).mean() - np.log(self.scale).sum())
 
-    def _of_picture(self, features):
-        """One picture at a time, so that its distances do not depend on others."""
-        values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
-        own, nearest = self._nearest_kinds(values), np.empty(len(values), np.float32)
-        for kind in np.unique(own):
-            whitening, here = self._whitening[kind], own == kind
-            queries = values[here] @ whitening
-            products = queries @ whitening.T @ self._values.T  # (queries, vectors)
-            nearest[here] = np.square(queries).sum(axis=1) + np.min(self._lengths[kind] - 2.0 * products, axis=1)
-        return np.maximum(nearest, 0.0).reshape(features.shape[:2])
+    @functools.cached_property
+    def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
 
-    def _nearest_kinds(self, values):
-        away = np.square(self.centres).sum(axis=1) - 2.0 * (values @ self._white) @ self.centres.T
-        return away.argmin(axis=1)
+        With P = W Wᵀ of the kind of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
+        """
+        normal = self.coreset.astype(np.float32) / self.scale - self._middle
+        known = tf.constant(normal.T)  # (features, m)
+        squares = tf.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
+        whitening, centres = tf.constant(self._whitening), tf.constant(self.centres)
+
+        def of_row(row):
+            values = row / self.scale - self._middle  # (columns, features)
+            products = tf.matmul(values @ self._white, centres, transpose_b=True)
+            kinds = tf.argmin(tf.reduce_sum(tf.square(centres), axis=1) - 2.0 * products, axis=1)
+            own = tf.gather(whitening, kinds)  # (columns, features, features)
+            white = tf.linalg.matvec(own, values, transpose_a=True)
+            closest = tf.reduce_min(-2.0 * tf.linalg.matvec(own, white) @ known + tf.gather(squares, kinds), axis=1)
+            return tf.maximum(tf.reduce_sum(tf.square(white), axis=1) + closest, 0.0)
+
+        return tf.function(lambda features: tf.map_fn(of_row, features), autograph=False)
 
 
 class Scales:
@@ -166,51 +211,88 @@ class Scales:
     Args:
         fine: A `Places` or a `Kinds` of features.
         coarse: One of the means of features over blocks of 2×2 places.
+        version: Of the features, see `local_features`.
     """
 
-    def __init__(self, fine, coarse):
+    def __init__(self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION):
         self.fine = fine
         self.coarse = coarse
+        self.version = version
 
     @property
-    def levelled(self):
+    def levelled(self) -> bool:
         """Whether a picture's own level says how unusual it is as a whole: of `Places`."""
         return self.fine.levelled
 
-    def __reduce__(self):
-        """Copies and pickles are made of the arrays."""
-        return type(self).from_arrays, (self.arrays,)
-
     @classmethod
-    def fit(cls, features, seed=0):
+    def fit(cls, features: np.ndarray, seed: int = 0) -> "Scales":
         """Learns from `(n, rows, columns, features)`, at both scales with what suits the first, see `chosen`."""
         of_scale = chosen(features, seed)
-        return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features), seed))
+        return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features).numpy(), seed))
+
+    def __reduce__(self):
+        return type(self), (self.fine, self.coarse, self.version)
 
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
         scales = {"fine": self.fine, "coarse": self.coarse}
-        return {f"{name}/{key}": array for name, scale in scales.items() for key, array in scale.arrays.items()}
+        arrays = {f"{name}/{key}": array for name, scale in scales.items() for key, array in scale.arrays.items()}
+        return arrays | {"features_version": np.float32(self.version)}
 
     @classmethod
-    def from_arrays(cls, arrays):
-        """The distances whose `arrays` these are."""
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Scales":
+        """The distances whose `arrays` these are; of version 1 where they name none.
+
+        Raises:
+            ValueError: If the features are of a version that is not known here.
+        """
+        version = int(arrays.get("features_version", 1))
+        if version not in LEAST:
+            raise ValueError(
+                f"The reference holds local features of version {version}; this anogan-tf knows {sorted(LEAST)}. "
+                "Install the one that wrote it, or fit the reference again."
+            )
         of_scale = Places if "fine/memory" in arrays else Kinds
-        own = {"fine": {}, "coarse": {}}
-        for name, array in arrays.items():
-            scale, _, key = name.partition("/")
-            own[scale][key] = array
-        return cls(of_scale(**own["fine"]), of_scale(**own["coarse"]))
 
-    def __call__(self, features):
+        def scale(name):
+            keys = [key for key in arrays if key.startswith(f"{name}/")]
+            return of_scale(**{key.partition("/")[2]: arrays[key] for key in keys}, version=version)
+
+        return cls(scale("fine"), scale("coarse"), version)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
-        rows, columns = features.shape[1:3]
-        coarse = self.coarse(_halved(features)).repeat(2, axis=1).repeat(2, axis=2)
-        return self.fine(features) + coarse[:, :rows, :columns]
+        return each_picture(self._of_features, features)
+
+    def of_images(self, images: np.ndarray) -> np.ndarray:
+        """The distances of pictures `(batch, height, width, channels)` in [-1, 1], in their own pixels.
+
+        One picture at a time: n of them cost n times as much, and none depends on the others.
+        """
+        return each_picture(self._of_image, images)
+
+    @functools.cached_property
+    def _of_image(self):
+        def distances(image):
+            (features,) = tf.unstack(local_features(image[None], self.version), 1)
+            return self._larger(self._of_features(features), STRIDE, image.shape)
+
+        return tf.function(distances, autograph=False)
+
+    @functools.cached_property
+    def _of_features(self):
+        def distances(features):
+            coarse = self.coarse.of_picture(_halved(features[None])[0])
+            return self.fine.of_picture(features) + self._larger(coarse, 2, features.shape)
+
+        return tf.function(distances, autograph=False)
+
+    def _larger(self, distances, times, shape):
+        return upsampled(distances[None], times, self.version)[0, : shape[0], : shape[1]]
 
 
-def chosen(features, seed=0):
+def chosen(features: np.ndarray, seed: int = 0) -> type[Places] | type[Kinds]:
     """`Places` or `Kinds`, whichever makes other normal pictures likelier.
 
     Both are fitted to three quarters of the pictures, and describe some of the last quarter, four times over.
@@ -229,22 +311,65 @@ def chosen(features, seed=0):
     return Places if np.mean(gains) > 0 else Kinds
 
 
-def each_picture(function, pictures):
+def k_centres(vectors: np.ndarray, n: int) -> np.ndarray:
+    """The numbers, ascending, of n of the vectors such that every other is near one of them; of all if they are fewer.
+
+    Greedily: after the first vector, always the one that is farthest from those chosen. It is looked for among the
+    `FARTHEST`, as long as they have one farther than all others, whose distances are then brought up to date at once.
+    """
+    if n >= len(vectors):
+        return np.arange(len(vectors))
+    numbers, nearest = [0], _squared(vectors, vectors[:1])[:, 0]
+    while len(numbers) < n:
+        nearest[numbers] = -np.inf
+        some = np.argsort(-nearest, kind="stable")[:FARTHEST]
+        own, apart, picked = nearest[some], _squared(vectors[some], vectors[some]), []
+        others = own[-1]
+        while len(numbers) + len(picked) < n and own.max() >= others:
+            picked.append(own.argmax())
+            own = np.minimum(own, apart[picked[-1]])
+            own[picked] = -np.inf
+        numbers.extend(some[picked])
+        nearest = np.minimum(nearest, _squared(vectors, vectors[some[picked]]).min(axis=1))
+    return np.sort(numbers)
+
+
+def _squared(vectors, others):
+    """The squared distances of vectors `(n, features)` to others `(m, features)`, `(n, m)`."""
+    lengths, theirs = (np.square(each).sum(axis=1) for each in (vectors, others))
+    return lengths[:, None] - 2.0 * (vectors @ others.T) + theirs
+
+
+def each_picture(function: Callable, pictures: Iterable[np.ndarray]) -> np.ndarray:
     """What a function says of each picture, as one array; equal ones, which fill up a chunk, are asked about once."""
     found = {}
+    pictures = [np.asarray(picture, np.float32) for picture in pictures]
     keys = [picture.tobytes() for picture in pictures]
     for key, picture in zip(keys, pictures, strict=True):
         if key not in found:
-            found[key] = function(picture)
+            found[key] = np.asarray(function(picture))
     return np.stack([found[key] for key in keys])
 
 
 def _halved(features):
     """The means over blocks of 2×2 places, `(n, ceil(rows / 2), ceil(columns / 2), features)`."""
-    return tf.nn.avg_pool2d(features, 2, 2, "SAME").numpy()
+    return tf.nn.avg_pool2d(features, 2, 2, "SAME")
 
 
-def _place_whitening(features, mean):
+def _each_shift(padded, shape):
+    """Of an array padded by `REACH`, what lies at each of the `SHIFTS` from every place, as a list."""
+    rows, columns = shape[:2]
+    return [padded[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns] for r, c in SHIFTS]
+
+
+def _shifted(maps, sign, outside):
+    """Maps `(rows, columns, 9, …)`, each as it is at its one of the `SHIFTS`, or at minus that, from every place."""
+    margins = [[REACH, REACH]] * 2 + [[0, 0]] * (len(maps.shape) - 2)
+    padded = _each_shift(tf.pad(maps, margins, constant_values=outside), maps.shape)
+    return tf.stack([there[:, :, i] for i, there in enumerate(padded[::sign])], axis=2)
+
+
+def _place_whitening(features, mean, missing):
     """W at each place, `(rows, columns, features, features)`, to be multiplied from the right.
 
     Few pictures do not tell a covariance: it is drawn to the mean of those of the places around, as if that came from
@@ -254,11 +379,11 @@ def _place_whitening(features, mean):
     away = features - mean[:, :, None]  # (rows, columns, n, features)
     covariance = np.swapaxes(away, -1, -2) @ away / max(n - 1, 1)
     around = ndimage.uniform_filter(covariance, (AROUND, AROUND, 1, 1), mode="nearest")
-    return _whitening((n * covariance + PRIOR * size * around) / (n + PRIOR * size))
+    return _whitening((n * covariance + PRIOR * size * around) / (n + PRIOR * size), missing)
 
 
-def _whitening(covariances):
-    factors = np.linalg.cholesky(covariances + REGULARISATION * np.eye(covariances.shape[-1]))
+def _whitening(covariances, missing):
+    factors = np.linalg.cholesky(covariances + np.diag(REGULARISATION + missing))
     return np.swapaxes(np.linalg.inv(factors), -1, -2).astype(np.float32)
 
 
@@ -266,10 +391,17 @@ def _log_determinant(whitening):
     return np.log(np.diagonal(whitening, axis1=-2, axis2=-1)).sum(axis=-1)
 
 
-def _whitened(vectors):
-    """Vectors scaled to a variance of 1 and centred, their scale and middle, and what whitens them."""
+def _scaled(vectors, version):
+    """Vectors `(…, features)` scaled to a variance of 1, or less: their scale, and how much each variance is short."""
     values = vectors.astype(np.float32)
-    scale = np.maximum(values.std(axis=0), 1e-6)
+    deviation = values.std(axis=tuple(range(values.ndim - 1)))
+    scale = np.maximum(deviation, LEAST[version])
     values /= scale
+    return values, scale, 1.0 - np.square(deviation / scale)
+
+
+def _whitened(vectors, version):
+    """Vectors scaled and centred; their scale and middle; what whitens them; what their variances are short of 1."""
+    values, scale, missing = _scaled(vectors, version)
     middle = values.mean(axis=0)
-    return values - middle, scale, middle, _whitening(np.cov(values, rowvar=False))
+    return values - middle, scale, middle, _whitening(np.cov(values, rowvar=False), missing), missing

@@ -11,20 +11,22 @@ DARK = 0.2  # a tenth of the range [-1, 1], below which colours hardly differ
 LEVEL = 1 / 255  # half a gray level of 8 bits
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
 SMALLEST = 16  # pixels a side, which the filters need
+VERSION = 2  # of the features; those of 1 were up to 1.5 pixels off their places
 
 
 @tf.function(autograph=False)
-def local_features(images):
+def local_features(images: tf.Tensor, version: int = VERSION) -> tf.Tensor:
     """Colours and wavelet amplitudes on a grid of every eighth pixel.
 
     For each channel the means under Gaussians of σ = 1, 2 and 4 pixels, and the amplitudes |x * ψ| of Morlet wavelets ψ
-    of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels. Light
-    multiplies both, so that the features are their logarithms: log(1 + 5 (m + 1)) of a mean m and log(1 + 255 a) of an
-    amplitude a. Twice the light is a shift then, and not twice the difference, but for what is darker than a tenth of
-    the range and waves of less than half a gray level. None of it is trained.
+    of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels, at the
+    middle of which they lie. Light multiplies both, so that the features are their logarithms: log(1 + 5 (m + 1)) of a
+    mean m and log(1 + 255 a) of an amplitude a. Twice the light is a shift then, and not twice the difference, but for
+    what is darker than a tenth of the range and waves of less than half a gray level. None of it is trained.
 
     Args:
         images: `(batch, height, width, channels)` in [-1, 1], sides of at least 16 pixels.
+        version: 1 for the features of references that were learned before there were versions.
 
     Returns:
         `(batch, ceil(height / 8), ceil(width / 8), 11 * channels)`.
@@ -32,58 +34,92 @@ def local_features(images):
     References:
         Bruna and Mallat, "Invariant Scattering Convolution Networks", arXiv 1203.1513, section 2.2 (order one).
     """
-    return tf.map_fn(lambda image: _of_image(image[None])[0], images)  # one by one, as the amplitudes are large
+    return tf.map_fn(lambda image: _of_image(image, version), images)  # one by one: products round by their sizes
 
 
-def _of_image(image):
-    colours = [_convolved(image, _gaussian(sigma)[..., None], FINE) for sigma in BLURS]
+def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
+    """Maps `(batch, rows, columns)` on a grid of `times` as many points a side; each value stays where it was.
+
+    Between the values it is bilinear, as version 1 was not: there each fills a block.
+    """
+    if version == 1:
+        return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)
+    _, rows, columns = maps.shape
+    return tf.image.resize(maps[..., None], (times * rows, times * columns))[..., 0]
+
+
+def _of_image(image, version):
+    """The features `(rows, columns, features)` of one image `(height, width, channels)`."""
+    maps = tf.transpose(image, (2, 0, 1))[..., None]  # (channels, height, width, 1)
+    colours = [_at_places(maps, sigma, FINE, version) for sigma in BLURS]
     textures = []
     for sigma in WAVES:
         shrink = int(sigma)
-        smaller = _convolved(image, _gaussian(shrink / 2)[..., None], shrink) if shrink > 1 else image
-        waves = _convolved(smaller, _morlets(sigma / shrink))
-        amplitudes = tf.sqrt(tf.square(waves[..., 0::2]) + tf.square(waves[..., 1::2]) + 1e-12)
-        textures.append(_convolved(amplitudes, _gaussian(POOLING / shrink)[..., None], FINE // shrink))
+        smaller = _shrunk(maps, shrink, version) if shrink > 1 else maps
+        textures.append(_at_places(_amplitudes(smaller, sigma / shrink), POOLING / shrink, FINE // shrink, version))
     return tf.concat(
-        [tf.math.log1p((_pooled(colours) + 1.0) / DARK), tf.math.log1p(_pooled(textures) / LEVEL)], axis=-1
+        [tf.math.log1p((tf.concat(colours, -1) + 1.0) / DARK), tf.math.log1p(tf.concat(textures, -1) / LEVEL)], axis=-1
     )
 
 
-def _pooled(maps):
-    return tf.nn.avg_pool2d(tf.concat(maps, axis=-1), STRIDE // FINE, STRIDE // FINE, "SAME")
+def _amplitudes(maps, sigma):
+    """|x * ψ| of every orientation, `(channels, height, width, orientations)`; mirrored at the border."""
+    waves = _morlets(sigma)[:, :, None]  # (side, side, 1, orientations)
+    margin = len(waves) // 2
+    padded = tf.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "SYMMETRIC")
+    real, imaginary = (tf.nn.conv2d(padded, part.astype(np.float32), 1, "VALID") for part in (waves.real, waves.imag))
+    return tf.sqrt(tf.square(real) + tf.square(imaginary) + 1e-12)
 
 
-def _convolved(images, kernels, stride=1):
-    """Each channel with each kernel `(side, side, n)`, mirrored at the border, at the middle of each stride."""
-    margin, channels = kernels.shape[0] // 2, images.shape[-1]
-    sides = [[0, 0], [margin, margin + stride - 1], [margin, margin + stride - 1], [0, 0]]
-    padded = tf.pad(images, sides, "SYMMETRIC")[:, stride // 2 :, stride // 2 :]
-    filters = np.repeat(kernels[:, :, None], channels, axis=2).astype(np.float32)  # (side, side, channels, n)
-    convolved = tf.nn.depthwise_conv2d(padded, filters, (1, stride, stride, 1), "VALID")
-    return convolved[:, : -(-images.shape[1] // stride), : -(-images.shape[2] // stride)]  # the last stride may be part
+def _shrunk(maps, stride, version):
+    """Means under a Gaussian of σ = stride / 2, one for each `stride` pixels in each direction."""
+    return _means(maps, *(_gaussians(n, stride / 2, _centres(n, stride, version)) for n in maps.shape[1:3]))
 
 
-def _grid(sigma):
-    reach = int(np.ceil(3 * sigma))
-    return np.mgrid[-reach : reach + 1, -reach : reach + 1]
+def _at_places(maps, sigma, stride, version):
+    """Means under Gaussians, two by two of which are averaged, `(rows, columns, channels * k)`."""
+    gaussians = (_gaussians(n, sigma, _centres(n, stride, version, even=True)) for n in maps.shape[1:3])
+    means = _means(maps, *(g.reshape(-1, STRIDE // FINE, g.shape[1]).mean(axis=1) for g in gaussians))
+    means = tf.transpose(means, (1, 2, 0, 3))  # (rows, columns, channels, k)
+    return tf.reshape(means, (*means.shape[:2], -1))
 
 
-def _gaussian(sigma):
-    rows, columns = _grid(sigma)
-    weights = np.exp(-(rows**2 + columns**2) / (2 * sigma**2))
-    return weights / weights.sum()
+def _means(maps, rows, columns):
+    """Maps `(channels, height, width, k)` times weights `(m, height)` and `(n, width)`: `(channels, m, n, k)`."""
+    channels, height, width, k = maps.shape
+    rows, columns = (tf.constant(weights, tf.float32) for weights in (rows, columns))
+    down = tf.matmul(rows, tf.reshape(maps, (channels, height, width * k)))
+    return tf.matmul(columns, tf.reshape(down, (channels, -1, width, k)))
+
+
+def _centres(length, stride, version, even=False):
+    """The middles of all strides along a side, in pixels; an even number of them if it has to be."""
+    n = -(-length // stride)
+    numbers = np.arange(n + n % 2 if even else n)
+    if version == 1:
+        return stride * np.minimum(numbers, n - 1) + stride // 2
+    return stride * numbers + (stride - 1) / 2
+
+
+def _gaussians(length, sigma, centres):
+    """The weights of the pixels of a side around each centre, mirrored at its ends, `(centres, length)`."""
+    pixels = np.arange(-length, 2 * length)
+    away = np.abs(pixels - centres[:, None])
+    weights = np.where(away <= np.ceil(3 * sigma), np.exp(-(away**2) / (2 * sigma**2)), 0.0)
+    before, inside, after = np.split(weights / weights.sum(axis=1, keepdims=True), 3, axis=1)
+    return before[:, ::-1] + inside + after[:, ::-1]
 
 
 def _morlets(sigma):
-    """Real and imaginary parts of waves of frequency 2 / σ under a Gaussian, without mean; `(side, side, 2 * n)`."""
-    rows, columns = _grid(sigma)
-    parts = []
+    """Waves of frequency 2 / σ under a Gaussian, without mean, complex `(side, side, orientations)`."""
+    reach = int(np.ceil(3 * sigma))
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    waves = []
     for angle in np.pi * np.arange(ORIENTATIONS) / ORIENTATIONS:
         along = columns * np.cos(angle) + rows * np.sin(angle)
         across = rows * np.cos(angle) - columns * np.sin(angle)
         envelope = np.exp(-(along**2 + across**2 / 2) / (2 * sigma**2))
         wave = envelope * np.exp(2j / sigma * along)
         wave -= envelope * wave.sum() / envelope.sum()
-        wave /= np.abs(wave).sum()
-        parts += [wave.real, wave.imag]
-    return np.stack(parts, axis=-1)
+        waves.append(wave / np.abs(wave).sum())
+    return np.stack(waves, axis=-1)

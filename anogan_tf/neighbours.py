@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import scoring, wrapper
-from anogan_tf.distances import Scales, each_picture
-from anogan_tf.local_features import SMALLEST, STRIDE, local_features
+from anogan_tf.distances import Scales
+from anogan_tf.local_features import SMALLEST, local_features
 from anogan_tf.scoring import Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
@@ -116,11 +117,14 @@ class LocalNeighbours(wrapper.Wrapper):
         self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         rows = scoring.image_rows(data, self.image_shape)
-        return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
+        for chunk in iter(lambda: list(itertools.islice(rows, self.chunk)), []):
+            images = np.stack([row["image"] for row in chunk]).astype(np.float32)
+            yield chunk, self.score_chunk(images, decide=decide, draw=draw, progress=progress)
 
     def score_chunk(
         self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Outputs:
+        """As `Scorer.score_chunk`, of any number of images: what decides looks at one at a time, so there is no guard."""
         return (self._decided(images) if decide else {}) | (self._drawn(images, progress) if draw else {})
 
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
@@ -129,17 +133,17 @@ class LocalNeighbours(wrapper.Wrapper):
     def _decided(self, images: np.ndarray) -> Outputs:
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
-        distances = self.reference(each_picture(_features, images))  # (batch, rows, columns)
-        height, width = self.image_shape[:2]
-        pixels = distances.repeat(STRIDE, axis=1).repeat(STRIDE, axis=2)[:, :height, :width]
-        smooth = scoring.smooth(pixels, self.smoothing * max(height, width)).reshape(len(pixels), -1)
+        pixels = self.reference.of_images(images)  # (batch, height, width)
+        smooth = scoring.smooth(pixels, self.smoothing * max(self.image_shape[:2])).reshape(len(pixels), -1)
         most = max(1, int(MOST * smooth.shape[1]))
         highest = np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1)
         level = np.median(smooth, axis=1) if self.reference.levelled else 0.0
         return {"anomaly_score": highest / np.sqrt(1.0 + level), "anomaly_map": np.log1p(pixels)}
 
     def _drawn(self, images: np.ndarray, progress: Any) -> Outputs:
-        drawn = self.scorer.score_chunk(self.smaller(images), decide=False, progress=progress)
+        rows = ({"image": image} for image in self.smaller(images))
+        chunks = [outputs for _, outputs in scoring.raw_outputs(self.scorer, rows, decide=False, progress=progress)]
+        drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
         drawn["reconstruction"] = tf.image.resize(drawn["reconstruction"], self.image_shape[:2]).numpy()
         return {name: values for name, values in drawn.items() if name != "anomaly_map"}
 

@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · atomic · losses · search · subspace · architectures · local_features · distances · thresholds
-    networks · metrics · data.samples · listing · published · weights
+    data.images · atomic · losses · search · subspace · architectures · local_features · thresholds
+    networks · distances · metrics · data.samples · listing · published · weights
     transformations · table · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
     data · callbacks · report · reference
     training · comparison · scoring

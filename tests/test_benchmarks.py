@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import networks
-from benchmarks import measuring, scale, search_throughput, seeds, startup, time_to_quality, training
+from benchmarks import local_features, measuring, scale, search_throughput, seeds, startup, time_to_quality, training
 
 HAZELNUT = {"image_shape": (16, 16, 3), "latent_dim": 8, "architecture": "hazelnut", "width": 4}
 DCGAN = {"image_shape": (28, 28, 1), "latent_dim": 8, "width": 4}
@@ -52,6 +52,12 @@ def test_scale(monkeypatch, tmp_path):
     rows = quick(scale, monkeypatch, tmp_path)["rows"]
     assert [row["images"] for row in rows] == [100, 300]
     assert rows[0]["more_than_first_mb"] == 0
+
+
+def test_features_and_distances_are_timed(monkeypatch, tmp_path):
+    figures = quick(local_features, monkeypatch, tmp_path)["figures"]
+    assert set(figures) == {"features", "places", "kinds"}
+    assert all(figure["cpu_seconds"] > 0 for figure in figures.values())
 
 
 def test_startup(monkeypatch, tmp_path):

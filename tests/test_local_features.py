@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from anogan_tf.local_features import local_features
+from anogan_tf.local_features import local_features, upsampled
 
 
 def texture(shape=(1, 64, 64, 1), seed=0):
@@ -54,3 +55,78 @@ def test_channels_are_described_alike():
 def test_a_picture_does_not_depend_on_the_others():
     pictures = texture((3, 64, 64, 1))
     np.testing.assert_array_equal(local_features(pictures)[1:2], local_features(pictures[1:2]))
+
+
+def dots(side=48):
+    """Pictures of a dot at each of 8 × 8 neighbouring pixels, and where it is, `(64, 2)`."""
+    places = np.stack(np.mgrid[20:28, 20:28], axis=-1).reshape(64, 2)
+    pictures = np.zeros((64, side, side, 1), np.float32)
+    pictures[np.arange(64), places[:, 0], places[:, 1]] = 1.0
+    return pictures, places
+
+
+def shifts(pictures, places, version=2):
+    """How far each feature's response to dots lies from them in the mean, in rows and columns, `(2, features)`."""
+    even = local_features(np.zeros_like(pictures[:1]), version)
+    response = np.abs(np.expm1(local_features(pictures, version)) - np.expm1(even))  # (dots, rows, columns, features)
+    away = 8 * np.arange(pictures.shape[1] // 8) + 3.5 - places[..., None]  # (dots, 2, rows)
+    moments = (np.einsum(f"nrcf,n{axis}->f", response, away[:, i]) for i, axis in enumerate("rc"))
+    return [moment / response.sum(axis=(0, 1, 2)) for moment in moments]
+
+
+def test_features_lie_in_the_middle_of_their_pixels():
+    np.testing.assert_allclose(shifts(*dots()), 0.0, atol=0.02)
+
+
+def test_those_of_version_1_lie_beside_it():
+    first, second = -0.5, -1.5  # of waves
+    rows, columns = shifts(*dots(), version=1)
+    np.testing.assert_allclose(rows, 3 * [first] + 4 * [first] + 4 * [second], atol=0.02)
+    np.testing.assert_allclose(columns, rows, atol=0.02)
+
+
+def test_what_lies_beyond_the_last_pixel_is_mirrored():
+    """So that the last place, too, is the middle of 8×8 pixels."""
+    picture = texture((1, 60, 44, 1))
+    whole = np.pad(picture, ((0, 0), (0, 28), (0, 28), (0, 0)), "symmetric")
+    np.testing.assert_allclose(local_features(picture)[..., :3], local_features(whole)[:, :8, :6, :3], atol=1e-5)
+
+
+def blurred(maps, sigma):
+    return ndimage.gaussian_filter(maps, sigma, radius=int(np.ceil(3 * sigma)))
+
+
+def pooled(maps):
+    rows, columns = (-(-n // 2) for n in maps.shape)
+    return np.array([[maps[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for c in range(columns)] for r in range(rows)])
+
+
+def test_features_of_version_1_are_what_they_were():
+    """Of filters at the third of four pixels, and of the second octave's at the second of two."""
+    picture = texture((1, 60, 52, 1))
+    expected = [np.log1p((pooled(blurred(picture[0, ..., 0], sigma)[2::4, 2::4]) + 1) * 5) for sigma in (1, 2, 4)]
+    rows, columns = np.mgrid[-3:4, -3:4]
+    envelope = np.exp(-(columns**2 + rows**2 / 2) / 2)
+    wave = envelope * np.exp(2j * columns)
+    wave -= envelope * wave.sum() / envelope.sum()
+    wave /= np.abs(wave).sum()
+    halves = blurred(picture[0, ..., 0].astype(np.float64), 1)[1::2, 1::2]
+    for maps, sigma, stride in ((picture[0, ..., 0], 2, 4), (halves, 1, 2)):
+        parts = [ndimage.correlate(maps, part) for part in (wave.real, wave.imag)]
+        amplitudes = np.sqrt(np.square(parts).sum(axis=0) + 1e-12)
+        expected.append(
+            np.log1p(255 * pooled(blurred(amplitudes, sigma)[stride // 2 :: stride, stride // 2 :: stride]))
+        )
+    features = local_features(picture, 1)[0].numpy()
+    np.testing.assert_allclose(features[..., [0, 1, 2, 3, 7]], np.stack(expected, axis=-1), atol=1e-4)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_larger_map_has_its_values_where_they_were(version):
+    small = np.zeros((1, 7, 9), np.float32)
+    small[0, 3, 5] = 1.0
+    large = upsampled(small, 8, version).numpy()[0]
+    assert large.shape == (56, 72)
+    centroid = [np.sum(large * grid) / large.sum() for grid in np.mgrid[:56, :72]]
+    assert centroid == pytest.approx([8 * 3 + 3.5, 8 * 5 + 3.5])
+    assert len(np.unique(large)) == 2 if version == 1 else len(np.unique(large)) > 10

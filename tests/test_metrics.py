@@ -59,6 +59,12 @@ def test_random_maps_get_what_chance_gives():
     assert figures["aupro"] == pytest.approx(0.15, abs=0.02)  # the area under y = x up to 0.3, over 0.3
 
 
+def test_a_resized_map_is_bilinear():
+    """Half-way between two values lies their mean, and each stays where it was."""
+    resized = metrics.resize_map([[0.0, 1.0]], (1, 8))
+    np.testing.assert_allclose(resized[0], [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1], atol=1e-6)
+
+
 def aupro_by_thresholds(masks, maps, limit):
     """The definition, threshold by threshold."""
     regions = []
