@@ -124,7 +124,7 @@ class LocalNeighbours(wrapper.Wrapper):
     def score_chunk(
         self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Outputs:
-        """As `Scorer.score_chunk`, of any number of images: what decides looks at one at a time, so there is no guard."""
+        """As `Scorer.score_chunk`, of any number of images and without a guard: one at a time is looked at."""
         return (self._decided(images) if decide else {}) | (self._drawn(images, progress) if draw else {})
 
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
