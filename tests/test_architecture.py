@@ -17,7 +17,8 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
-    commands · commands.options · commands.baselines · commands.settings · commands.seen
+    commands · commands.recipes · commands.baselines · commands.seen
+    commands.options · commands.settings
     commands.train · commands.test · commands.score · commands.demo
     commands.protocols
     commands.cli

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from anogan_tf.commands.recipes import RECIPES
+
 
 class Number(click.FloatRange):
     """A number within bounds; what is no number (`nan`) or has no end is refused, though no bound excludes it."""
@@ -87,7 +89,7 @@ SOURCE = [
 MODEL = [
     click.option(
         "--recipe",
-        type=click.Choice(["shapes", "photos", "parts"]),
+        type=click.Choice(list(RECIPES)),
         help="Defaults for a kind of images: gray shapes, colour photos, or parts seen from one side. Default: parts "
         "for a folder, else by the channels.",
     ),

@@ -6,34 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from anogan_tf import data
+from anogan_tf.commands import recipes
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.kinds import KINDS
 from anogan_tf.runs import read_run
 
-RECIPES = {  # what a kind of images gets where an option is not given, see docs/quality.md
-    "shapes": {
-        "self_supervision": ("rotation", "shift"),
-        "score_kind": "features+transformations",
-        "width": 32,
-        "batch_size": 16,
-        "training_steps": 4000,
-    },
-    "photos": {
-        "self_supervision": ("rotation", "shift"),
-        "score_kind": "transformations",
-        "width": 48,
-        "batch_size": 16,
-        "training_steps": 5000,
-        "learning_rate": 2e-3,
-    },
-    "parts": {
-        "self_supervision": (),
-        "score_kind": "neighbours",
-        "width": 32,
-        "batch_size": 32,
-        "training_steps": 1000,
-    },
-}
 BATCH_SIZE = 32  # where nothing is trained
 GAN_CHECKPOINT, ENCODER_CHECKPOINT = "checkpoint.weights.h5", "encoder-checkpoint.weights.h5"
 GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
@@ -70,10 +47,9 @@ def settings_of_gan(run: str | Path, given: dict) -> dict:
 
 def with_recipe(settings: dict, channels: int) -> dict:
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named."""
-    by_channels = "shapes" if channels == 1 else "photos"
-    auto = "parts" if Path(settings["source"]).is_dir() else by_channels
-    settings = settings | {"recipe": settings["recipe"] or auto}
-    recipe = {name: value for name, value in RECIPES[settings["recipe"]].items() if settings.get(name) is None}
+    chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
+    settings = settings | {"recipe": chosen}
+    recipe = {name: value for name, value in recipes.RECIPES[settings["recipe"]].items() if settings.get(name) is None}
     if gan_kind(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | recipe

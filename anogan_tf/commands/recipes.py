@@ -1,0 +1,40 @@
+"""What a kind of images gets where an option is not given; docs/quality.md tells why.
+
+A recipe is added here: what it sets, and when it is chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "shapes": {
+        "self_supervision": ("rotation", "shift"),
+        "score_kind": "features+transformations",
+        "width": 32,
+        "batch_size": 16,
+        "training_steps": 4000,
+    },
+    "photos": {
+        "self_supervision": ("rotation", "shift"),
+        "score_kind": "transformations",
+        "width": 48,
+        "batch_size": 16,
+        "training_steps": 5000,
+        "learning_rate": 2e-3,
+    },
+    "parts": {
+        "self_supervision": (),
+        "score_kind": "neighbours",
+        "width": 32,
+        "batch_size": 32,
+        "training_steps": 1000,
+    },
+}
+
+
+def of_source(is_folder: bool, channels: int) -> str:
+    """The recipe of a source of which nothing else is known: of parts for a folder, else by the channels."""
+    if is_folder:
+        return "parts"
+    return "shapes" if channels == 1 else "photos"
