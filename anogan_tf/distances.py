@@ -274,17 +274,21 @@ class Scales:
 
     @functools.cached_property
     def _of_image(self):
+        of_features = self._of_features  # whose constants are made here, and not while a graph is traced
+
         def distances(image):
-            (features,) = tf.unstack(local_features(image[None], self.version), 1)
-            return self._larger(self._of_features(features), STRIDE, image.shape)
+            features = local_features(image[None], self.version)[0]
+            return self._larger(of_features(features), STRIDE, image.shape)
 
         return tf.function(distances, autograph=False)
 
     @functools.cached_property
     def _of_features(self):
+        fine, coarse = self.fine.of_picture, self.coarse.of_picture
+
         def distances(features):
-            coarse = self.coarse.of_picture(_halved(features[None])[0])
-            return self.fine.of_picture(features) + self._larger(coarse, 2, features.shape)
+            halved = coarse(_halved(features[None])[0])
+            return fine(features) + self._larger(halved, 2, features.shape)
 
         return tf.function(distances, autograph=False)
 

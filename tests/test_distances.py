@@ -275,6 +275,13 @@ def test_a_map_is_bit_identical_in_any_company(n):
     np.testing.assert_array_equal(reference.of_images(pictures[:n][::-1])[::-1], expected[:n])
 
 
+def test_kinds_take_pictures_of_any_size():
+    reference = of_kind(Kinds, noise())
+    for side in (32, 48, 56):
+        assert reference.of_images(noise(1, 1, side=side)).shape == (1, side, side)
+    assert reference.fine(local_features(noise(1)).numpy()).shape == (1, 6, 6)
+
+
 def test_a_reference_without_a_version_has_the_features_that_it_had():
     known = of_kind(Places, noise(), version=1)
     older = Scales.from_arrays({key: array for key, array in known.arrays.items() if key != "features_version"})
