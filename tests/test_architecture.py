@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · atomic · losses · search · subspace · architectures · local_features · thresholds
+    data.images · atomic · losses · search · subspace · architectures · local_features · thresholds · folds
     networks · distances · metrics · data.samples · listing · published · weights
     transformations · table · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
     data · callbacks · report · reference
