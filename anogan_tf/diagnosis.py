@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from scipy import stats
 
+from anogan_tf import thresholds
 from anogan_tf.search import sample_prior
+from anogan_tf.thresholds import STRICTER
 
 LOOKED_AT = 64  # images
 LEAST_DIVERSITY = 0.3
@@ -98,6 +100,20 @@ def few_images(n: int, alpha: float) -> str | None:
             "more normal images."
         )
     return None
+
+
+def unkept(n: int, alpha: float) -> str | None:
+    """What n calibration images cannot keep of the two levels of decisions, in numbers: a sentence, or None."""
+    levels = {"suspicious": alpha, "anomalous": alpha / STRICTER}
+    short = {name: thresholds.needed(rate) - n for name, rate in levels.items() if thresholds.needed(rate) > n}
+    if not short:
+        return None
+    wanted = " and ".join(f"{rate:.3g} for {name}" for name, rate in levels.items() if name in short)
+    more = " and ".join(f"{count} more for {name}" for name, count in short.items())
+    return (
+        f"{n} good images cannot keep a rate of false alarms below 1/{n + 1} = {1 / (n + 1):.3g}; asked for were {wanted}. "
+        f"There the threshold is their highest score. {more} would do: anogan-tf calibrate RUN GOOD_IMAGES adds them."
+    )
 
 
 def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | None:
