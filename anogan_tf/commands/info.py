@@ -7,6 +7,7 @@ import numpy as np
 from anogan_tf.diagnosis import unkept
 from anogan_tf.runs import read_run
 from anogan_tf.scoring import Calibration
+from anogan_tf.thresholds import STRICTER
 
 BARS, WIDTH = 12, 40
 
@@ -51,36 +52,22 @@ def _lines(description):
         yield "images", ", ".join(f"{count} {part or 'not used'}" for part, count in description["images"].items())
     if description.get("added"):
         yield "", f"{description['added']} added by anogan-tf calibrate"
-    yield (
-        "networks",
-        f"{gan['kind']}, {_size(gan['image_shape'])}, z of {gan['latent_dim']}" + ", encoder" * bool(encoder),
-    )
+    and_encoder = ", with an encoder" if encoder else ""
+    yield "networks", f"{gan['kind']}, {_size(gan['image_shape'])}, z of {gan['latent_dim']}{and_encoder}"
     if preprocessing:
-        yield (
-            "pictures",
-            _size(preprocessing["image_shape"]) + (", any size in tiles" if preprocessing.get("scale") else ""),
-        )
+        tiles = ", pictures of any size in tiles of that" if preprocessing.get("scale") else ""
+        yield "pictures", _size(preprocessing["image_shape"]) + tiles
     if description["calibration"]:
         yield from _thresholds(Calibration(**description["calibration"]))
 
 
 def _thresholds(calibration):
-    n = len(calibration.scores)
+    alpha, (strict, strict_rate) = calibration.alpha, calibration.strict
     how = "each held out in turn" if calibration.method == "cross" else "held out"
-    yield "calibrated with", f"{n} good images, {how}"
-    yield (
-        "suspicious above",
-        f"{calibration.threshold:.4g}, α = {calibration.alpha:g} asked, {_rate(calibration, 0)} attained",
-    )
-    yield (
-        "anomalous above",
-        f"{calibration.strict[0]:.4g}, α = {calibration.alpha / 5:g} asked, {_rate(calibration, 1)} attained",
-    )
-    yield "regions above", f"{calibration.pixel_threshold:.4g}"
-
-
-def _rate(calibration, strict):
-    return f"{(calibration.attained_alpha, calibration.strict[1])[strict]:.3g}"
+    yield "calibrated with", f"{len(calibration.scores)} good images, {how}"
+    yield "suspicious above", f"{calibration.threshold:.4g}; α = {alpha:g}, attained {calibration.attained_alpha:.3g}"
+    yield "anomalous above", f"{strict:.4g}; α = {alpha / STRICTER:g}, attained {strict_rate:.3g}"
+    yield "regions above", f"{calibration.pixel_threshold:.4g} in the map"
 
 
 def _what_decides(description):
