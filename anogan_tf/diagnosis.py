@@ -111,8 +111,8 @@ def unkept(n: int, alpha: float) -> str | None:
     wanted = " and ".join(f"{rate:.3g} for {name}" for name, rate in levels.items() if name in short)
     more = " and ".join(f"{count} more for {name}" for name, count in short.items())
     return (
-        f"{n} good images cannot keep a rate of false alarms below 1/{n + 1} = {1 / (n + 1):.3g}; asked for were {wanted}. "
-        f"There the threshold is their highest score. {more} would do: anogan-tf calibrate RUN GOOD_IMAGES adds them."
+        f"{n} good images keep a rate of false alarms of 1/{n + 1} = {1 / (n + 1):.3g} at best, as their highest score "
+        f"is the threshold; asked for were {wanted}. {more} would do: anogan-tf calibrate RUN GOOD_IMAGES adds them."
     )
 
 

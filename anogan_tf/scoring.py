@@ -77,7 +77,7 @@ class Calibration:
 
     @property
     def strict(self) -> tuple[float, float]:
-        """The threshold at α / `thresholds.STRICTER`, above which an image is anomalous and not only suspicious; its rate."""
+        """The threshold above which an image is anomalous and not only suspicious, that at α / `STRICTER`; its rate."""
         threshold, attained = thresholds.level(self.scores, self.alpha / thresholds.STRICTER)
         return max(threshold, self.threshold), attained
 

@@ -6,8 +6,8 @@
     python -m benchmarks.decisions picture FOLDER    # docs/images/decisions.png, from a defect of the bottles
     python -m benchmarks.decisions table
 
-Local features decide, so no GAN is trained. `before` is a reference of four fifths of the good pictures and a threshold,
-for pixels too, of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them.
+Local features decide, so no GAN is trained. `before` is a reference of four fifths of the good pictures, and thresholds
+of scores and pixels of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them.
 """
 
 import argparse

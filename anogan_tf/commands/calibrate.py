@@ -95,8 +95,8 @@ def tell(scorer: Scorer, folder: str | Path) -> None:
     strict, rate = calibration.strict
     print(
         f"Threshold {calibration.threshold:.4g} from {len(calibration.scores)} {images}: about "
-        f"{calibration.attained_alpha:.1%} of new normal images will exceed it. Anomalous, not only suspicious, is what "
-        f"exceeds {strict:.4g}, as about {rate:.1%} will. Saved to {folder}."
+        f"{calibration.attained_alpha:.1%} of new normal images will exceed it. What exceeds {strict:.4g}, as about "
+        f"{rate:.1%} will, is anomalous and not only suspicious. Saved to {folder}."
     )
     if sentence := unkept(len(calibration.scores), calibration.alpha):
         print(f"Mind: {sentence}")

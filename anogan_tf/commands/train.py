@@ -59,7 +59,7 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
     neighbours = settings["score_kind"] == "neighbours"
     if settings.get("calibration") == "cross" and not neighbours:
         raise ValueError(
-            f"--calibration cross is for --score neighbours, which is learned in seconds: networks that were trained on "
+            "--calibration cross is for --score neighbours, which is learned in seconds: networks that were trained on "
             f"an image may not judge it as new. Received: --score {settings['score_kind']}."
         )
     shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
