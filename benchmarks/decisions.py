@@ -21,9 +21,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 import anogan_tf as agt
-from anogan_tf import judging, metrics, thresholds
+from anogan_tf import judging, metrics, neighbours, thresholds
+from anogan_tf.distances import Usual
+from anogan_tf.folds import folds
 from benchmarks import measuring
 
 SETS = {
@@ -32,6 +35,7 @@ SETS = {
     "tile": "magnetic_tile256",
     "hazelnut": "hazelnut_small256",
 }
+PLACES = ("pill", "bottle")  # the others are of kinds, see `distances.chosen`
 OUT = Path("benchmarks/results/decisions")
 SIDE, GOOD, TEST_GOOD, TEST_DEFECTS, ALPHA = 256, 150, 30, 60, 0.05
 
@@ -73,8 +77,8 @@ def study(folder, seed):
     now, before = scorer_of(channels), scorer_of(channels)
     now.cross_calibrate(own, ALPHA)
     held_out = n // 5
-    features = agt.neighbours._features([{"image": picture} for picture in own[held_out:]])
-    before.reference = agt.neighbours.Scales.fit(features, before.seed, type(now.reference.fine))
+    features = neighbours._features([{"image": picture} for picture in own[held_out:]])
+    before.reference = neighbours.Scales.fit(features, before.seed, type(now.reference.fine))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before.calibrate(own[:held_out], ALPHA)
@@ -123,15 +127,116 @@ def figures(scorer, new, defects, masks, pixel_threshold, always):
     return counts
 
 
+def between(features, levelled, seed=0):
+    """How far each place of each picture is from each other picture, `(n, n, places)`.
+
+    With places, ‖W (v - v')‖² from the nearest of the 3×3 places there, W of all pictures; else from the nearest of 32
+    places of the other picture, W of all of them. `Places` and `Kinds` learn W without the fold, and a coreset.
+    """
+    n, rows, columns, size = features.shape
+    if not levelled:
+        flat = _white(features.reshape(-1, size), features.reshape(-1, size)).reshape(n, -1, size)
+        some = flat[:, np.random.default_rng(seed).permutation(rows * columns)[:32]]
+        return np.stack([_squared(each, some.reshape(-1, size)).reshape(-1, n, 32).min(axis=2).T for each in flat])
+    found = np.full((n, n, rows * columns), np.inf, np.float32)
+    padded = np.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        own = features[:, row, column]
+        around = padded[:, row : row + 3, column : column + 3].reshape(-1, size)  # (9 n, features)
+        there = _white(around, np.concatenate([own, around]))
+        found[:, :, place] = _squared(there[:n], there[n:]).reshape(n, n, 9).min(axis=2)
+    return found
+
+
+def _white(learned_from, values):
+    """Values by what makes vectors white, their covariance drawn to its diagonal."""
+    covariance = np.cov(learned_from, rowvar=False)
+    covariance += np.diag(0.05 * np.diagonal(covariance) + 1e-3)
+    return (values - learned_from.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+
+
+def _squared(values, others):
+    lengths, theirs = (np.square(each).sum(axis=-1) for each in (values, others))
+    return np.maximum(lengths[:, None] - 2.0 * values @ others.T + theirs, 0.0)
+
+
+def rate(distances, own, new, levelled, seed, alpha=ALPHA):
+    """The part of new good pictures above the threshold that own ones give, each held out in turn."""
+    fold = folds([range(len(own))], neighbours.FOLDS if levelled else neighbours.FOLDS_OF_KINDS, seed)
+    nearest = np.empty((len(own), distances.shape[2]), np.float32)
+    for number in range(fold.max() + 1):
+        inside = fold == number
+        nearest[inside] = distances[np.ix_(own[inside], own[~inside])].min(axis=1)
+    maps, new_maps = (_smooth(np.log1p(each)) for each in (nearest, distances[np.ix_(new, own)].min(axis=1)))
+    if not levelled:
+        scores, found = (neighbours._highest(np.expm1(each)) for each in (maps, new_maps))
+    else:
+        scores, usual = np.empty(len(own)), Usual.fit(maps, 1.0)
+        for number in range(fold.max() + 1):
+            inside = fold == number
+            scores[inside] = neighbours._highest(Usual.fit(maps[~inside], 1.0)(maps[inside]))
+        found = neighbours._highest(usual(new_maps))
+    return float(np.mean(found > thresholds.level(scores, alpha)[0]))
+
+
+def _smooth(maps):
+    side = round(maps.shape[1] ** 0.5)
+    return ndimage.gaussian_filter(maps.reshape(-1, side, side), (0, 0.75, 0.75))
+
+
+def summary(rates):
+    """The mean of rates, its standard error, and the 5th and the 95th percentile."""
+    low, high = np.percentile(rates, (5, 95))
+    error = np.std(rates) / len(rates) ** 0.5
+    return {"mean": float(np.mean(rates)), "error": float(error), "low": float(low), "high": float(high)}
+
+
+def coverage(folder, levelled, splits):
+    """The rate of false alarms over random splits of a set's good pictures, at most 200 of them."""
+    good, _ = files_of(folder)
+    good = [good[i] for i in np.random.default_rng(0).permutation(len(good))[: GOOD + 50]]
+    channels = 1 if Image.open(good[0]).mode == "L" else 3
+    features = neighbours._features([{"image": picture} for picture in read(good, channels)])
+    distances, n = between(features, levelled), len(good) * 3 // 4 if len(good) == GOOD + 50 else len(good) * 2 // 3
+    rates = []
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(len(good))
+        rates.append(rate(distances, order[:n], order[n:], levelled, seed))
+    return {"n": n, "new": len(good) - n, "splits": splits} | summary(rates)
+
+
+def simulation(n, splits, new=100):
+    """The same of pictures of 8×8 places with four features, correlated noise of Student's t, drawn anew each time."""
+    rates = {True: [], False: []}
+    for seed in range(splits):
+        rng = np.random.default_rng([n, seed])
+        features = _smooth(rng.standard_t(5, size=((n + new) * 4, 64))).reshape(n + new, 4, 8, 8)
+        features = np.ascontiguousarray(np.moveaxis(features, 1, 3), np.float32)
+        for levelled, found in rates.items():
+            found.append(rate(between(features, levelled), np.arange(n), np.arange(n, n + new), levelled, seed))
+    promised = thresholds.level(np.arange(n), ALPHA)[1]
+    return {"n": n, "promised_of_split": promised, "places": summary(rates[True]), "kinds": summary(rates[False])}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("study",))
+    parser.add_argument("what", choices=("study", "coverage", "simulation"))
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     started_on = measuring.machine()
-    for seed in range(options.seeds):
+    if options.what == "simulation":
+        found = {"simulation": [simulation(n, options.splits) for n in (12, 30, 60, 150)]}
+        measuring.write(options.out / "simulation.json", "decisions", started_on, found)
+        print(json.dumps(found))
+    for name, place in SETS.items() if options.what == "coverage" else ():
+        found = {"set": name} | coverage(options.folder / place, name in PLACES, options.splits)
+        measuring.write(options.out / f"coverage_{name}.json", "decisions", started_on, found)
+        print(json.dumps(found), flush=True)
+    for seed in range(options.seeds if options.what == "study" else 0):
         for name, place in SETS.items():
             file = options.out / f"{name}_{seed}.json"
             if not file.exists():

@@ -579,7 +579,9 @@ def own_run(trained_run, tmp_path):
 def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     good = parts / "test" / "good"
     before = agt.load_run(own_run)
-    scores = before.score(images_of(good), draw=False)["anomaly_score"].tolist()
+    preprocessing = settings.preprocessing_of(agt.runs.read_run(own_run))
+    images = list(agt.data.read_files(sorted(good.iterdir()), preprocessing, 8, []))
+    scores = before.score(images, draw=False)["anomaly_score"].tolist()
     result = run("calibrate", own_run, good, parts / "train" / "good" / "000.png", "--alpha", "0.1")
     assert result.exit_code == 0, result.output
     assert "Left out 1 of 6 images" in result.output
@@ -594,11 +596,6 @@ def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     assert "There are no new images" in again.output
     tested = run("test", own_run, parts / "test", "--out", tmp_path / "out")
     assert "Left out 5 of 10 images" in tested.output
-
-
-def images_of(folder):
-    pictures = (Image.open(file).resize((64, 64), Image.Resampling.BICUBIC) for file in sorted(folder.iterdir()))
-    return np.stack([np.asarray(picture, np.float32)[..., None] for picture in pictures]) / 127.5 - 1
 
 
 def test_a_broken_off_calibration_leaves_the_run_as_it_was(own_run, parts, monkeypatch):
