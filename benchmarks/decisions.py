@@ -101,7 +101,7 @@ def figures(scorer, new, defects, masks, pixel_threshold, always):
         if always and not found:
             found = judging.outlined([metrics.strongest_region(anomaly_map)], alarm)
         shown.append(bool(found))
-        if mask is not None:
+        if mask is not None and mask.any():
             inside = metrics.region_mask(anomaly_map, found, pixel_threshold)
             overlaps.append(
                 (np.sum(inside & mask) / np.sum(inside | mask), alarm, len(found) and np.any(inside & mask))
@@ -130,14 +130,15 @@ def figures(scorer, new, defects, masks, pixel_threshold, always):
 def between(features, levelled, seed=0):
     """How far each place of each picture is from each other picture, `(n, n, places)`.
 
-    With places, ‖W (v - v')‖² from the nearest of the 3×3 places there, W of all pictures; else from the nearest of 32
-    places of the other picture, W of all of them. `Places` and `Kinds` learn W without the fold, and a coreset.
+    With places, ‖W (v - v')‖² from the nearest of the 3×3 places there, W of all pictures; else from the nearest of
+    at most 32 places of the other picture, W of all of them. `Places` and `Kinds` learn W anew for each fold.
     """
     n, rows, columns, size = features.shape
     if not levelled:
         flat = _white(features.reshape(-1, size), features.reshape(-1, size)).reshape(n, -1, size)
-        some = flat[:, np.random.default_rng(seed).permutation(rows * columns)[:32]]
-        return np.stack([_squared(each, some.reshape(-1, size)).reshape(-1, n, 32).min(axis=2).T for each in flat])
+        few = min(32, rows * columns // 8)
+        some = flat[:, np.random.default_rng(seed).permutation(rows * columns)[:few]].reshape(-1, size)
+        return np.stack([_squared(each, some).reshape(-1, n, few).min(axis=2).T for each in flat])
     found = np.full((n, n, rows * columns), np.inf, np.float32)
     padded = np.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     for place in range(rows * columns):
@@ -223,7 +224,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("study", "coverage", "simulation"))
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -232,15 +234,15 @@ def main():
         found = {"simulation": [simulation(n, options.splits) for n in (12, 30, 60, 150)]}
         measuring.write(options.out / "simulation.json", "decisions", started_on, found)
         print(json.dumps(found))
-    for name, place in SETS.items() if options.what == "coverage" else ():
-        found = {"set": name} | coverage(options.folder / place, name in PLACES, options.splits)
+    for name in options.sets if options.what == "coverage" else ():
+        found = {"set": name} | coverage(options.folder / SETS[name], name in PLACES, options.splits)
         measuring.write(options.out / f"coverage_{name}.json", "decisions", started_on, found)
         print(json.dumps(found), flush=True)
-    for seed in range(options.seeds if options.what == "study" else 0):
-        for name, place in SETS.items():
+    for seed in options.seeds if options.what == "study" else ():
+        for name in options.sets:
             file = options.out / f"{name}_{seed}.json"
             if not file.exists():
-                found = study(options.folder / place, seed)
+                found = study(options.folder / SETS[name], seed)
                 measuring.write(file, "decisions", started_on, {"set": name, "seed": seed, **found})
                 print(json.dumps({"set": name, "seed": seed, **found}), flush=True)
 

@@ -107,7 +107,7 @@ def _train(out, settings, splits, shown, gan, fanogan, scorer):
     calibrate.from_splits(scorer, shown, settings["alpha"], _calibration(settings))
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
-    found = [] if settings["patches"] else diagnose(scorer.inner, *images)
+    found = [] if settings["patches"] else diagnose(scorer.inner, *images, shown=scorer is not scorer.inner)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     seen.save(out, splits.samples)
     save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(shown.reference))
