@@ -20,9 +20,7 @@ MOST_SPREAD = 2.5
 
 RECONSTRUCTION = "Scores are made of reconstructions here, so the decisions suffer, and so do the regions."
 DISCRIMINATOR = "The discriminator decides here, so decisions suffer less than the regions, made of reconstructions."
-SHOWN = (
-    "Local features decide here, so no decision and no region changes: only the reconstruction that is shown is poor."
-)
+SHOWN = "Local features decide here, so decisions and regions stay as they are: only what is drawn beside them is poor."
 
 
 def meaning(scorer, shown: bool = False) -> str:
