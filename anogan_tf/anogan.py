@@ -123,10 +123,6 @@ class AnoGAN:
         self._searches: dict[int, LatentSearch] = {}  # by the number of rows
 
     @property
-    def inner(self) -> AnoGAN:
-        return self
-
-    @property
     def image_shape(self) -> tuple[int, int, int]:
         return self.gan.image_shape
 

@@ -258,10 +258,6 @@ class FAnoGAN(keras.Model):
         return self.gan.generator(self.encoder(images, training=False), training=False).numpy()
 
     @property
-    def inner(self) -> FAnoGAN:
-        return self
-
-    @property
     def learns(self) -> bool:
         return self._comparison.learns
 

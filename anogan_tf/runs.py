@@ -21,7 +21,7 @@ from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
-from anogan_tf.scoring import Calibration, Scorer
+from anogan_tf.scoring import Calibration, Scorer, unwrapped
 from anogan_tf.weights import check_hdf5, load_weights
 
 FORMAT = 2
@@ -59,7 +59,7 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         "format": FORMAT,
         "complete": True,
         "versions": report.versions(),
-        "method": scorer.inner.method,
+        "method": unwrapped(scorer).method,
         "around": [wrapper.method for wrapper in _wrappers(scorer)],
         "scorer": scorer.settings,
         "gan": _gan_settings(gan),
@@ -156,7 +156,7 @@ def _around_before(settings: dict[str, Any]) -> list[str]:
 
 def _wrappers(scorer: Scorer) -> list[Any]:
     """The wrappers around the scorer that holds the networks, from the inside."""
-    return [] if scorer is scorer.inner else [*_wrappers(scorer.scorer), scorer]
+    return [] if scorer is unwrapped(scorer) else [*_wrappers(scorer.scorer), scorer]
 
 
 def read_run(path):

@@ -78,18 +78,13 @@ class Scorer(Protocol):
     info: dict[str, Any]
 
     @property
-    def inner(self) -> Scorer:
-        """The scorer that holds the networks: itself, or that inside."""
-        ...
-
-    @property
     def gan(self) -> Any:
-        """The GAN of the inner scorer."""
+        """The GAN, that of the scorer inside for one around another."""
         ...
 
     @property
     def encoder(self) -> Any:
-        """The encoder of the inner scorer; None without one."""
+        """The encoder, likewise; None without one."""
         ...
 
     @property
@@ -154,6 +149,13 @@ class Scorer(Protocol):
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         """At most n images as the networks take them, made of those that the scorer takes."""
         ...
+
+
+def unwrapped(scorer: Any) -> Any:
+    """The scorer that holds the networks: itself, or the one inside."""
+    while hasattr(scorer, "scorer"):
+        scorer = scorer.scorer
+    return scorer
 
 
 def score(scorer: Scorer, images: Any, draw: bool = True) -> Outputs:

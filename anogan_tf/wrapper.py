@@ -39,10 +39,6 @@ class Wrapper:
         return self.scorer.settings | self._own_settings
 
     @property
-    def inner(self) -> Scorer:
-        return self.scorer.inner
-
-    @property
     def reference_type(self) -> type:
         return self.scorer.reference_type
 

@@ -223,7 +223,7 @@ def _measure(place):
     settings = read_run(place)["settings"]
     scorer = load_run(place)
     splits = load_splits(settings)
-    is_around = scorer is not scorer.inner
+    is_around = scorer is not scoring.unwrapped(scorer)
     tested = load_splits(settings, scorer.image_shape[:2]) if is_around else splits
     result = scorer.test(tested.test, pictures=0)
     figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
@@ -232,7 +232,7 @@ def _measure(place):
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
     masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
     chosen = _stratified(splits.samples.part("test").classes)
-    paper = _paper(scorer.inner)
+    paper = _paper(scoring.unwrapped(scorer))
     row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
     row["baselines"], taken = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from anogan_tf import atomic, data, judging, plots, published, report
+from anogan_tf import atomic, data, judging, plots, published, report, scoring
 from anogan_tf.commands import seen
 from anogan_tf.commands.settings import (
     absolute,
@@ -100,7 +100,7 @@ def _shifted(scorer, result):
 
 def _search(scorer, tested) -> dict[str, Figure]:
     """The search of a few images, where there is one: the mapping loss, and G(z) along the way."""
-    searcher = scorer.inner
+    searcher = scoring.unwrapped(scorer)
     if not hasattr(searcher, "search_path"):
         return {}
     images = scorer.examples(next(iter(tested))["image"].numpy())[: searcher.chunk]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from anogan_tf import atomic, kinds, plots, report
+from anogan_tf import atomic, kinds, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.commands import seen
@@ -103,7 +103,7 @@ def _train(out, settings, splits, shown, gan, fanogan, scorer):
     scorer.calibrate(shown.validation, alpha=settings["alpha"])
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
-    found = [] if settings["patches"] else diagnose(scorer.inner, *images)
+    found = [] if settings["patches"] else diagnose(scoring.unwrapped(scorer), *images)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     seen.save(out, splits.samples)
     save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(shown.reference))
@@ -126,7 +126,7 @@ def _picture_size(splits):
 def _gan_of(run, splits):
     check_fingerprint(run, read_run(run), splits)
     scorer = load_run(run)
-    return scorer.inner.gan
+    return scorer.gan
 
 
 def _gan(splits, settings):
