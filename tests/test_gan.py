@@ -394,7 +394,7 @@ def batches(images, *labels):
 
 
 FORMS = {
-    "an array": lambda x: {"x": x, "batch_size": 8, "shuffle": False},
+    "an array": lambda x: {"x": x, "batch_size": 8, "shuffle": False, "validation_split": 0.0},
     "an array and labels": lambda x: {"x": x, "y": np.eye(2)[np.zeros(40, int)], "batch_size": 8, "shuffle": False},
     "float64": lambda x: {"x": dataset(x.astype(np.float64))},
     "labels": lambda x: {"x": dataset((x, np.full((40, 1), "normal")))},
