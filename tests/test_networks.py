@@ -1,3 +1,5 @@
+import math
+
 import click
 import keras
 import numpy as np
@@ -58,7 +60,7 @@ def _command(decorators):
 
 def test_one_entry_adds_an_architecture(monkeypatch):
     def generator(image_shape, width, initializer, momentum):
-        yield keras.layers.Dense(np.prod(image_shape), "tanh", kernel_initializer=initializer())
+        yield keras.layers.Dense(math.prod(image_shape), "tanh", kernel_initializer=initializer())
         yield keras.layers.BatchNormalization(momentum=momentum)
         yield keras.layers.Reshape(image_shape)
 
