@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
 from anogan_tf.networks import with_dtype
 from anogan_tf.reference import Reference
-from anogan_tf.scoring import GUARD, Calibration, Outputs, Row
+from anogan_tf.scoring import GUARD, Calibration, Images, Outputs, Row
 from anogan_tf.search import LatentSearch, initial_z
 
 BLOCK = 50  # steps between two looks at the progress
@@ -69,8 +69,8 @@ class AnoGAN:
         Discovery", arXiv 1703.05921, eq. 3 (R), 5 (D), 6 (L) and 7 (A); means here where sums stand there.
     """
 
-    method = "anogan"
-    any_size = False
+    method: ClassVar[str] = "anogan"
+    any_size: ClassVar[bool] = False
     reference_type = Reference
 
     def __init__(
@@ -147,7 +147,7 @@ class AnoGAN:
             "seed": self.seed,
         }
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs:
+    def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
 
         Args:
@@ -167,21 +167,21 @@ class AnoGAN:
         """
         return scoring.score(self, images, draw)
 
-    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
+    def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a chunk at a time; memory stays flat."""
         return scoring.score_batches(self, data, draw)
 
-    def fit_reference(self, data: Any) -> None:
+    def fit_reference(self, data: Images) -> None:
         """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
         scoring.fit_reference(self, data)
 
-    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
+    def calibrate(self, data: Images, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
     def test(
         self,
-        data: Any,
+        data: Images,
         threshold: float | str | None = None,
         *,
         results_dir: str | os.PathLike | None = None,
@@ -236,7 +236,7 @@ class AnoGAN:
         return self._comparison.evidence(tf.convert_to_tensor(images))
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         rows = scoring.image_rows(data, self.image_shape)
         return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)

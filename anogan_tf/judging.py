@@ -15,7 +15,7 @@ import numpy as np
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
-from anogan_tf.scoring import PARTS, Outputs, Row, Scorer, scored_chunks
+from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, scored_chunks
 
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 SHOWN = 8  # of the most anomalous images, in a result that shows itself
@@ -96,7 +96,7 @@ class Judgement:
 
 
 def judge(
-    scorer: Scorer, data: Any, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
+    scorer: Scorer, data: Images, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
 ) -> Judgement:
     """Scores images and decides on each; reconstructs the most anomalous ones.
 
@@ -136,7 +136,7 @@ def judge(
     return Judgement(_decided(scorer, results, threshold), regions, threshold, method, drawn, masks, maps)
 
 
-def decided_chunks(scorer: Scorer, data: Any) -> Iterator[tuple[list[dict], list[list[dict]]]]:
+def decided_chunks(scorer: Scorer, data: Images) -> Iterator[tuple[list[dict], list[list[dict]]]]:
     """Pairs of results and regions, see `Judgement`, by the calibrated threshold, a chunk at a time; nothing is drawn.
 
     Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
@@ -148,7 +148,7 @@ def decided_chunks(scorer: Scorer, data: Any) -> Iterator[tuple[list[dict], list
         yield _decided(scorer, results, scorer.calibration.threshold), regions
 
 
-def drawn_images(scorer: Scorer, data: Any) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
+def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
     """Of each image its id, its R and D, and what there is to draw, with its regions, see `report.show`."""
     for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
         for i, row in enumerate(rows):
@@ -218,7 +218,7 @@ def provenance(scorer):
     return settings | {"versions": report.versions()}
 
 
-def _have_masks(data: Any) -> bool:
+def _have_masks(data: Images) -> bool:
     """Whether data are batches with masks, as far as can be told without reading them."""
     first = data[0] if isinstance(data, (list, tuple)) and len(data) else None
     batch = getattr(data, "element_spec", data if isinstance(data, dict) else first)

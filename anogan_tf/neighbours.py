@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ import tensorflow as tf
 from anogan_tf import scoring, wrapper
 from anogan_tf.distances import Scales
 from anogan_tf.local_features import SMALLEST, local_features
-from anogan_tf.scoring import Outputs, Row, Scorer
+from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
@@ -49,7 +49,7 @@ class LocalNeighbours(wrapper.Wrapper):
         >>> results, threshold, accuracy = scorer.test(large.test)
     """
 
-    method = "local-neighbours"
+    method: ClassVar[str] = "local-neighbours"
     OWN = ("factor",)
     reference_type = Scales
 
@@ -90,7 +90,7 @@ class LocalNeighbours(wrapper.Wrapper):
         """Of no networks, as none decides."""
         return scoring.fingerprint()
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs:
+    def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
 
         Args:
@@ -104,17 +104,17 @@ class LocalNeighbours(wrapper.Wrapper):
         """
         return scoring.score(self, images, draw)
 
-    def fit_reference(self, data: Any) -> None:
+    def fit_reference(self, data: Images) -> None:
         """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
         rows = scoring.sample(scoring.image_rows(data, self.image_shape), REMEMBERED, self.seed)
         if len(rows) < 2:
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         features = np.stack([_features(row["image"].astype(np.float32)) for row in rows])
         self.reference = Scales.fit(features, self.seed)
-        self.calibration = None  # it was of another score
+        self.calibration: Calibration | None = None  # it was of another score
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         rows = scoring.image_rows(data, self.image_shape)
         for chunk in iter(lambda: list(itertools.islice(rows, self.chunk)), []):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import os
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from anogan_tf import thresholds
 from anogan_tf.reference import Reference
 
 Row: TypeAlias = dict[str, Any]  # an image with all that travels with it, see `image_rows`
+Images: TypeAlias = np.ndarray | Iterable[Any]  # an array, or batches, see `image_rows`
 Outputs: TypeAlias = dict[str, np.ndarray]  # a row an image, see `Scorer.score_chunk`
 
 PARTS = ("anomaly_score", "residual", "discrimination")
@@ -58,7 +60,7 @@ class Scorer(Protocol):
     Attributes:
         method: The name of the class in a run.
         any_size: Whether images may be of any size.
-        chunk: Images scored at once.
+        chunk: Images scored at once; may be set.
         seed: Of all that is drawn at random.
         smoothing: σ of the Gaussian over anomaly maps, as a fraction of the longer side.
         reference: What `fit_reference` learned; None before.
@@ -67,15 +69,23 @@ class Scorer(Protocol):
         info: What else the `run.json` told that it was loaded from.
     """
 
-    method: str
-    any_size: bool
-    chunk: int
-    seed: int
-    smoothing: float
+    method: ClassVar[str]
+    any_size: ClassVar[bool]
     reference: Any
-    reference_type: type
     calibration: Calibration | None
     info: dict[str, Any]
+
+    @property
+    def chunk(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def smoothing(self) -> float: ...
+
+    @property
+    def reference_type(self) -> type: ...
 
     @property
     def gan(self) -> Any:
@@ -117,18 +127,25 @@ class Scorer(Protocol):
         """Of the networks that decide, see `fingerprint`."""
         ...
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs: ...
+    def score(self, images: Images, *, draw: bool = True) -> Outputs: ...
 
-    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]: ...
+    def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]: ...
 
-    def fit_reference(self, data: Any) -> None: ...
+    def fit_reference(self, data: Images) -> None: ...
 
-    def calibrate(self, data: Any, alpha: float = 0.05) -> None: ...
+    def calibrate(self, data: Images, alpha: float = 0.05) -> None: ...
 
-    def test(self, data: Any, threshold: float | str | None = None, **options: Any) -> Any: ...
+    def test(
+        self,
+        data: Images,
+        threshold: float | str | None = None,
+        *,
+        results_dir: str | os.PathLike | None = None,
+        pictures: int = 100,
+    ) -> Any: ...
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
         ...
@@ -158,7 +175,7 @@ def unwrapped(scorer: Any) -> Any:
     return scorer
 
 
-def score(scorer: Scorer, images: Any, draw: bool = True) -> Outputs:
+def score(scorer: Scorer, images: Images, draw: bool = True) -> Outputs:
     """All outputs for all images, in one dict of arrays.
 
     Raises:
@@ -177,14 +194,14 @@ def score(scorer: Scorer, images: Any, draw: bool = True) -> Outputs:
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def score_batches(scorer: Scorer, data: Any, draw: bool = True) -> Iterator[Outputs]:
+def score_batches(scorer: Scorer, data: Images, draw: bool = True) -> Iterator[Outputs]:
     """The outputs a chunk at a time, as dicts of arrays with `id`; memory stays flat."""
     for rows, outputs in scored_chunks(scorer, data, draw=draw):
         yield {"id": np.array([row["id"] for row in rows]), **outputs}
 
 
 def scored_chunks(
-    scorer: Scorer, data: Any, *, decide: bool = True, draw: bool = True
+    scorer: Scorer, data: Images, *, decide: bool = True, draw: bool = True
 ) -> Iterator[tuple[list[Row], Outputs]]:
     """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time.
 
@@ -218,7 +235,7 @@ def raw_outputs(
         yield chunk, {name: values[:n] for name, values in outputs.items()}
 
 
-def image_rows(data: Any, image_shape: tuple[int | None, int | None, int]) -> Iterator[Row]:
+def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) -> Iterator[Row]:
     """A dict an image: `image`, `id`, and `label`, `height`, `width`, `mask`, `file`, `bits` where the data have them.
 
     Args:
@@ -284,7 +301,7 @@ def sample(rows: Iterable[Row], n: int, seed: int) -> list[Row]:
     return reservoir.rows
 
 
-def fit_reference(scorer: Any, data: Any) -> None:
+def fit_reference(scorer: Any, data: Images) -> None:
     """Learns what the score needs from normal training images, of a random 2,048 where there are more.
 
     Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`.
@@ -303,7 +320,7 @@ def fit_reference(scorer: Any, data: Any) -> None:
     scorer.calibration = None  # it was of another score
 
 
-def calibrate(scorer: Scorer, data: Any, alpha: float = 0.05) -> None:
+def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
     """Scores normal images that nothing was learned from, and sets the thresholds.
 
     Args:
@@ -354,7 +371,7 @@ def _peaks(outputs: Outputs) -> list[float]:
     return outputs["anomaly_map"].max(axis=(1, 2)).tolist()
 
 
-def _batches(data: Any) -> Iterable[Any]:
+def _batches(data: Images) -> Iterable[Any]:
     if hasattr(data, "shape") or isinstance(data, dict):
         return [data]
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
@@ -434,6 +451,6 @@ def _check_images(images: np.ndarray, image_shape: tuple, first: bool, names: li
         )
 
 
-def _count(data: Any) -> int | None:
+def _count(data: Images) -> int | None:
     """The number of images in `data`, where it can be told without reading them."""
     return data.shape[0] if hasattr(data, "shape") else None
