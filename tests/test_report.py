@@ -1,6 +1,7 @@
 import csv
 import functools
 import json
+import os
 import re
 
 import numpy as np
@@ -192,9 +193,10 @@ def test_whether_a_folder_can_be_written_is_told_without_making_it(tmp_path, mon
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"file/a/b: .*file is a file"):
         report.check_writable(tmp_path / "file" / "a" / "b")
-    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(OSError, match="may not be written to"):
-        report.check_writable(tmp_path / "a")
+    for missing in (os.W_OK, os.X_OK):
+        monkeypatch.setattr("os.access", lambda _, mode, missing=missing: not mode & missing)  # root may do anything
+        with pytest.raises(OSError, match="may not be written to"):
+            report.check_writable(tmp_path / "a")
 
 
 def test_names_that_are_no_utf8_are_escaped(tmp_path):
