@@ -112,23 +112,23 @@ def show(
     _write_text(folder / "index.html", page)
 
 
-def result_html(results: Sequence[dict], shown: dict[int, dict], metrics: dict) -> str:
+def result_html(results: Sequence[dict], drawn: dict[int, dict], metrics: dict) -> str:
     """A result as a piece of HTML that needs no files: its figures, and a strip of images.
 
     Args:
         results: As in `write`.
-        shown: The images of the strip, by their numbers from 1, as `drawn` in `write`.
+        drawn: The images of the strip, as in `write`.
         metrics: As in `write`.
     """
-    images, reconstructed = ([image[name] for image in shown.values()] for name in ("image", "reconstruction"))
+    images, reconstructed = ([image[name] for image in drawn.values()] for name in ("image", "reconstruction"))
     scores, labels = ([result[name] for result in results] for name in ("anomaly_score", "label"))
-    titles = [f"{scores[number - 1]:.3g}" for number in shown]
+    titles = [f"{scores[number - 1]:.3g}" for number in drawn]
     figures = _figures(scores, labels, metrics["threshold"])
     if shown:
         figures["strip"] = plots.reconstructions(images, reconstructed, titles)
     embedded = {name: _embedded(figure) for name, figure in figures.items()}
     return _template("result.html").render(
-        embedded=embedded, metrics=metrics, shown=[results[number - 1] for number in shown]
+        embedded=embedded, metrics=metrics, drawn=[results[number - 1] for number in drawn]
     )
 
 

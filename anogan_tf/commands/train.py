@@ -57,7 +57,7 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
-    shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
+    pictures = load_splits(settings, _picture_size(splits)) if neighbours else splits
     if (out / "run.json").exists():
         earlier = read_run(out)
         check_bound(out, earlier, settings)
@@ -65,12 +65,12 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
         if earlier["complete"]:
             print(f"{out} is trained already, with these settings.")
             return load_run(out)
-    models = _build(settings, splits, shown)
+    models = _build(settings, splits, pictures)
     with atomic.exclusive(out):
-        return _train(out, settings, splits, shown, *models)
+        return _train(out, settings, splits, pictures, *models)
 
 
-def _build(settings, splits, shown):
+def _build(settings, splits, pictures):
     """The GAN, what trains an encoder for it, or None, and the scorer of both, none of them trained yet."""
     gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
     fanogan = _fanogan(gan, settings) if needs_encoder(settings) else None
@@ -84,13 +84,13 @@ def _build(settings, splits, shown):
         )
     if settings["patches"]:
         return gan, fanogan, Patched(scorer, overlap=settings["overlap"])
-    factor = shown.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
+    factor = pictures.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
     return gan, fanogan, LocalNeighbours(scorer, factor=factor) if neighbours else scorer
 
 
-def _train(out, settings, splits, shown, gan, fanogan, scorer):
-    """Trains on `splits`; what is compared with is of `shown`, the same images in the size that decides."""
-    description = description_of(shown, settings)
+def _train(out, settings, splits, pictures, gan, fanogan, scorer):
+    """Trains on `splits`; what is compared with is of `pictures`, the same images in the size that decides."""
+    description = description_of(pictures, settings)
     report.write_json(
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
@@ -99,14 +99,14 @@ def _train(out, settings, splits, shown, gan, fanogan, scorer):
         _train_gan(gan, splits, out, settings)
     if fanogan:
         _train_encoder(fanogan, splits, out, settings)
-    scorer.fit_reference(shown.reference)
-    scorer.calibrate(shown.validation, alpha=settings["alpha"])
+    scorer.fit_reference(pictures.reference)
+    scorer.calibrate(pictures.validation, alpha=settings["alpha"])
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
     found = [] if settings["patches"] else diagnose(scoring.unwrapped(scorer), *images)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     seen.save(out, splits.samples)
-    save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(shown.reference))
+    save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(pictures.reference))
     for sentence in found:
         print(f"Mind: {sentence}")
     print(
