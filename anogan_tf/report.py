@@ -124,7 +124,7 @@ def result_html(results: Sequence[dict], drawn: dict[int, dict], metrics: dict) 
     scores, labels = ([result[name] for result in results] for name in ("anomaly_score", "label"))
     titles = [f"{scores[number - 1]:.3g}" for number in drawn]
     figures = _figures(scores, labels, metrics["threshold"])
-    if shown:
+    if drawn:
         figures["strip"] = plots.reconstructions(images, reconstructed, titles)
     embedded = {name: _embedded(figure) for name, figure in figures.items()}
     return _template("result.html").render(
