@@ -61,7 +61,7 @@ class Preprocessing:
     def read(self, path):
         """The file as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
         picture = image_files.open_cropped(path, crop=self.crop, bits=self.bits)
-        size = picture.size[::-1]
+        size = picture[0].size[::-1]
         return image_files.fit(picture, self.shape_of(size, path)), size
 
 
