@@ -90,6 +90,7 @@ def load_splits(settings, size=None):
     shape = (*(size or settings["size"] or (None, None)), channels and int(channels))
     options = {key: settings[key] for key in keys}
     options["batch_size"] = settings["batch_size"] or BATCH_SIZE
+    options["skip_unreadable"] = settings.get("skip_unreadable", False)  # which older runs do not have
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
 

@@ -45,6 +45,8 @@ def run(source, out, **settings):
         raise ValueError(f"The run would lie among its own images: name another folder. Received: --out {out}.")
     report.check_writable(out)
     splits = load_splits(settings)
+    splits.check()
+    print(splits.describe())
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"

@@ -1,0 +1,28 @@
+"""Shows what a source is taken for, without training: a table, and a contact sheet."""
+
+from pathlib import Path
+
+from anogan_tf import atomic
+from anogan_tf.commands.settings import load_splits
+from anogan_tf.data.sheet import contact_sheet
+
+
+def run(source, out="data.png", **settings):
+    """Prints the parts, classes, counts and masks of a source, and draws some pictures of each.
+
+    Args:
+        source: As in `data.load`.
+        out: Image file of the contact sheet; its folder is made where it is missing.
+        **settings: Those of the source, as `anogan-tf train` takes them.
+
+    Returns:
+        The `Splits`.
+    """
+    splits = load_splits({"source": source, "batch_size": None, **settings})
+    print(splits.describe())
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(out) as partial:
+        contact_sheet(splits).save(partial, format="png")
+    print(f"Pictures of each: {out}")
+    return splits
