@@ -64,8 +64,8 @@ def train(context, **settings):
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
     SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images; see docs/data.md), a .csv list of
-    files, an .npz file, or a name of TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with the same settings, it goes on
-    where it stopped.
+    files, an .npz file, or a name of TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with
+    the same settings, it goes on where it stopped.
     """
     from anogan_tf.commands.settings import settings_of_gan
     from anogan_tf.commands.train import run

@@ -17,10 +17,15 @@ def run(source, out="data.png", **settings):
 
     Returns:
         The `Splits`.
+
+    Raises:
+        ValueError: If the sheet would lie among the pictures.
     """
+    out = Path(out)
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f"The contact sheet would lie among the pictures: name another file. Received: --out {out}.")
     splits = load_splits({"source": source, "batch_size": None, **settings})
     print(splits.describe())
-    out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(out) as partial:
         contact_sheet(splits).save(partial, format="png")

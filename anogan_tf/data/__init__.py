@@ -34,7 +34,7 @@ class Splits:
         samples: The manifest behind them.
         fingerprint: A hash of the images, before they were decoded, and of the split.
         preprocessing: How pictures become network inputs.
-        plan: What the source was taken for, what of it is not used, and what one should know; `describe` gives it as text.
+        plan: What the source was taken for, what of it is not used, and what one should know; `describe` is its text.
 
     Loaded with `patches=True`, `train` has random patches, an epoch as many of each image as would cover it once; the
     other parts have whole images, one a batch, each of its own size.
@@ -60,8 +60,8 @@ class Splits:
         count = np.count_nonzero(self.samples.parts == "train")
         if count < FEWEST:
             raise ValueError(
-                f"{FEWEST} normal images to train on are the fewest, and hundreds are better. {self.plan.source} leaves "
-                f"{count}, besides {np.count_nonzero(self.samples.parts == 'validation')} held out for calibration."
+                f"{FEWEST} normal images to train on are the fewest, and hundreds are better. {self.plan.source} "
+                f"leaves {count}, besides {np.count_nonzero(self.samples.parts == 'validation')} held out for calibration."
             )
 
     @functools.cached_property
@@ -105,14 +105,14 @@ def load(
     """Loads images, and splits them into training, validation and test parts.
 
     Args:
-        source: `"digits"`, a folder in one of the layouts of docs/data.md, a `.csv` list of files, an `.npz` file, a name
-            of TensorFlow Datasets such as `"mnist"`, or an array `(n, height, width[, channels])` of bytes or of floats
-            in [-1, 1].
+        source: `"digits"`, a folder in one of the layouts of docs/data.md, a `.csv` list of files, an `.npz` file, a
+            name of TensorFlow Datasets such as `"mnist"`, or an array `(n, height, width[, channels])` of bytes or of
+            floats in [-1, 1].
         labels: For an array: the class of each image.
         image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
             (64, 64, 3) for files; for patches sides of 64.
         normal: Name of the normal class, or several, or a pattern such as `"*"`; for attributes `"Eyeglasses=0"`. None
-            for the source's habit: `good`, `ok` and the like beside `test/`, 8 of the digits, the first class elsewhere,
+            for the source's habit: `good`, `ok` and the like in `train/`, 8 of the digits, the first class elsewhere,
             everything where there are no classes; class folders alone need it.
         batch_size: Images in a batch of any part.
         crop: Side, or (height, width), in pixels of the centre crop before resizing; `"square"` for the largest.
@@ -234,7 +234,7 @@ def _told_of_split(before, after, validation_fraction, test_fraction):
         if chosen.any() and abs(np.count_nonzero(chosen) - fraction * training) > 0.5:
             yield (
                 f"{np.count_nonzero(chosen)} of {training} normal images are held out for {part}, a fraction of "
-                f"{np.count_nonzero(chosen) / training:.2g} where {fraction:g} was asked for: whole groups give no nearer."
+                f"{np.count_nonzero(chosen) / training:.2g} where {fraction:g} was asked for: groups stay whole."
             )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".apng", ".avif", ".dib", ".gif", ".jfif", ".jpe", ".jp2",
-    ".j2k", ".jpf", ".jpx", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm", ".qoi", ".tga",
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".apng", ".avif", ".dib", ".gif", ".jfif", ".jpe",
+    ".jp2", ".j2k", ".jpf", ".jpx", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm", ".qoi", ".tga",
 )  # fmt: skip
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _DEEP_COLOUR = re.compile(r"(RGB|RGBA|RGBX|LA);16[BLN]")  # of which Pillow keeps the upper 8 bits
@@ -178,7 +178,7 @@ def _check_levels(path, file, raw):
     kind = f"{'signed' if signed else 'unsigned'} {16 if '16' in raw else 32} bits"
     raise ValueError(
         f"{path}: {kind}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
-        "is white. Rescale it to unsigned 16 bits, all images alike, such as (values - black) / (white - black) * 65535."
+        "is white. Rescale all images alike to unsigned 16 bits, such as (values - black) / (white - black) * 65535."
     )
 
 
@@ -200,9 +200,9 @@ def largest_level(path):
 
 
 def header(path):
-    """What is not taken of a file, `{"pages": all but the first, "transparent": 0 or 1}`, by its header; None if broken.
+    """What of a file is not taken, by its header: `pages` after the first, and whether it is `transparent`.
 
-    Previews beside a JPEG's picture, as some phones and cameras save them, are no pages.
+    None for a broken file. Previews beside a JPEG's picture, as some phones and cameras save them, are no pages.
     """
     try:
         with _stream(path) as stream, Image.open(stream) as file:

@@ -62,16 +62,16 @@ def _look(file, paths):
         return _Look(problem=str(error))
     for path, (height, width) in zip(paths, sizes, strict=True):
         if abs(np.log(height * size[1] / (width * size[0]))) > max(SAME_RATIO, 1.0 / min(height, width, *size)):
-            problem = f"{path}: of {height}×{width} pixels, and so of other proportions than its picture of {size[0]}×{size[1]}"
-            return _Look(problem=problem)
+            sizes = f"{height}×{width} pixels, and so of other proportions than its picture of {size[0]}×{size[1]}"
+            return _Look(problem=f"{path}: of {sizes}")
     return _Look(resized=any(tuple(own) != tuple(size) for own in sizes), marked=float(mask.mean()))
 
 
 def _warn_of_inverted(marked):
     if marked and np.count_nonzero(np.array(marked) > MOSTLY) > len(marked) / 2:
         warnings.warn(
-            f"The masks mark most of their pictures, {np.median(marked):.0%} in the middle, as inverted ones do: an image "
-            "is anomalous where its mask is white, or of any level but 0.",
+            f"The masks mark most of their pictures, {np.median(marked):.0%} in the middle, as inverted ones do: an "
+            "image is anomalous where its mask is white, or of any level but 0.",
             stacklevel=4,
         )
 
@@ -84,7 +84,9 @@ def copies(samples):
         return
     used = {(number, part) for number, part in zip(numbers.tolist(), samples.parts.tolist(), strict=True) if part}
     straddling = len(used) > len({number for number, _ in used})
-    kept = "too few would be left to train on if they were kept in one part" if straddling else "they are kept in one part"
+    kept = "equal ones are kept together"
+    if straddling:
+        kept = "too few would be left to train on if equal ones were kept together"
     listing = (" = ".join(map(repr, samples.ids[numbers == n][:NAMED].tolist())) for n in np.flatnonzero(counts > 1))
     yield f"{len(samples) - len(contents)} images are copies of others; {kept}: {_some(listing, '; ')}."
     labelled = set(zip(numbers.tolist(), samples.labels.tolist(), strict=True))

@@ -155,8 +155,8 @@ def _read_parts(listing, normal, testing):
     if not by_mask and any(name == "" and part == "test" for name, part in zip(classes, parts, strict=True)):
         test = next(top for top in tops if PARTS.get(top.lower()) == "test")
         raise ValueError(
-            f"Images in {listing.folder / test} lie in no class folder, such as good/ and defect/ in {test}, and have no "
-            "masks that tell the anomalous ones."
+            f"Images in {listing.folder / test} lie in no class folder, such as good/ and defect/ in {test}, and have "
+            "no masks that tell the anomalous ones."
         )
     for i, name in enumerate(classes):
         labels[i] = by_mask[paths[i]] if paths[i] in by_mask else int(name != "" and name not in known)
@@ -248,7 +248,7 @@ def _read_classes(listing, normal, testing):
     names = {name for path in dirs for name in path}
     if testing and (normal is None or not _normal(normal, names)):
         normal = tuple(sorted(filter(is_good, names))) or normal or ("good",)
-    alone = len(set(path[:1] for path in dirs)) == 1 and not is_bad(dirs[0][0]) if dirs[0] else False
+    alone = {path[:1] for path in dirs} == {dirs[0][:1]} and not any(map(is_bad, dirs[0][:1]))
     if normal is None and not alone:
         raise ValueError(_ambiguous(folder, dirs))
     classes = _classes(dirs, normal, folder) if normal else [""] * len(dirs)
@@ -287,7 +287,8 @@ def _ambiguous(folder, dirs):
     counts += f" and {len(classes) - 20} more" if len(classes) > 20 else ""
     first = next(iter(sorted(classes, key=lambda name: (not is_good(name), is_bad(name), -classes[name]))), "good")
     beside = f", and {loose} images beside them" if loose else ""
-    everything = "" if any(is_good(name) or is_bad(name) for name in classes) else ", or normal='*' (--normal '*') if all of them are"
+    named = any(is_good(name) or is_bad(name) for name in classes)
+    everything = "" if named else ", or normal='*' (--normal '*') if all of them are"
     return (
         f"{folder} has class folders: {counts}{beside}. Say which are normal: normal={first!r}{everything}. On the "
         f"command line: anogan-tf train {shlex.quote(str(folder))} --normal {shlex.quote(first)}"
@@ -299,7 +300,8 @@ def _ambiguous(folder, dirs):
 
 def _has_masks_alone(listing):
     """Whether pictures in no class folder have masks, which then tell the anomalous ones."""
-    if not listing.masks or any(is_good(name) for path in listing.pictures for name in path[:-1]):
+    in_good = any(is_good(name) for path in listing.pictures for name in path[:-1])
+    if not listing.masks or not listing.pictures or in_good:
         return False
     masks, _ = _matched(listing, listing.pictures)
     beside = all(path in masks and masks[path][0][:-1] == path[:-1] for path in listing.pictures)
@@ -390,10 +392,11 @@ def _read_celeba(listing, normal, testing):
         parts = ["test" if label or testing else "train" for label in labels]
     elif testing:
         parts = [part if part == "test" else "" for part in parts]
-    _need_normal(listing.folder, parts, [",".join(found) for found in abnormal], labels, normal)
+    classes = [",".join(found) for found in abnormal]
+    _need_normal(listing.folder, ["train"] * len(parts) if testing else parts, classes, labels, normal)
     left = len(listing.pictures) - len(paths)
     unused = [f"{left} pictures that the list of attributes does not name"] if left else []
-    return _reading(listing, paths, parts, [",".join(found) for found in abnormal], labels, {}, unused)
+    return _reading(listing, paths, parts, classes, labels, {}, unused)
 
 
 def _table(listing, names):
@@ -481,8 +484,8 @@ def _rows_of_list(file):
     }
     if not rows or names["path"] is None or names["label"] is None:
         raise ValueError(
-            f"{file} is no list of images: it needs a line of column names, path,label and perhaps mask,group,part, and "
-            f"a line an image. Its first line is: {first.strip()!r}."
+            f"{file} is no list of images: it needs a line of column names, path,label and perhaps mask,group,part, "
+            f"and a line an image. Its first line is: {first.strip()!r}."
         )
     return [{name: (row[column] or "").strip() for name, column in names.items() if column} for row in rows]
 
@@ -517,8 +520,8 @@ def _classes(dirs, normal, where):
     for path in dirs:
         if len(path) > level and path[level] not in known and known & set(path):
             raise ValueError(
-                f"{where} has folders of normal images at different depths, one of them {'/'.join(path)}/, so that it is "
-                "not clear which folders are the classes. Bring them to one depth."
+                f"{where} has folders of normal images at different depths, one of them {'/'.join(path)}/, so that it "
+                "is not clear which folders are the classes. Bring them to one depth."
             )
     return [path[level] if len(path) > level else "" for path in dirs]
 

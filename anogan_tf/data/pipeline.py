@@ -50,8 +50,8 @@ def training(samples, preprocessing, batch_size, seed):
 def ordered(samples, preprocessing, batch_size):
     """Batches as dicts, in order: `image`, `label`, `id`, `height`, `width`, and some where the source has them.
 
-    These are `mask` with `has_mask`, whether it is known, and `file` and `bits`, from which the picture itself can be read again. With a scale in
-    `preprocessing` an image a batch, as each may have a size of its own.
+    These are `mask` with `has_mask`, whether it is known, and `file` and `bits`, from which the picture itself can be
+    read again. With a scale in `preprocessing` an image a batch, as each may have a size of its own.
     """
     names = ("image", "height", "width", "mask")[: 3 if samples.masks is None else 4]
     types = (tf.float32, tf.int64, tf.int64, tf.bool)[: len(names)]

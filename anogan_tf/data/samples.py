@@ -246,8 +246,8 @@ class Samples:
             listing = "\n  ".join(problems[:LISTED])
             more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
             raise ValueError(
-                f"{len(problems)} of {len(self)} images cannot be used:\n  {listing}{more}\nTake them out of the source, "
-                "or leave them out with skip_unreadable=True (--skip-unreadable)."
+                f"{len(problems)} of {len(self)} images cannot be used:\n  {listing}{more}\nTake them out of the "
+                "source, or leave them out with skip_unreadable=True (--skip-unreadable)."
             )
         return spreads
 

@@ -14,7 +14,7 @@ MARK = (255, 40, 40)
 def contact_sheet(splits, count=8):
     """Up to `count` pictures of each row of `splits.plan`, evenly from the first to the last, as a Pillow image.
 
-    Where they have masks, the same pictures lie below with what is marked in red, and black those whose mask is not known.
+    Where they have masks, the same pictures lie below with what is marked in red; those whose mask is not known are black.
     """
     strips = [_strip(splits, row, count) for row in splits.plan.rows]
     sheet = Image.new("RGB", (GAP + count * (SIDE + GAP), GAP + sum(strip.height for strip in strips)), "white")
@@ -36,9 +36,10 @@ def _strip(splits, row, count):
     ImageDraw.Draw(strip).text((0, 0), title, fill="black")
     for column, index in enumerate(shown):
         picture = _picture(samples, index, splits.preprocessing)
-        strip.paste(picture, (column * (SIDE + GAP), LINE))
+        left = column * (SIDE + GAP)
+        strip.paste(picture, (left, LINE))
         if masks:
-            strip.paste(_marked(samples, index, splits.preprocessing, picture), (column * (SIDE + GAP), LINE + SIDE + GAP))
+            strip.paste(_marked(samples, index, splits.preprocessing, picture), (left, LINE + SIDE + GAP))
     return strip
 
 
