@@ -12,8 +12,11 @@ import numpy as np
 
 from anogan_tf.data import cache as cached
 from anogan_tf.data import images, inspection, pipeline, sources
+from anogan_tf.data.images import content_hash
 from anogan_tf.data.plan import Plan
 from anogan_tf.data.samples import FEWEST, LISTED, Preprocessing, Samples, assign_parts, complete_shape
+
+__all__ = ["Plan", "Splits", "content_hash", "labelled", "list_files", "load", "load_labelled", "read_files"]
 
 DEFAULT_SHAPE = (64, 64, 3)
 MEMORY_LIMIT = 2**30
@@ -59,9 +62,10 @@ class Splits:
         """Raises a ValueError if there are too few normal images for what is learned and compared with."""
         count = np.count_nonzero(self.samples.parts == "train")
         if count < FEWEST:
+            held_out = np.count_nonzero(self.samples.parts == "validation")
             raise ValueError(
-                f"{FEWEST} normal images to train on are the fewest, and hundreds are better. {self.plan.source} "
-                f"leaves {count}, besides {np.count_nonzero(self.samples.parts == 'validation')} held out for calibration."
+                f"{FEWEST} normal images to train on are the fewest, and hundreds are better. {self.plan.source} has "
+                f"{count}, besides {held_out} held out for calibration."
             )
 
     @functools.cached_property
@@ -248,8 +252,9 @@ def _kept(samples, preprocessing, cache, cache_folder):
         files = samples.images[samples.rows]
         versions = [(os.path.abspath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         decode = functools.partial(samples.decoded, preprocessing)
+        of_pixels = ("images", "rows", "sizes", "spreads")
         decoded = cached.keep(cache_folder, (versions, preprocessing), decode)
-        return dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
+        return dataclasses.replace(samples, **{name: getattr(decoded, name) for name in of_pixels})
     return samples.measured(preprocessing)
 
 

@@ -93,8 +93,8 @@ def _is_noisy(path, values):
         return False
     with Image.open(path) as file:
         lossy = file.format in _LOSSY
-    noise = np.count_nonzero((values > 0) & (values < _CLEAR))
-    return lossy or (len(np.unique(values)) > 16 and noise > np.count_nonzero(values >= _CLEAR) / 100)
+    nearly_black, nearly_white = (values > 0) & (values < _CLEAR), (values < 255) & (values > 255 - _CLEAR)
+    return lossy or bool(nearly_black.any() and nearly_white.any())
 
 
 def _resized_mask(mask, size):

@@ -14,7 +14,7 @@ MARK = (255, 40, 40)
 def contact_sheet(splits, count=8):
     """Up to `count` pictures of each row of `splits.plan`, evenly from the first to the last, as a Pillow image.
 
-    Where they have masks, the same pictures lie below with what is marked in red; those whose mask is not known are black.
+    Where they have masks, the same pictures lie below with what is marked in red; black where no mask is known.
     """
     strips = [_strip(splits, row, count) for row in splits.plan.rows]
     sheet = Image.new("RGB", (GAP + count * (SIDE + GAP), GAP + sum(strip.height for strip in strips)), "white")
