@@ -1096,6 +1096,15 @@ def test_fingerprint_is_of_the_content_and_not_of_its_size(tmp_path):
     assert small.hashes("train") == large.hashes("train")
 
 
+def test_fingerprints_of_earlier_versions_are_known(tmp_path):
+    splits = data.load("leaves/train", data_dir=tmp_path, image_shape=(4, 4, 1))
+    earlier = dataclasses.replace(splits.samples, contents=None).fingerprint()
+    assert earlier != splits.fingerprint
+    assert splits.matches(earlier)
+    assert splits.matches(splits.fingerprint)
+    assert not data.load("leaves/train", data_dir=tmp_path, image_shape=(4, 4, 1), seed=1).matches(earlier)
+
+
 def test_fingerprint_of_bytes_of_their_own_size_is_as_it_was(tmp_path):
     samples = data.load("leaves/train", data_dir=tmp_path, image_shape=(9, 7, 1)).samples
     assert samples.contents is not None
@@ -1118,6 +1127,11 @@ def test_groups_meet_the_fraction_as_nearly_as_they_can(tmp_path, sizes, wanted,
 def test_group_by_that_is_no_regular_expression_is_refused(classes):
     with pytest.raises(ValueError, match=r"group_by='lot\(\\\\d\+' \(--group-by\) is no regular expression: missing"):
         load(classes, normal="oak", group_by=r"lot(\d+")
+
+
+def test_group_by_whose_group_is_missing_is_refused(classes):
+    with pytest.raises(ValueError, match=r"The first group of .* is not in 'ash/000\.png'"):
+        load(classes, normal="oak", group_by=r"0(5)?")
 
 
 def test_unreadable_files_are_left_out_on_request_and_named(tmp_path):

@@ -84,6 +84,12 @@ def normal_and_abnormal(folder):
     return folder.pictures("training/normal", 10).pictures("testing/normal", 3).pictures("testing/abnormal", 4)
 
 
+def train_images(folder):
+    return (
+        folder.pictures("train_images/ok_parts", 10).pictures("test_images/ok_parts", 3).pictures("test_images/cut", 4)
+    )
+
+
 def images_within(folder):
     return folder.pictures("train/images", 10).pictures("test/images/good", 3).pictures("test/images/bad", 4)
 
@@ -213,6 +219,7 @@ CASES = [  # function, options, the layout's name, and counts as `counts` gives 
     (shouting, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 4)}),
     (ok_and_ng, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 0)}),
     (normal_and_abnormal, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 0)}),
+    (train_images, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 0)}),
     (images_within, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 0)}),
     (one_within, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 4)}),
     (btad, {}, "training and test folders", {**OWN_TEST, "test": (3, 4, 4)}),
@@ -358,7 +365,7 @@ def test_what_is_not_used_is_one_line(folder):
     (line,) = [line for line in told if line.startswith("Not used: ")]
     assert "test_private/ with 5 pictures" in line
     assert "2 of 6 masks, which fit no picture" in line
-    assert "files that are no images (1 .heic, 1 .txt)" in line
+    assert "files of other suffixes (1 .heic, 1 .txt)" in line
     assert "train       good   normal" in "\n".join(told)
 
 
@@ -464,7 +471,12 @@ def test_a_missing_list_is_named(tmp_path):
 
 
 def test_good_and_bad_are_known_by_name_in_any_spelling():
-    assert all(map(layouts.is_good, ("good", "OK", "Normal", "defect_free", "i.O.", "PASS")))
+    assert all(
+        map(
+            layouts.is_good,
+            ("good", "OK", "Normal", "defect_free", "i.O.", "PASS", "OK parts", "normal_images", "Good-2"),
+        )
+    )
     assert all(map(layouts.is_bad, ("NG", "Not OK", "anomaly", "n.i.O.", "Defective")))
     assert not any(map(layouts.is_good, ("not_good", "goodyear", "oak", "1", "")))
 

@@ -119,7 +119,7 @@ def preprocessing_of(description):
 
 
 def check_fingerprint(run, description, splits):
-    if splits.fingerprint != description["fingerprint"]:
+    if not splits.matches(description["fingerprint"]):
         raise ValueError(
             f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot "
             "be made again, and training images could be tested on. Bring them back, or test on another SOURCE."

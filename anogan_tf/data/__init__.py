@@ -58,6 +58,14 @@ class Splits:
         """The SHA-256 of the content of each image of the parts named, a list; see `Samples.hashes`."""
         return self.samples.take(np.isin(self.samples.parts, parts)).hashes()
 
+    def matches(self, fingerprint):
+        """Whether a fingerprint is that of these images and parts.
+
+        Of images that are kept resized it may be that of earlier versions, which was of the resized ones.
+        """
+        earlier = dataclasses.replace(self.samples, contents=None)
+        return self.fingerprint == fingerprint or (not earlier.are_files and earlier.fingerprint() == fingerprint)
+
     def check(self):
         """Raises a ValueError if there are too few normal images for what is learned and compared with."""
         count = np.count_nonzero(self.samples.parts == "train")

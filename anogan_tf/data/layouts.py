@@ -17,11 +17,11 @@ from anogan_tf.data import images as image_files
 from anogan_tf.data import records
 from anogan_tf.data.listing import Listing, list_folder, without_mask_words
 
-PARTS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test", "test_public": "test",
-}  # fmt: skip
+PARTS = {"train": "train", "val": "validation", "test": "test"}
+PART = re.compile(
+    r"(?:(train)(?:ing)?|(val)(?:id|idation)?|(test)(?:ing)?)(?:[_\- ]?(?:set|data|images|imgs|public))?", re.IGNORECASE
+)
+FILLERS = re.compile(r"(?:images?|imgs?|samples?|parts?|pictures?|pics?|products?|items?|data)$")
 GOOD = (
     "good", "ok", "okay", "normal", "pass", "passed", "intact", "io", "defectfree", "nodefect", "nondefective",
     "undamaged", "faultless", "flawless", "anomalyfree", "nonanomalous",
@@ -109,24 +109,36 @@ def read(source, *, normal=None, pattern=None, testing=False):
     unused = [*listing.left_out, *reading.unused]
     if suffixes and source.is_dir():
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
-        unused.append(f"files that are no images ({kinds})")
+        unused.append(f"files of other suffixes ({kinds})")
     return dataclasses.replace(reading, layout=layout.name, unused=tuple(unused))
 
 
 def is_good(name):
     """Whether a class is called what only normal images are called, in any letter case and spelling."""
-    return re.sub(r"[^a-z]", "", name.lower()) in GOOD
+    return _letters(name) in GOOD
 
 
 def is_bad(name):
-    return re.sub(r"[^a-z]", "", name.lower()) in BAD
+    """Whether a class is called what only anomalous images are called."""
+    return _letters(name) in BAD
+
+
+def _letters(name):
+    """The letters of a name in lower case, without a last word such as `images`."""
+    return FILLERS.sub("", re.sub(r"[^a-z]", "", name.lower()))
+
+
+def _part(name):
+    """The part that a folder's name says; None for other names."""
+    found = PART.fullmatch(name)
+    return PARTS[next(filter(None, found.groups())).lower()] if found else None
 
 
 # Parts: train/, test/ and masks
 
 
 def _has_parts(listing):
-    tops = {PARTS.get(dirs[0].lower()) for _, dirs in _within(listing) if dirs}
+    tops = {_part(dirs[0]) for _, dirs in _within(listing) if dirs}
     return bool(tops & {"train", "test"})
 
 
@@ -137,11 +149,11 @@ def _read_parts(listing, normal, testing):
         normal = None
     tops = collections.Counter(dirs[0] for _, dirs in within if dirs)
     _check_parts(listing, tops, testing)
-    unknown = [top for top in tops if top.lower() not in PARTS]
+    unknown = [top for top in tops if not _part(top)]
     unused = [f"{top}/ with {tops[top]} pictures, neither train/, validation/ nor test/" for top in unknown]
     loose = sum(not dirs for _, dirs in within)
     unused += [f"{loose} pictures beside {'/, '.join(sorted(tops))}/"] if loose else []
-    used = [(path, PARTS[dirs[0].lower()], dirs[1:]) for path, dirs in within if dirs and dirs[0] not in unknown]
+    used = [(path, _part(dirs[0]), dirs[1:]) for path, dirs in within if dirs and dirs[0] not in unknown]
     paths, parts = [path for path, _, _ in used], [part for _, part, _ in used]
     masks, stray = _matched(listing, paths)
     classes, labels = [""] * len(used), [0] * len(used)
@@ -153,7 +165,7 @@ def _read_parts(listing, normal, testing):
     known = _normal(normal, set(classes))
     by_mask = _by_mask(listing, paths, classes, parts, masks)
     if not by_mask and any(name == "" and part == "test" for name, part in zip(classes, parts, strict=True)):
-        test = next(top for top in tops if PARTS.get(top.lower()) == "test")
+        test = next(top for top in tops if _part(top) == "test")
         raise ValueError(
             f"Images in {listing.folder / test} lie in no class folder, such as good/ and defect/ in {test}, and have "
             "no masks that tell the anomalous ones."
@@ -174,7 +186,7 @@ def _read_parts(listing, normal, testing):
 def _check_parts(listing, tops, testing):
     named = collections.defaultdict(set)
     for top in tops:
-        named[PARTS.get(top.lower())].add(top)
+        named[_part(top)].add(top)
     if len({name.lower() for name in named["validation"]}) > 1:
         val, validation = sorted(named["validation"])[:2]
         raise ValueError(
@@ -341,7 +353,7 @@ def _read_pictures(listing, normal, testing):
 
 def _has_categories(listing):
     within = [dirs for _, dirs in _within(listing) if dirs]
-    if any(PARTS.get(dirs[0].lower()) in ("train", "test") for dirs in within):
+    if any(_part(dirs[0]) in ("train", "test") for dirs in within):
         return False
     return bool(_category_names(within))
 
@@ -350,7 +362,7 @@ def _category_names(within):
     names = set()
     for dirs in within:
         ways = [name.lower() for name in dirs]
-        if len(ways) > 1 and (PARTS.get(ways[1]) == "train" or ways[1:3] == ["data", "images"]):
+        if len(ways) > 1 and (_part(ways[1]) == "train" or ways[1:3] == ["data", "images"]):
             names.add(dirs[0])
     return sorted(names)
 
@@ -491,10 +503,10 @@ def _rows_of_list(file):
 
 
 def _part_of_row(row, label, testing, file):
-    name = row.get("part", "").lower()
-    if name and name not in PARTS:
+    name = row.get("part", "")
+    if name and not _part(name):
         raise ValueError(f"{file}: a part is train, validation or test. Received: {row['part']!r} for {row['path']}.")
-    return PARTS.get(name, "test" if label or testing else "train")
+    return _part(name) or ("test" if label or testing else "train")
 
 
 # What the readers share
@@ -506,7 +518,7 @@ def _within(listing, normal=None):
     depth = 0
     while ways and all(len(way) > depth and way[depth] == ways[0][depth] for way in ways):
         name = ways[0][depth]
-        if name.lower() in PARTS or is_good(name) or is_bad(name) or _normal(normal or ("",), {name}):
+        if _part(name) or is_good(name) or is_bad(name) or _normal(normal or ("",), {name}):
             break
         depth += 1
     return [(path, path[depth:-1]) for path in listing.pictures]
@@ -605,8 +617,8 @@ def _matched_by_name(paths, masks):
 def _place(path):
     """The part of a picture or mask, None without one, and the folders that tell it from others."""
     names = [without_mask_words(name).lower() for name in path[:-1]]
-    part = next((PARTS[name] for name in names if name in PARTS), None)
-    return part, tuple(name for name in names if name and name not in PARTS and name not in CONTAINERS)
+    part = next(filter(None, map(_part, names)), None)
+    return part, tuple(name for name in names if name and not _part(name) and name not in CONTAINERS)
 
 
 def _reading(listing, paths, parts, classes, labels, masks, unused=(), told=()):

@@ -205,7 +205,10 @@ def _groups(ids, group_by):
         raise ValueError(f"group_by={group_by!r} (--group-by) is no regular expression: {error}.") from None
     if None in matches:
         raise ValueError(f"group_by={group_by!r} does not match {_listed([ids[matches.index(None)]])}.")
-    return np.array([match[1] if match.re.groups else match[0] for match in matches])
+    found = [match[1] if match.re.groups else match[0] for match in matches]
+    if None in found:
+        raise ValueError(f"The first group of group_by={group_by!r} is not in {_listed([ids[found.index(None)]])}.")
+    return np.array(found)
 
 
 def _need_normal(train_labels, normal, classes, where):
