@@ -150,10 +150,13 @@ def test_signed_integers_of_32_bits_are_refused_with_the_way_out(tmp_path, value
         images.read(path, (4, 4, 1))
 
 
-@pytest.mark.parametrize(("bits", "sample_format", "kind"), [(16, 2, "signed 16"), (32, 1, "unsigned 32")])
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "kind"),
+    [(8, 2, "signed 8"), (16, 2, "signed 16"), (32, 2, "signed 32"), (32, 1, "unsigned 32")],
+)
 def test_other_integers_are_refused_by_their_kind_and_true_values(tmp_path, bits, sample_format, kind):
     values = np.array([[0, 1], [2, 2 ** (bits - 1) + 2**bits // 4 if sample_format == 1 else -5]])
-    dtype = {(16, 2): np.int16, (32, 1): np.uint32}[bits, sample_format]
+    dtype = f"{'iu'[sample_format == 1]}{bits // 8}"
     tags = {
         256: 2,
         257: 2,

@@ -13,6 +13,8 @@ SUFFIXES = (
 )  # fmt: skip
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _DEEP_COLOUR = re.compile(r"(RGB|RGBA|RGBX|LA);16[BLN]")  # of which Pillow keeps the upper 8 bits
+_NO_LEVELS = re.compile(r"L;8S|I;16[BN]?S|I;32[BN]?S?")  # of which nothing says what is white
+_SAMPLE_FORMAT = 339  # of TIFF
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 _CLEAR = 32  # the level from which a mask of lossy compression is more than its noise
 _SIGNATURES = {  # the first bytes of what is brought as an image, and is none that Pillow reads
@@ -118,8 +120,8 @@ def open_picture(path, *, bits=16):
     file, raw_mode = _decoded(path)
     if _DEEP_COLOUR.fullmatch(raw_mode):
         return tuple(map(Image.fromarray, _laid_on_black(_deep_levels(path, file, raw_mode), bits)))
+    _check_levels(path, file, raw_mode)
     if file.mode in _SIXTEEN_BIT:
-        _check_levels(path, file, raw_mode)
         return (Image.fromarray(_on_bytes(np.asarray(file).astype(np.float32), bits)),)
     if file.mode == "F":
         raise ValueError(f"{path}: a floating-point image has no known range; save it with 8 or 16 bits.")
@@ -156,6 +158,8 @@ def _laid_on_black(levels, bits):
 
 
 def _raw_mode_of(file):
+    if file.mode == "L" and 2 in getattr(file, "tag_v2", {}).get(_SAMPLE_FORMAT, ()):
+        return "L;8S"  # which Pillow takes for unsigned
     arguments = file.tile[0][3] if getattr(file, "tile", None) else None
     arguments = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return arguments if isinstance(arguments, str) else ""
@@ -170,12 +174,12 @@ def _read_as(file, raw_mode):
 
 def _check_levels(path, file, raw):
     """Raises a ValueError for levels that are no 16 unsigned bits: those of signed or of 32-bit TIFF."""
-    if file.mode != "I" or not raw.startswith("I;") or raw in ("I;16", "I;16L", "I;16B", "I;16N"):
+    if not _NO_LEVELS.fullmatch(raw):
         return
+    signed, bits = "S" in raw, int(re.search(r"\d+", raw)[0])
     levels = np.asarray(file)
-    signed = "S" in raw
-    levels = levels if signed else levels.view(np.uint32)
-    kind = f"{'signed' if signed else 'unsigned'} {16 if '16' in raw else 32} bits"
+    levels = levels.view(np.int8) if bits == 8 else levels if signed else levels.view(np.uint32)
+    kind = f"{'signed' if signed else 'unsigned'} {bits} bits"
     raise ValueError(
         f"{path}: {kind}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
         "is white. Rescale all images alike to unsigned 16 bits, such as (values - black) / (white - black) * 65535."
