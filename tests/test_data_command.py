@@ -3,6 +3,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from anogan_tf.commands import train
 from anogan_tf.commands.cli import main
 
 
@@ -58,3 +59,31 @@ def test_arrays_of_a_source_are_drawn_too(tmp_path):
     assert "train       3      normal" in result.output
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] > 700
+
+
+def test_training_tells_first_what_it_found(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_train", lambda *_: print("trained"))
+    (folder / "train/good/IMG_1.jpg").write_bytes(b"\0\0\0\x24ftypheic" + bytes(40))
+    arguments = ["train", str(folder), "--out", str(tmp_path / "run"), "--size", "8"]
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 1
+    assert "HEIC" in refused.output
+    result = CliRunner().invoke(main, [*arguments, "--skip-unreadable"])
+    assert result.exit_code == 0
+    table, _, rest = result.output.partition("Not used: 1 images that cannot be read")
+    assert "train       good   normal          8" in table
+    assert "trained" in rest
+
+
+def test_training_on_two_pictures_is_refused_before_it_begins(tmp_path):
+    for i in range(2):
+        (tmp_path / "source").mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16), np.uint8)).save(
+            tmp_path / f"source/{i}.png"
+        )
+    result = CliRunner().invoke(
+        main, ["train", str(tmp_path / "source"), "--out", str(tmp_path / "run"), "--size", "8"]
+    )
+    assert result.exit_code == 1
+    assert "2 normal images to train on are the fewest" in result.output
+    assert not (tmp_path / "run/run.json").exists()

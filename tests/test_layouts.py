@@ -494,3 +494,21 @@ def test_a_plan_counts_what_there_is(folder):
     assert collections.Counter(row[0] for row in plan.rows) == {"train": 1, "validation": 1, "test": 2}
     assert plan.rows[-1] == ("test", "cut", "anomalous", 4, 4)
     assert re.search(r"test +cut +anomalous +4 +4\n?", str(plan))
+
+
+def test_masks_apart_from_classes_fit_by_their_name_if_only_one_picture_has_it(folder):
+    folder.pictures("good", 10).pictures("cut", 2, first=10).pictures("hole", 1, first=11)
+    samples = load(folder.masks("masks", 3, first=9), normal="good").samples
+    masked = [name for name, mask in zip(samples.ids, samples.masks, strict=True) if mask is not None]
+    assert masked == ["cut/010.png", "good/009.png"]
+
+
+def test_a_mask_whose_picture_is_gone_is_no_picture(folder):
+    splits = load(folder.pictures(".", 10).masks(".", 1, "{:03}_mask.png", first=50))
+    assert len(splits.samples) == 10
+    assert "1 of 1 masks, which fit no picture" in splits.describe()
+
+
+def test_pictures_of_which_all_are_called_masks_are_pictures(folder):
+    folder.masks(".", 10, "{:03}_mask.png")
+    assert len(load(folder).samples) == 10
