@@ -268,6 +268,8 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
         number += n
         for values in zip(*batch.values(), strict=True):
             row = dict(zip(batch, values, strict=True))
+            if not row.pop("has_mask", True):
+                del row["mask"]
             if "mask" in row:
                 row["mask"] = row["mask"][: row["height"], : row["width"]]
             yield row

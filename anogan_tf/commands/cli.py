@@ -67,9 +67,9 @@ def demo(out: str, normal: str, seed: int) -> None:
 def train(context: click.Context, **settings) -> None:
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
-    SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
-    TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with the same settings, it goes on
-    where it stopped.
+    SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images; see docs/data.md), a .csv list of
+    files, an .npz file, or a name of TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with
+    the same settings, it goes on where it stopped.
     """
     from anogan_tf.commands.settings import settings_of_gan
     from anogan_tf.commands.train import run
@@ -80,6 +80,18 @@ def train(context: click.Context, **settings) -> None:
     elif settings["source"] is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
     run(**settings)
+
+
+@command
+@click.argument("source")
+@options.add(options.SOURCE)
+@click.option("--seed", default=0, help="Seed of the split.")
+@click.option("--out", default="data.png", type=click.Path(dir_okay=False), help="Contact sheet, a PNG image.")
+def data(source, out, **settings):
+    """Shows what SOURCE is taken for, without training: parts, classes, counts, masks, and what is not used."""
+    from anogan_tf.commands.data import run
+
+    run(source, out, **settings)
 
 
 @command

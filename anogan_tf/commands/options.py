@@ -62,7 +62,9 @@ def _expression(context, parameter, value):
 
 
 SOURCE = [
-    click.option("--normal", multiple=True, help="Normal class, or attribute such as Eyeglasses=0; may be repeated."),
+    click.option(
+        "--normal", multiple=True, help='Normal class, "*" for all, or attribute such as Eyeglasses=0; may be repeated.'
+    ),
     click.option("--size", callback=_size, help="Height and width of the networks, 64 or 64x48; default the source's."),
     click.option(
         "--channels", type=click.Choice(["1", "3"]), help="1 for gray, 3 for colour; default the source's, or 3."
@@ -85,6 +87,7 @@ SOURCE = [
     ),
     click.option("--cache", default="auto", help='"memory", or a folder to keep decoded images in.'),
     click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
+    click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read, and say which."),
 ]
 MODEL = [
     click.option(

@@ -230,7 +230,7 @@ def _measure(place):
     row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
     rows = list(scoring.image_rows(splits.test, splits.preprocessing.image_shape))
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
-    masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
+    masks = [row["mask"] for row in rows if "mask" in row]
     chosen = _stratified(splits.samples.part("test").classes)
     paper = _paper(scoring.unwrapped(scorer))
     row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
@@ -241,7 +241,9 @@ def _measure(place):
         row["baselines"][name] = {"auroc": float(roc_auc_score(labels, maps.mean(axis=(1, 2))))}
         if masks:
             smooth = scoring.smooth(maps, scorer.smoothing * max(maps.shape[1:]))
-            row["baselines"][name] |= metrics.pixel_metrics(masks, smooth)
+            row["baselines"][name] |= metrics.pixel_metrics(
+                masks, [one for one, row in zip(smooth, rows, strict=True) if "mask" in row]
+            )
     if not is_around:  # local features are untrained themselves
         untrained = _untrained(scorer)
         untrained.fit_reference(splits.reference)

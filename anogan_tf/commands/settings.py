@@ -73,6 +73,7 @@ def load_splits(settings: dict, size: tuple[int, int] | None = None) -> data.Spl
     options = {key: settings[key] for key in keys}
     batch_size = settings["batch_size"]
     options["batch_size"] = BATCH_SIZE if batch_size is None else batch_size
+    options["skip_unreadable"] = settings.get("skip_unreadable", False)  # which older runs do not have
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
 
@@ -127,7 +128,7 @@ def check_apart(out: str | Path, *sources: str | Path | None) -> None:
 
 def check_fingerprint(run: str | Path, description: dict, splits: data.Splits) -> None:
     """Raises a ValueError if images or their split are not those that a run was trained by."""
-    if splits.fingerprint != description["fingerprint"]:
+    if not splits.matches(description["fingerprint"]):
         raise ValueError(
             f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot "
             "be made again, and training images could be tested on. Bring them back, or test on another SOURCE."

@@ -54,6 +54,8 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
     if settings["score_kind"] not in (None, "neighbours"):
         kinds.of_score(settings["score_kind"])
     splits = load_splits(settings)
+    splits.check()
+    print(splits.describe())
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
