@@ -7,10 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · atomic · losses · search · subspace · architectures · local_features · thresholds
-    networks · distances · metrics · data.samples · listing · published · weights
-    transformations · table · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
-    data · callbacks · report · reference
+    data.images · data.plan · data.records · data.pipeline · atomic · losses · search · subspace · architectures
+    local_features · thresholds · networks · metrics · data.samples · data.listing · data.inspection
+    distances · listing · published · weights
+    transformations · table · plots · data.cache · data.layouts · data.sheet · kinds · diagnosis
+    data.sources · report · reference
+    data · callbacks
     training · comparison · scoring
     gan
     judging
@@ -19,7 +21,7 @@ LAYERS = """
     runs
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
-    commands.train · commands.test · commands.score · commands.demo
+    commands.train · commands.test · commands.score · commands.data · commands.demo
     commands.protocols
     commands.cli
     __main__
