@@ -242,7 +242,7 @@ def _measure(place):
         if masks:
             smooth = scoring.smooth(maps, scorer.smoothing * max(maps.shape[1:]))
             row["baselines"][name] |= metrics.pixel_metrics(
-                masks, [one for one, row in zip(smooth, rows, strict=True) if "mask" in row]
+                masks, [smoothed for smoothed, image in zip(smooth, rows, strict=True) if "mask" in image]
             )
     if not is_around:  # local features are untrained themselves
         untrained = _untrained(scorer)
