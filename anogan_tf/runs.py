@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -127,8 +128,9 @@ def _newer(run):
 
 
 def _load_run(path, run, generator, discriminator, encoder, chunk):
-    gan = _gan(path, run["gan"], generator, discriminator)
-    encoder = _encoder(path, run["encoder"], gan, encoder)
+    with _dtype_policy(run["gan"].pop("dtype_policy", keras.config.dtype_policy())):
+        gan = _gan(path, run["gan"], generator, discriminator)
+        encoder = _encoder(path, run["encoder"], gan, encoder)
     for name, network in _networks(gan, encoder).items():
         load_weights(network, _inside(path, f"{name}.weights.h5"))
     settings = run["scorer"] | ({} if chunk is None else {"chunk": chunk})
@@ -147,6 +149,17 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
         calibration = {"fingerprint": scorer.fingerprint} | run["calibration"]
         scorer.calibration = Calibration(**calibration | {"scores": tuple(calibration["scores"])})
     return scorer
+
+
+@contextlib.contextmanager
+def _dtype_policy(policy):
+    """Makes networks in the precision that they were saved in, whatever Keras' own is now."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _around_before(settings: dict[str, Any]) -> list[str]:
@@ -230,6 +243,7 @@ def _name_of(instance, classes):
 def _gan_settings(gan):
     settings = {
         "kind": _name_of(gan, GANS),
+        "dtype_policy": gan.generator.dtype_policy.name,
         "prior": gan.prior,
         "self_supervision": gan.self_supervision,
         "seed": gan.seed,
