@@ -34,6 +34,7 @@ def command(function: Callable) -> click.Command:
     def guarded(*args, **kwargs):
         try:
             with _terminable():
+                _import_quietly()
                 return function(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
             again = shlex.join(["anogan-tf", *sys.argv[1:]])
@@ -153,6 +154,21 @@ def benchmark(name: str, source: str | None, out: str | None, **settings) -> Non
 
     protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
+
+
+def _import_quietly() -> None:
+    """Imports TensorFlow without what it writes to standard error while it does, past any setting of its own."""
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

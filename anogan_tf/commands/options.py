@@ -97,7 +97,9 @@ MODEL = [
         "for a folder, else by the channels.",
     ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
-    click.option("--architecture", type=click.Choice(["dcgan", "residual", "hazelnut"]), default="dcgan"),
+    click.option(
+        "--architecture", default="dcgan", help="Of the networks: dcgan, residual, hazelnut, or another that was added."
+    ),
     click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
     click.option("--latent-dim", type=AT_LEAST_1, default=64, help="Dimension of z."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
