@@ -60,7 +60,7 @@ class AnoGAN:
 
     Example:
         >>> anogan = AnoGAN(gan)
-        >>> anogan.fit_reference(splits.train)
+        >>> anogan.fit_reference(splits.reference)
         >>> anogan.calibrate(splits.validation, alpha=0.05)
         >>> results, threshold, accuracy = anogan.test(splits.test)
 
@@ -205,7 +205,7 @@ class AnoGAN:
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        images = np.concatenate([images, np.repeat(images[:1], self.chunk + GUARD - n, axis=0)])
+        images = np.concatenate([images, np.repeat(images[:1], GUARD, axis=0)])
         losses_, path = [], []
         with self._lock:
             search, context = self._search(len(images)), self._context(images)
