@@ -41,7 +41,7 @@ def test_the_command_line_takes_the_name_of_a_published_run(shelf):
     Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save("image.png")
     scored = run("score", "tiny", "image.png", "--out", "scored")
     assert scored.exit_code == 0, scored.output
-    tested = run("test", "tiny", "digits", "--out", "tested")
+    tested = run("test", "tiny", "digits", "--pictures", 1, "--out", "tested")
     assert tested.exit_code == 0, tested.output
     assert "auroc" in tested.output
 
