@@ -40,7 +40,7 @@ class Places:
 
     levelled = True
 
-    def __init__(self, memory: np.ndarray, version: int = VERSION):
+    def __init__(self, memory: np.ndarray, version: int = VERSION) -> None:
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
         self.version = version
         values, self.scale, missing = _scaled(self.memory, version)
@@ -52,7 +52,7 @@ class Places:
         """Learns from `(n, rows, columns, features)`."""
         return cls(np.moveaxis(features, 0, 2))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.memory, self.version)
 
     @property
@@ -126,7 +126,7 @@ class Kinds:
         centres: np.ndarray,
         coreset: np.ndarray | None = None,
         version: int = VERSION,
-    ):
+    ) -> None:
         self.vectors = np.ascontiguousarray(vectors, np.float16)
         self.centres = np.asarray(centres, np.float32)
         self.version = version
@@ -159,7 +159,7 @@ class Kinds:
         means = MiniBatchKMeans(kinds, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
         return cls(vectors, means.cluster_centers_)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.vectors, self.centres, self.coreset, self.version)
 
     @property
@@ -214,7 +214,7 @@ class Scales:
         version: Of the features, see `local_features`.
     """
 
-    def __init__(self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION):
+    def __init__(self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION) -> None:
         self.fine = fine
         self.coarse = coarse
         self.version = version
@@ -230,7 +230,7 @@ class Scales:
         of_scale = chosen(features, seed)
         return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features).numpy(), seed))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.fine, self.coarse, self.version)
 
     @property

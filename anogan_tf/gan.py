@@ -69,7 +69,7 @@ class GAN(keras.Model):
         self_supervision: str | Sequence[str] | None = None,
         seed: int = 0,
         name: str | None = None,
-    ):
+    ) -> None:
         super().__init__(name=name or self.NAME)
         if prior not in PRIORS:
             raise ValueError(f"prior is one of {PRIORS}. Received: prior={prior!r}.")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
@@ -54,10 +55,10 @@ class TestResult:
     pixel_auroc: float | None = None
     aupro: float | None = None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.results, self.threshold, self.accuracy))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         figures = (f"{name}={value:.4g}" for name, value in self.metrics.items() if isinstance(value, (int, float)))
         return f"TestResult({', '.join(figures)})"
 
@@ -65,7 +66,7 @@ class TestResult:
         return report.result_html(self.results, self.shown, self.metrics)
 
     @property
-    def metrics(self):
+    def metrics(self) -> dict[str, Any]:
         """All but the images, as a dict."""
         return {name: value for name, value in vars(self).items() if name not in ("results", "regions", "shown")}
 
@@ -157,7 +158,16 @@ def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, 
             yield row["id"], {name: float(own[name]) for name in PARTS if name in own}, drawn
 
 
-def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None, figures=None):
+def test(
+    scorer: Scorer,
+    data: Images,
+    threshold: float | str | None = None,
+    *,
+    results_dir: str | os.PathLike | None = None,
+    pictures: int = 100,
+    settings: dict[str, Any] | None = None,
+    figures: dict[str, Figure] | None = None,
+) -> TestResult:
     """Scores labelled images, decides, and measures how right the decisions are.
 
     Args:
@@ -204,14 +214,20 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     return result
 
 
-def write_report(scorer, judged, results_dir, measured, figures=None):
+def write_report(
+    scorer: Scorer,
+    judged: Judgement,
+    results_dir: str | os.PathLike,
+    measured: dict[str, Any],
+    figures: dict[str, Figure] | None = None,
+) -> None:
     """A results folder of a `Judgement`, with what was `measured` in its `metrics.json`, and further figures."""
     measured = {**measured, **provenance(scorer)}
     drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
     report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures)
 
 
-def provenance(scorer):
+def provenance(scorer: Scorer) -> dict[str, Any]:
     """What scored, for `metrics.json`."""
     pixel_threshold = scorer.calibration.pixel_threshold if scorer.calibration else None
     settings = {"pixel_threshold": pixel_threshold, "seed": scorer.seed, "settings": scorer.settings}
@@ -314,7 +330,7 @@ def _picture(file, size, bits):
         warnings.warn(f"Drawn as the networks see it: {error}", stacklevel=2)
 
 
-def check_threshold(scorer, threshold):
+def check_threshold(scorer: Scorer, threshold: float | str | None) -> None:
     """Raises a ValueError if nothing sets the threshold, or `threshold` is none."""
     if threshold is None and scorer.calibration is None:
         raise ValueError(

@@ -172,7 +172,7 @@ def _wrappers(scorer: Scorer) -> list[Any]:
     return [] if scorer is unwrapped(scorer) else [*_wrappers(scorer.scorer), scorer]
 
 
-def read_run(path):
+def read_run(path: str | os.PathLike) -> dict[str, Any]:
     """The content of the `run.json` of a run, which `path` names as for `load_run`.
 
     Raises:

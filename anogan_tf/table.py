@@ -29,7 +29,7 @@ class ScoreTable:
         ids: The names of the images that are in the table, as `text` writes them.
     """
 
-    def __init__(self, folder: str | Path, key: str | None = None):
+    def __init__(self, folder: str | Path, key: str | None = None) -> None:
         self.folder = Path(folder)
         parts = [self.folder / f"{name}.{key or 'new'}.part" for name in ("scores", "regions")]
         for name in listing.listed(self.folder):
@@ -43,7 +43,7 @@ class ScoreTable:
     def __enter__(self) -> "ScoreTable":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._scores.close()
         self._regions.close()
 
@@ -109,7 +109,7 @@ def _write_regions(folder, regions):
 class _Growing:
     """A CSV file to append to, which begins with whole rows."""
 
-    def __init__(self, path, columns):
+    def __init__(self, path, columns) -> None:
         self.path = path
         self._file = open(path, "a", newline="", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         _cut_to_whole_rows(path)

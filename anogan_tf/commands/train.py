@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -35,7 +36,7 @@ RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
 
-def run(source: str, out: str | Path, **settings) -> Scorer:
+def run(source: str, out: str | Path, **settings: Any) -> Scorer:
     """Trains what scores the images of a source, and saves it as a run; goes on where a like run stopped.
 
     That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds. All of it is

@@ -4,13 +4,16 @@ The first layout in `LAYOUTS` that recognises what lies in a folder reads it. To
 recognises a `Listing` and one that makes a `Reading` of it, and name both in a line of the table.
 """
 
+from __future__ import annotations
+
 import collections
 import csv
 import dataclasses
 import fnmatch
+import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from anogan_tf.data import images as image_files
@@ -84,7 +87,9 @@ class Layout:
     read: Callable
 
 
-def read(source, *, normal=None, pattern=None, testing=False):
+def read(
+    source: str | os.PathLike, *, normal: Sequence[str] | None = None, pattern: str | None = None, testing: bool = False
+) -> Reading:
     """Reads a folder, or a list of files, by the first layout that recognises it.
 
     Args:
@@ -113,12 +118,12 @@ def read(source, *, normal=None, pattern=None, testing=False):
     return dataclasses.replace(reading, layout=layout.name, unused=tuple(unused))
 
 
-def is_good(name):
+def is_good(name: str) -> bool:
     """Whether a class is called what only normal images are called, in any letter case and spelling."""
     return _letters(name) in GOOD
 
 
-def is_bad(name):
+def is_bad(name: str) -> bool:
     """Whether a class is called what only anomalous images are called."""
     return _letters(name) in BAD
 

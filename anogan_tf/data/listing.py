@@ -1,12 +1,17 @@
 """What lies in a folder: its pictures, its masks by their names, and what is neither."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 from anogan_tf.data import images as image_files
+
+Names: TypeAlias = tuple[str, ...]  # on the way to a file, its own the last
 
 SYSTEM = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found")
 MASK_WORDS = r"(?:ground[_\- ]?truths?|gts?|masks?|labels?|annotations?|segmentations?)"
@@ -30,15 +35,15 @@ class Listing:
     """
 
     folder: Path
-    pictures: tuple
-    masks: tuple
-    others: tuple
-    left_out: tuple
+    pictures: tuple[Names, ...]
+    masks: tuple[Names, ...]
+    others: tuple[Names, ...]
+    left_out: tuple[str, ...]
 
-    def file(self, path):
+    def file(self, path: Names) -> Path:
         return self.folder.joinpath(*path)
 
-    def check(self, pattern=None):
+    def check(self, pattern: str | None = None) -> None:
         """Raises a ValueError if there are no pictures."""
         if not self.pictures:
             kinds = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
@@ -48,7 +53,7 @@ class Listing:
             raise ValueError(f"No images {kinds} in {self.folder} or below{beside and f', only {beside}'}.")
 
 
-def list_folder(folder, pattern=None):
+def list_folder(folder: str | os.PathLike, pattern: str | None = None) -> Listing:
     """Lists a folder, links to folders followed, hidden and system files and what this package wrote left out.
 
     Args:
@@ -77,7 +82,7 @@ def list_folder(folder, pattern=None):
     return Listing(folder, tuple(pictures), tuple(sorted(masks)), tuple(sorted(others)), tuple(left_out))
 
 
-def without_mask_words(name):
+def without_mask_words(name: str) -> str:
     """What a mask's file or folder name says besides that it is one: `000` of `000_mask`, `""` of `masks`."""
     folder = MASK_FOLDER.fullmatch(name)
     if folder:

@@ -1,8 +1,11 @@
 """A contact sheet: a few pictures of each part and class with their masks, to see at a glance what was understood."""
 
+from __future__ import annotations
+
 import numpy as np
 from PIL import Image, ImageDraw
 
+from anogan_tf.data import Splits
 from anogan_tf.data import images as image_files
 
 SIDE = 96  # pixels of a picture
@@ -11,7 +14,7 @@ LINE = 16  # pixels of a line of text
 MARK = (255, 40, 40)
 
 
-def contact_sheet(splits, count=8):
+def contact_sheet(splits: Splits, count: int = 8) -> Image.Image:
     """Up to `count` pictures of each row of `splits.plan`, evenly from the first to the last, as a Pillow image.
 
     Where they have masks, the same pictures lie below with what is marked in red; black where no mask is known.
