@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · atomic · losses · search · subspace · architectures
     local_features · thresholds · networks · metrics · data.samples · data.listing
-    distances · listing · published · weights
+    distances · written · published · weights
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.layouts · kinds
     data.sources · report · reference
     data · callbacks
