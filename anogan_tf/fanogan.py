@@ -44,7 +44,7 @@ class FAnoGAN(keras.Model):
         kl_weight: w, of a variational encoder.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             encoder only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
@@ -250,7 +250,7 @@ class FAnoGAN(keras.Model):
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:

@@ -50,9 +50,9 @@ def write(
         OSError: If the folder cannot be written.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with table.ScoreTable(folder) as rows:
-        rows.add(results, regions)
-        rows.finish(skipped)
+    with table.ScoreTable(folder) as scored:
+        scored.add(results, regions)
+        scored.finish(skipped)
     pairs = (({**results[number - 1], "number": number}, image) for number, image in drawn.items())
     show(folder, pairs, metrics, pixel_threshold, skipped, figures)
 

@@ -61,7 +61,7 @@ class Scorer(Protocol):
         method: The name of the class in a run.
         any_size: Whether images may be of any size.
         chunk: Images scored at once; may be set.
-        seed: Of all that is drawn at random.
+        seed: Of all that is random.
         smoothing: σ of the Gaussian over anomaly maps, as a fraction of the longer side.
         reference: What `fit_reference` learned; None before.
         reference_type: The class of that.
@@ -278,7 +278,7 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
 class Reservoir:
     """At most n of the rows that are added, each as likely as any other; their images are copied.
 
-    Nobody knows how many there will be, so the i-th replaces one of those drawn before with the probability that keeps
+    Nobody knows how many there will be, so the i-th replaces one of those kept before with the probability that keeps
     it so (Vitter, "Random Sampling with a Reservoir", 1985, algorithm R).
     """
 

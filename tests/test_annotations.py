@@ -22,15 +22,15 @@ def public(body):
 
 
 def unannotated(function):
-    """The names of the parameters without an annotation, and `return`."""
+    """The parameters without an annotation, and `return`; the `**settings` of a command are what click gives."""
     arguments = function.args
+    command = any(ast.unparse(decorator) == "command" for decorator in function.decorator_list)
     positional = [*arguments.posonlyargs, *arguments.args]
     if positional and positional[0].arg in ("self", "cls"):
         positional = positional[1:]
-    variable = filter(None, (arguments.vararg, arguments.kwarg))
+    variable = filter(None, (arguments.vararg, None if command else arguments.kwarg))
     missing = [argument.arg for argument in (*positional, *arguments.kwonlyargs, *variable) if not argument.annotation]
-    command = any("command" in ast.unparse(decorator) for decorator in function.decorator_list)
-    return [] if command else missing + ["return"] * (function.returns is None)
+    return missing + ["return"] * (function.returns is None)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))

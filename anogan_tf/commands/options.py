@@ -94,7 +94,7 @@ MODEL = [
     click.option(
         "--recipe",
         type=click.Choice(list(RECIPES)),
-        help="Defaults for a kind of images: gray shapes, colour photos, or parts seen from one side. Default: parts "
+        help="Defaults for gray shapes, for colour photos, or for parts seen from one side. Default: parts "
         "for a folder, else by the channels.",
     ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),

@@ -18,7 +18,7 @@ from anogan_tf.commands.settings import (
     check_bound,
     check_fingerprint,
     description_of,
-    gan_kind,
+    gan_name,
     load_splits,
     needs_encoder,
     resolved,
@@ -133,7 +133,7 @@ def _gan_of(run, splits):
 
 
 def _gan(splits, settings):
-    return GANS[gan_kind(settings)](
+    return GANS[gan_name(settings)](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
         architecture=settings["architecture"],
@@ -145,12 +145,12 @@ def _gan(splits, settings):
 
 
 def _train_gan(gan, splits, out, settings):
-    kind, rate = gan_kind(settings), settings["learning_rate"]
-    rate = RATES[kind] if rate is None else rate
+    name, rate = gan_name(settings), settings["learning_rate"]
+    rate = RATES[name] if rate is None else rate
     epochs = _epochs(settings, "epochs", splits)
-    if kind == "dcgan":
+    if name == "dcgan":
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
-    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[kind]) for _ in range(2)))
+    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[name]) for _ in range(2)))
     samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
     _fit(gan, splits, out, epochs, GAN_CHECKPOINT, "losses.png", samples)
     plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)

@@ -74,7 +74,7 @@ def read(
 def read_mask(*paths: str | os.PathLike, size: Sequence[int] | None = None, crop: Crop = None) -> np.ndarray:
     """Reads a mask: `(height, width)` in its own pixels after cropping, True where the image is anomalous.
 
-    What is not black is True, whether 1 or 255, and what is transparent is not; a mask that was drawn in black on a
+    What is not black is True, whether 1 or 255, and what is transparent is not; a mask that was painted in black on a
     transparent ground is where it is opaque. Of lossy compression it is what is brighter than half of the brightest.
 
     Args:
@@ -92,8 +92,8 @@ def _marked(path):
     file, _ = _decoded(path)
     if file.has_transparency_data:
         layers = np.asarray(file.convert("RGBA"))
-        shown = (layers[..., :3].max(axis=-1) > 0) & (layers[..., 3] > 0)
-        return shown if shown.any() or layers[..., 3].min() > 0 else layers[..., 3] > 0
+        coloured = (layers[..., :3].max(axis=-1) > 0) & (layers[..., 3] > 0)
+        return coloured if coloured.any() or layers[..., 3].min() > 0 else layers[..., 3] > 0
     values = np.asarray(file if file.mode in (*_SIXTEEN_BIT, "1", "L", "F") else file.convert("RGB"))
     values = values.max(axis=-1) if values.ndim == 3 else values
     return values > (values.max() / 2 if _is_noisy(path, values) else 0)
@@ -189,9 +189,9 @@ def _check_levels(path, file, raw):
     signed, bits = "S" in raw, int(re.search(r"\d+", raw)[0])
     levels = np.asarray(file)
     levels = levels.view(np.int8) if bits == 8 else levels if signed else levels.view(np.uint32)
-    kind = f"{'signed' if signed else 'unsigned'} {bits} bits"
+    stored = f"{'signed' if signed else 'unsigned'} {bits} bits"
     raise ValueError(
-        f"{path}: {kind}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
+        f"{path}: {stored}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
         "is white. Rescale all images alike to unsigned 16 bits, such as (values - black) / (white - black) * 65535."
     )
 
@@ -310,14 +310,14 @@ def _decoded(path, raw_mode=None):
             file.load()
             return ImageOps.exif_transpose(file), raw_mode
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a readable image ({_kind_of(path)}).") from error
+        raise ValueError(f"{path}: not a readable image ({_format_of(path)}).") from error
     except Exception as error:  # decoders raise anything: struct.error, IndexError, MemoryError
         raise ValueError(f"{path}: not a readable image ({type(error).__name__}: {error}).") from error
 
 
-def _kind_of(path):
+def _format_of(path):
     """What a file is that is no image, by its first bytes."""
     with _stream(path) as stream:
         start = stream.read(256)
-    kind = next((kind for first, kind in _SIGNATURES.items() if re.match(first, start, re.DOTALL)), None)
-    return f"it is {kind}: save it as PNG or JPEG" if kind else "none of a known format"
+    name = next((name for first, name in _SIGNATURES.items() if re.match(first, start, re.DOTALL)), None)
+    return f"it is {name}: save it as PNG or JPEG" if name else "none of a known format"

@@ -50,7 +50,7 @@ class Reading:
         ids: Paths relative to the folder.
         files: The files.
         parts: `"train"`, `"validation"`, `"test"`, or `""` for nothing.
-        classes: The folder, or whatever else tells the kind of a picture; `""` for none.
+        classes: The folder, or whatever else names the class of a picture; `""` for none.
         labels: 0 normal, 1 anomalous.
         masks: Tuples of mask files, empty without any.
         groups: What must not be split, or None.
@@ -113,8 +113,8 @@ def read(
     suffixes = collections.Counter(Path(path[-1]).suffix.lower() or "no suffix" for path in listing.others)
     unused = [*listing.left_out, *reading.unused]
     if suffixes and source.is_dir():
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
-        unused.append(f"files of other suffixes ({kinds})")
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
+        unused.append(f"files of other suffixes ({counts})")
     return dataclasses.replace(reading, layout=layout.name, unused=tuple(unused))
 
 

@@ -46,11 +46,11 @@ class Listing:
     def check(self, pattern: str | None = None) -> None:
         """Raises a ValueError if there are no pictures."""
         if not self.pictures:
-            kinds = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
+            wanted = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
             masks = [f"{len(self.masks)} masks"] if self.masks else []
             others = [f"{len(self.others)} other files, such as {'/'.join(self.others[0])}"] if self.others else []
             beside = "; ".join([*masks, *self.left_out, *others])
-            raise ValueError(f"No images {kinds} in {self.folder} or below{beside and f', only {beside}'}.")
+            raise ValueError(f"No images {wanted} in {self.folder} or below{beside and f', only {beside}'}.")
 
 
 def list_folder(folder: str | os.PathLike, pattern: str | None = None) -> Listing:

@@ -32,12 +32,12 @@ def _strip(splits, row, count):
     part, name, label, number, masks = row
     samples = splits.samples
     members = np.flatnonzero((samples.parts == part) & (samples.classes == name))
-    shown = members[np.unique(np.linspace(0, len(members) - 1, count).round().astype(int))]
+    picked = members[np.unique(np.linspace(0, len(members) - 1, count).round().astype(int))]
     lines = 2 if masks else 1
     strip = Image.new("RGB", (count * (SIDE + GAP), LINE + lines * (SIDE + GAP) + GAP), "white")
     title = f"{part}  {name or '-'}  {label}: {number} images" + (f", {masks} masks" if masks else "")
     ImageDraw.Draw(strip).text((0, 0), title, fill="black")
-    for column, index in enumerate(shown):
+    for column, index in enumerate(picked):
         picture = _picture(samples, index, splits.preprocessing)
         left = column * (SIDE + GAP)
         strip.paste(picture, (left, LINE))
