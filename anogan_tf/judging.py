@@ -67,7 +67,7 @@ class TestResult:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """All but the images, as a dict."""
+        """Every figure by its name, without results, regions and images."""
         return {name: value for name, value in vars(self).items() if name not in ("results", "regions", "shown")}
 
 
@@ -332,7 +332,7 @@ def _picture(file, size, bits):
 
 
 def check_threshold(scorer: Scorer, threshold: float | str | None) -> None:
-    """Raises a ValueError if nothing sets the threshold, or `threshold` is none."""
+    """Raises a ValueError if `threshold` is no number and no known name, or is None and nothing was calibrated."""
     if threshold is None and scorer.calibration is None:
         raise ValueError(
             "No threshold yet: call calibrate(normal validation images) first, or give threshold= a number, or "

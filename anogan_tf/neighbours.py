@@ -69,7 +69,7 @@ class LocalNeighbours(wrapper.Wrapper):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Of the pictures."""
+        """`(height, width, channels)` of the pictures."""
         height, width, channels = self.scorer.image_shape
         return height * self.factor, width * self.factor, channels
 

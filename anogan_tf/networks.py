@@ -239,7 +239,7 @@ def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None =
 
 
 def hidden_output(network: keras.Model) -> keras.KerasTensor:
-    """What the last layer of a network sees."""
+    """The tensor that the last layer of a network takes."""
     return _nodes(network)[network.layers[-1].name].input_tensors[0]
 
 

@@ -182,7 +182,7 @@ TRAINING = [
 
 
 def of_training(arguments: Sequence[str]) -> dict:
-    """What a list of arguments of `anogan-tf train` sets, a dict."""
+    """The settings that a list of arguments of `anogan-tf train` makes."""
     command = click.Command("anogan-tf train", params=[])
     add(TRAINING)(command)
     return command.make_context("anogan-tf train", list(arguments)).params

@@ -109,7 +109,7 @@ def preprocessing_of(description: dict) -> Preprocessing:
 
 
 def pattern_of(description: dict, given: str | None = None) -> str | None:
-    """The pattern of the files that are taken of a folder: the one given, else that of a run's training, told."""
+    """Which files of a folder are taken: the pattern given, else that of the training, of which the user is told."""
     pattern = given or description.get("settings", {}).get("pattern")
     if pattern and not given:
         print(f"Of folders the files named {pattern}, as in the training; --pattern names others.")

@@ -39,7 +39,7 @@ class Splits:
         test: The same of normal and anomalous images, with `mask` where the source has masks; padded to the largest of
             the batch, `height` and `width` tell its own size. None if the source has no test part and no anomalous
             images.
-        reference: The training images in a fixed order, as dicts.
+        reference: The training images in a fixed order, as dicts, for `fit_reference`.
         samples: The manifest behind them.
         fingerprint: A hash of the images, before they were decoded, and of the split.
         preprocessing: How pictures become network inputs.
@@ -305,7 +305,7 @@ def labelled(
     data_dir: str | os.PathLike | None = None,
     pattern: str | None = None,
 ) -> Samples:
-    """The `Samples` that `load_labelled` makes batches of."""
+    """All labelled images of a source for testing, as `Samples`; the arguments are those of `load_labelled`."""
     normal = (normal,) if isinstance(normal, str) else normal and tuple(normal)
     if isinstance(source, (str, os.PathLike)) and (Path(source).is_dir() or str(source).endswith(".csv")):
         samples, _ = sources.from_folder(source, normal=normal, pattern=pattern, testing=True)

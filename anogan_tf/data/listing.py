@@ -44,7 +44,7 @@ class Listing:
         return self.folder.joinpath(*path)
 
     def check(self, pattern: str | None = None) -> None:
-        """Raises a ValueError if there are no pictures."""
+        """Raises a ValueError if there are no pictures, which says what there is."""
         if not self.pictures:
             wanted = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
             masks = [f"{len(self.masks)} masks"] if self.masks else []

@@ -29,12 +29,12 @@ class Plan:
 
     source: str
     layout: str
-    rows: tuple = ()
-    unused: tuple = ()
-    told: tuple = ()
+    rows: tuple[tuple, ...] = ()
+    unused: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def of(self, samples: Samples) -> Plan:
-        """The plan with the rows of `samples`."""
+        """The plan, its rows counted from `samples`."""
         masks = (
             np.zeros(len(samples), bool) if samples.masks is None else np.array([m is not None for m in samples.masks])
         )
