@@ -9,9 +9,12 @@ PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · atomic · losses · search · subspace · architectures
     local_features · thresholds · networks · metrics · data.samples · data.listing
-    distances · written · published · weights
-    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.layouts · kinds
-    data.sources · report · reference
+    distances · written · published · weights · data.reading
+    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    data.folder_layouts · kinds · report
+    data.published_layouts · reference
+    data.layouts
+    data.sources
     data · callbacks
     training · comparison · scoring · data.sheet
     gan · diagnosis
