@@ -7,7 +7,6 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -24,7 +23,7 @@ class DataOrder(keras.callbacks.Callback):
     `fit` of our models adds it by itself.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: object) -> None:
         super().__init__()
         self.epoch = getattr(dataset, "epoch", None)
 
