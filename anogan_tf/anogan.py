@@ -42,7 +42,7 @@ class AnoGAN:
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             search only draws the map. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
@@ -120,7 +120,7 @@ class AnoGAN:
         if dtype is not None:
             self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
         self._lock = threading.Lock()  # one search at a time: z is a Variable
-        self._searches: dict[int, LatentSearch] = {}  # by the number of rows
+        self._searches: dict[int, LatentSearch] = {}  # by the number of images
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -187,7 +187,7 @@ class AnoGAN:
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def search_path(self, images: np.ndarray, steps: int | None = None) -> Outputs:
@@ -255,16 +255,16 @@ class AnoGAN:
         settings = self.settings | {"learning_rate": self.learning_rate}
         return _restored, (self.gan, self.encoder, settings, self.reference, self.calibration)
 
-    def _search(self, rows: int) -> LatentSearch:
+    def _search(self, n: int) -> LatentSearch:
         """The search of so many images at once, made when it is first asked for."""
-        if rows not in self._searches:
+        if n not in self._searches:
             rate = self.learning_rate
             if rate is None:
                 first = FROM_ENCODER if self.encoder else FROM_PRIOR
                 rate = keras.optimizers.schedules.CosineDecay(first, max(self.steps, 1))
-            search = LatentSearch(self._loss, rows * self.restarts, self.gan.latent_dim, learning_rate=rate)
-            self._searches[rows] = search
-        return self._searches[rows]
+            search = LatentSearch(self._loss, n * self.restarts, self.gan.latent_dim, learning_rate=rate)
+            self._searches[n] = search
+        return self._searches[n]
 
     def _refresh_search_networks(self):
         """Brings copies in another precision up to date with networks that may have trained on."""
@@ -288,7 +288,7 @@ class AnoGAN:
             return tf.gather(every, best, batch_dims=1)
 
     def _start(self, images):
-        """Where the search of each row begins, `(rows * restarts, latent_dim)`."""
+        """Where the search of each image begins, `(batch * restarts, latent_dim)`."""
         options = {"restarts": self.restarts, "prior": self.gan.prior, "seed": self.seed}
         z0 = initial_z(len(images), self.gan.latent_dim, **options)
         if self.encoder is None:
@@ -298,14 +298,14 @@ class AnoGAN:
         return tf.repeat(codes, self.restarts, axis=0) + steps_aside * z0
 
     def _context(self, images):
-        """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
+        """What the loss compares with: the images, each once a restart, and, unless λ = 0, their features."""
         self._refresh_search_networks()
         _, extractor = self._search_networks
-        rows = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
-        return (rows, extractor(rows, training=False) if self.feature_weight else {})
+        repeated = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
+        return (repeated, extractor(repeated, training=False) if self.feature_weight else {})
 
     def _loss(self, z, context):
-        """L(z) of eq. 6, for each row `(rows,)`."""
+        """L(z) of eq. 6, for each z, `(batch * restarts,)`."""
         images, features = context
         generator, extractor = self._search_networks
         reconstructions = generator(z, training=False)

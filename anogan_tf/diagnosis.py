@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from scipy import stats
 
+from anogan_tf.scoring import Scorer
 from anogan_tf.search import sample_prior
 
 LOOKED_AT = 64  # images
@@ -17,7 +18,7 @@ MOST_OVERFIT = 2.0
 MOST_SPREAD = 2.5
 
 
-def diagnose(scorer, train: np.ndarray, validation: np.ndarray) -> list[str]:
+def diagnose(scorer: Scorer, train: np.ndarray, validation: np.ndarray) -> list[str]:
     """What may be wrong with a calibrated scorer.
 
     Args:

@@ -44,7 +44,7 @@ class FAnoGAN(keras.Model):
         kl_weight: w, of a variational encoder.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             encoder only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
@@ -90,7 +90,7 @@ class FAnoGAN(keras.Model):
         chunk: int = 64,
         seed: int = 0,
         name: str = "fanogan",
-    ):
+    ) -> None:
         super().__init__(name=name)
         if mode not in MODES:
             raise ValueError(f"mode is one of {MODES}. Received: mode={mode!r}.")
@@ -127,7 +127,7 @@ class FAnoGAN(keras.Model):
         self.built = True
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         return self.gan.image_shape
 
     @property
@@ -135,7 +135,7 @@ class FAnoGAN(keras.Model):
         return list(self._trackers.values())
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Every argument but the networks, as JSON can hold it."""
         return {
             "mode": self.mode,
@@ -250,10 +250,10 @@ class FAnoGAN(keras.Model):
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
-    def reconstruct(self, images):
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """G(E(x)), of the shape of the images `(n, height, width, channels)`."""
         return self.gan.generator(self.encoder(images, training=False), training=False).numpy()
 

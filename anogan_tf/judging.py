@@ -1,4 +1,4 @@
-"""From scores to decisions: images judged, a labelled test measured, and what there is to draw of both."""
+"""Judges images: scores become decisions, a labelled test is measured, the most anomalous images are drawn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
@@ -36,8 +37,8 @@ class TestResult:
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    results: list
-    regions: list
+    results: list[dict[str, Any]]
+    regions: list[list[dict[str, Any]]]
     threshold: float
     threshold_method: str
     alpha: float | None
@@ -47,17 +48,17 @@ class TestResult:
     average_precision: float | None
     f1: float | None
     base_rate: float
-    confusion: dict
+    confusion: dict[str, int]
     n: int
     seconds_per_image: float
-    shown: dict
+    shown: dict[int, dict[str, np.ndarray]]
     pixel_auroc: float | None = None
     aupro: float | None = None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.results, self.threshold, self.accuracy))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         figures = (f"{name}={value:.4g}" for name, value in self.metrics.items() if isinstance(value, (int, float)))
         return f"TestResult({', '.join(figures)})"
 
@@ -65,14 +66,14 @@ class TestResult:
         return report.result_html(self.results, self.shown, self.metrics)
 
     @property
-    def metrics(self):
-        """All but the images, as a dict."""
+    def metrics(self) -> dict[str, Any]:
+        """Every figure by its name, without results, regions and images."""
         return {name: value for name, value in vars(self).items() if name not in ("results", "regions", "shown")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """Images with their decisions.
+    """Images that were judged.
 
     Attributes:
         results: A dict an image, as in `TestResult`; `label` is None where unknown, and so are `residual` and
@@ -98,7 +99,7 @@ class Judgement:
 def judge(
     scorer: Scorer, data: Images, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
 ) -> Judgement:
-    """Scores images and decides on each; reconstructs the most anomalous ones.
+    """Judges images: scores each and decides on it; draws the most anomalous ones.
 
     Where anomaly maps are made of reconstructions only these have regions, unless the data have masks, with which the
     maps of all images are compared.
@@ -129,40 +130,49 @@ def judge(
         raise ValueError("There are no images to score.")
     drawn = {}
     for number, row, outputs in _reconstructed(scorer, kept):
-        drawn[number] = _drawable(row, outputs)
+        drawn[number] = _drawing(row, outputs)
         results[number - 1] |= _scores(outputs)
         regions[number - 1] = regions[number - 1] or _regions(scorer, row, outputs)
     threshold, method = _threshold(scorer, threshold, results)
-    return Judgement(_decided(scorer, results, threshold), regions, threshold, method, drawn, masks, maps)
+    return Judgement(_decisions(scorer, results, threshold), regions, threshold, method, drawn, masks, maps)
 
 
-def decided_chunks(scorer: Scorer, data: Images) -> Iterator[tuple[list[dict], list[list[dict]]]]:
-    """Pairs of results and regions, see `Judgement`, by the calibrated threshold, a chunk at a time; nothing is drawn.
+def judged_chunks(scorer: Scorer, data: Images) -> Iterator[tuple[list[dict], list[list[dict]]]]:
+    """Judges by the calibrated threshold, a chunk at a time, and draws nothing: pairs of results and regions.
 
-    Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
+    Both as in `Judgement`; where maps are made of reconstructions there are no regions yet, see `drawn_images`.
     """
     check_threshold(scorer, None)
     for rows, outputs in scored_chunks(scorer, data, draw=False):
         results = [_result(row, outputs, i) for i, row in enumerate(rows)]
         regions = [_regions(scorer, row, outputs, i) for i, row in enumerate(rows)]
-        yield _decided(scorer, results, scorer.calibration.threshold), regions
+        yield _decisions(scorer, results, scorer.calibration.threshold), regions
 
 
 def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
-    """Of each image its id, its R and D, and what there is to draw, with its regions, see `report.show`."""
+    """Draws each image: its id, its R and D, and what there is to draw with its regions, as `report.show` takes it."""
     for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
         for i, row in enumerate(rows):
             own = _of_row(outputs, i)
-            drawn = _drawable(row, own) | {"regions": _regions(scorer, row, own)}
+            drawn = _drawing(row, own) | {"regions": _regions(scorer, row, own)}
             yield row["id"], {name: float(own[name]) for name in PARTS if name in own}, drawn
 
 
-def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None, figures=None):
-    """Scores labelled images, decides, and measures how right the decisions are.
+def test(
+    scorer: Scorer,
+    data: Images,
+    threshold: float | str | None = None,
+    *,
+    results_dir: str | os.PathLike | None = None,
+    pictures: int = 100,
+    settings: dict[str, Any] | None = None,
+    figures: dict[str, Figure] | None = None,
+) -> TestResult:
+    """Judges labelled images, and measures how right the decisions are.
 
     Args:
         scorer: The scorer.
-        data: Images with labels 0 (normal) or 1 (anomalous), see `image_rows`.
+        data: Images with labels 0 (normal) or 1 (anomalous), see `scoring.image_rows`.
         threshold: A float; None for the calibrated threshold; `"f1"` or `"midpoint"` to choose it on the test labels,
             which flatters the accuracy.
         results_dir: Folder for CSV, JSON, pictures and figures, see `report.write`; made where it is missing.
@@ -204,15 +214,21 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     return result
 
 
-def write_report(scorer, judged, results_dir, measured, figures=None):
-    """A results folder of a `Judgement`, with what was `measured` in its `metrics.json`, and further figures."""
+def write_report(
+    scorer: Scorer,
+    judged: Judgement,
+    results_dir: str | os.PathLike,
+    measured: dict[str, Any],
+    figures: dict[str, Figure] | None = None,
+) -> None:
+    """Writes a `Judgement` into a results folder, what was `measured` into its `metrics.json`, and further figures."""
     measured = {**measured, **provenance(scorer)}
     drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
     report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures)
 
 
-def provenance(scorer):
-    """What scored, for `metrics.json`."""
+def provenance(scorer: Scorer) -> dict[str, Any]:
+    """What `metrics.json` tells of a scorer: settings, seed, pixel threshold, and the versions that it ran on."""
     pixel_threshold = scorer.calibration.pixel_threshold if scorer.calibration else None
     settings = {"pixel_threshold": pixel_threshold, "seed": scorer.seed, "settings": scorer.settings}
     return settings | {"versions": report.versions()}
@@ -257,7 +273,8 @@ def _reconstructed(scorer: Scorer, kept: list) -> Iterator[tuple[int, Row, dict[
         yield number, row, own if "reconstruction" in own else own | next(more)
 
 
-def _drawable(row: Row, outputs: dict[str, Any]) -> dict[str, Any]:
+def _drawing(row: Row, outputs: dict[str, Any]) -> dict[str, Any]:
+    """What there is to draw of a row, see `Judgement.drawn`."""
     image = {name: outputs[name] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
     image["size"] = _size(row)
     if "file" in row:
@@ -269,7 +286,7 @@ def _size(row):
     return (int(row["height"]), int(row["width"])) if "height" in row else None
 
 
-def _decided(scorer, results, threshold):
+def _decisions(scorer, results, threshold):
     """The results with their p-values and predictions."""
     scores = [result["anomaly_score"] for result in results]
     p_values = thresholds.p_values(scores, scorer.calibration.scores) if scorer.calibration else [None] * len(results)
@@ -314,8 +331,8 @@ def _picture(file, size, bits):
         warnings.warn(f"Drawn as the networks see it: {error}", stacklevel=2)
 
 
-def check_threshold(scorer, threshold):
-    """Raises a ValueError if nothing sets the threshold, or `threshold` is none."""
+def check_threshold(scorer: Scorer, threshold: float | str | None) -> None:
+    """Raises a ValueError if `threshold` is no number and no known name, or is None and nothing was calibrated."""
     if threshold is None and scorer.calibration is None:
         raise ValueError(
             "No threshold yet: call calibrate(normal validation images) first, or give threshold= a number, or "

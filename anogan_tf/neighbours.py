@@ -69,7 +69,7 @@ class LocalNeighbours(wrapper.Wrapper):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Of the pictures."""
+        """`(height, width, channels)` of the pictures."""
         height, width, channels = self.scorer.image_shape
         return height * self.factor, width * self.factor, channels
 
@@ -125,12 +125,12 @@ class LocalNeighbours(wrapper.Wrapper):
         self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Outputs:
         """As `Scorer.score_chunk`, of any number of images and without a guard: one at a time is looked at."""
-        return (self._decided(images) if decide else {}) | (self._drawn(images, progress) if draw else {})
+        return (self._decide(images) if decide else {}) | (self._draw(images, progress) if draw else {})
 
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return self.scorer.examples(self.smaller(images[:n]), n)
 
-    def _decided(self, images: np.ndarray) -> Outputs:
+    def _decide(self, images: np.ndarray) -> Outputs:
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         pixels = self.reference.of_images(images)  # (batch, height, width)
@@ -140,7 +140,7 @@ class LocalNeighbours(wrapper.Wrapper):
         level = np.median(smooth, axis=1) if self.reference.levelled else 0.0
         return {"anomaly_score": highest / np.sqrt(1.0 + level), "anomaly_map": np.log1p(pixels)}
 
-    def _drawn(self, images: np.ndarray, progress: Any) -> Outputs:
+    def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
         rows = ({"image": image} for image in self.smaller(images))
         chunks = [outputs for _, outputs in scoring.raw_outputs(self.scorer, rows, decide=False, progress=progress)]
         drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}

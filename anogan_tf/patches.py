@@ -104,7 +104,7 @@ class Patched(wrapper.Wrapper):
         return scoring.score(self, images, draw)
 
     def fit_reference(self, data: Images) -> None:
-        """Learns what `score` needs from tiles of normal training images, drawn evenly from all of them."""
+        """Learns what `score` needs from tiles of normal training images, taken at random from all of them alike."""
         before = self.reference
         self.scorer.fit_reference(self._reference_tiles(data))
         if self.reference is not before:
@@ -157,8 +157,8 @@ class Patched(wrapper.Wrapper):
     def _reference_tiles(self, data):
         """A batch of as many tiles as the reference takes, each tile of all images as likely as any other."""
         tile_rows = ({"image": tile} for tile in self._all_tiles(data))
-        drawn = scoring.sample(tile_rows, scoring.REFERENCE_IMAGES, self.scorer.seed)
-        yield np.stack([row["image"] for row in drawn])
+        chosen = scoring.sample(tile_rows, scoring.REFERENCE_IMAGES, self.scorer.seed)
+        yield np.stack([row["image"] for row in chosen])
 
     def _all_tiles(self, data):
         for row in self._rows(data):

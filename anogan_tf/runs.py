@@ -172,7 +172,7 @@ def _wrappers(scorer: Scorer) -> list[Any]:
     return [] if scorer is unwrapped(scorer) else [*_wrappers(scorer.scorer), scorer]
 
 
-def read_run(path):
+def read_run(path: str | os.PathLike) -> dict[str, Any]:
     """The content of the `run.json` of a run, which `path` names as for `load_run`.
 
     Raises:
@@ -275,12 +275,12 @@ def _with_initializer(settings):
 
 
 def _gan(path, settings, generator, discriminator):
-    kind = settings.pop("kind")
+    name = settings.pop("kind")
     if settings.pop("own_networks") and generator is None:
         raise ValueError(
             f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
         )
-    gan = GANS[kind](**_with_initializer(settings), generator=generator, discriminator=discriminator)
+    gan = GANS[name](**_with_initializer(settings), generator=generator, discriminator=discriminator)
     expected = tuple(settings["image_shape"]), settings["latent_dim"]
     if (gan.image_shape, gan.latent_dim) != expected:
         raise ValueError(

@@ -61,7 +61,7 @@ class Scorer(Protocol):
         method: The name of the class in a run.
         any_size: Whether images may be of any size.
         chunk: Images scored at once; may be set.
-        seed: Of all that is drawn at random.
+        seed: Of all that is random.
         smoothing: σ of the Gaussian over anomaly maps, as a fraction of the longer side.
         reference: What `fit_reference` learned; None before.
         reference_type: The class of that.
@@ -93,7 +93,7 @@ class Scorer(Protocol):
         ...
 
     @property
-    def encoder(self) -> Any:
+    def encoder(self) -> keras.Model | None:
         """The encoder, likewise; None without one."""
         ...
 
@@ -278,7 +278,7 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
 class Reservoir:
     """At most n of the rows that are added, each as likely as any other; their images are copied.
 
-    Nobody knows how many there will be, so the i-th replaces one of those drawn before with the probability that keeps
+    Nobody knows how many there will be, so the i-th replaces one of those kept before with the probability that keeps
     it so (Vitter, "Random Sampling with a Reservoir", 1985, algorithm R).
     """
 
@@ -355,7 +355,7 @@ def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
     )
 
 
-def fingerprint(*networks: Any) -> str:
+def fingerprint(*networks: keras.Model | None) -> str:
     """A digest of the weights of networks, by which reference and calibration know theirs; None among them is none."""
     digest = hashlib.blake2b(digest_size=16)
     for network in networks:
@@ -381,7 +381,7 @@ def _batches(data: Images) -> Iterable[Any]:
     return data
 
 
-def _no_images(thing: Any) -> ValueError:
+def _no_images(thing: object) -> ValueError:
     return ValueError(
         "Scorers take an array (n, height, width, channels) in [-1, 1], or batches: a tf.data.Dataset or another "
         "iterable of images, (image, label) or dicts. Image files are scored by `anogan-tf score RUN PATH…`, or "
@@ -401,7 +401,7 @@ def _one_label_each(labels: np.ndarray, n: int) -> np.ndarray:
     return labels
 
 
-def _text(name: Any) -> str:
+def _text(name: object) -> str:
     return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
 
 

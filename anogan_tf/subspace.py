@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 class PrincipalSubspace:
     """How far feature vectors lie outside the principal subspace of those of normal images.
 
-    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of the
-    reference images' features. It is the reconstruction error of PCA, on discriminator features in place of pixels.
+    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of
+    these. It is the reconstruction error of PCA, on discriminator features in place of pixels.
 
     Args:
         mean: `(elements,)`.

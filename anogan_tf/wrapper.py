@@ -14,7 +14,7 @@ from anogan_tf.scoring import Calibration, Images, Outputs, Scorer
 
 
 class Wrapper:
-    """A scorer around another one, for pictures larger than its networks take: what it hands on.
+    """A scorer around another one, for pictures larger than its networks take; what is here asks the one inside.
 
     Args:
         scorer: The scorer inside.
@@ -39,7 +39,7 @@ class Wrapper:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of the scorer inside, and its own."""
+        """The arguments of the scorer inside, and its own, as JSON can hold them."""
         return self.scorer.settings | self._own_settings
 
     @property
@@ -94,7 +94,7 @@ class Wrapper:
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
 

@@ -7,14 +7,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.plan · data.records · data.pipeline · atomic · losses · search · subspace · architectures
-    local_features · thresholds · networks · metrics · data.samples · data.listing · data.inspection
-    distances · listing · published · weights
-    transformations · table · plots · data.cache · data.layouts · data.sheet · kinds · diagnosis
-    data.sources · report · reference
+    data.images · data.records · atomic · losses · search · subspace · architectures
+    local_features · thresholds · networks · metrics · data.samples · data.listing
+    distances · written · published · weights · data.reading
+    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    data.folder_layouts · kinds · report
+    data.published_layouts · reference
+    data.layouts
+    data.sources
     data · callbacks
-    training · comparison · scoring
-    gan
+    training · comparison · scoring · data.sheet
+    gan · diagnosis
     judging
     wrapper · anogan · fanogan
     neighbours · patches

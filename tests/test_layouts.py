@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from anogan_tf import data
-from anogan_tf.data import layouts
+from anogan_tf.data import layouts, reading
 from anogan_tf.data.samples import Preprocessing
 
 SHAPE = (8, 8, 3)
@@ -473,12 +473,12 @@ def test_a_missing_list_is_named(tmp_path):
 def test_good_and_bad_are_known_by_name_in_any_spelling():
     assert all(
         map(
-            layouts.is_good,
+            reading.is_good,
             ("good", "OK", "Normal", "defect_free", "i.O.", "PASS", "OK parts", "normal_images", "Good-2"),
         )
     )
-    assert all(map(layouts.is_bad, ("NG", "Not OK", "anomaly", "n.i.O.", "Defective")))
-    assert not any(map(layouts.is_good, ("not_good", "goodyear", "oak", "1", "")))
+    assert all(map(reading.is_bad, ("NG", "Not OK", "anomaly", "n.i.O.", "Defective")))
+    assert not any(map(reading.is_good, ("not_good", "goodyear", "oak", "1", "")))
 
 
 def test_masks_of_like_names_in_other_classes_are_not_mixed_up(folder):

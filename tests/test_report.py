@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import listing, metrics, plots, report, table
+from anogan_tf import metrics, plots, report, table, written
 
 RNG = np.random.default_rng(0)
 
@@ -109,7 +109,7 @@ def test_what_others_put_there_stays_and_is_not_shown(folder):
 
 
 def test_every_file_of_a_report_is_listed_and_may_be_replaced(folder):
-    assert listing.listed(folder) == {path.name for path in folder.iterdir()} - {"files.txt"}
+    assert written.listed(folder) == {path.name for path in folder.iterdir()} - {"files.txt"}
     report.check(folder)
     (folder / "roc.png").unlink()
     (folder / "test_image_001.png").write_bytes(b"mine")
@@ -124,7 +124,7 @@ def test_what_a_crash_left_is_listed(tmp_path):
     drawn = {1: picture(), 2: picture() | {"size": (30, 20), "picture": fail}}
     with pytest.raises(KeyboardInterrupt):
         report.write(tmp_path, results(2), [[], []], drawn, METRICS)
-    assert {path.name for path in tmp_path.iterdir()} - {"files.txt"} <= listing.listed(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {"files.txt"} <= written.listed(tmp_path)
     report.check(tmp_path)
 
 

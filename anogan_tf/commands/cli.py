@@ -88,7 +88,7 @@ def train(context: click.Context, **settings) -> None:
 @options.add(options.SOURCE)
 @click.option("--seed", default=0, help="Seed of the split.")
 @click.option("--out", default="data.png", type=click.Path(dir_okay=False), help="Contact sheet, a PNG image.")
-def data(source, out, **settings):
+def data(source: str, out: str, **settings) -> None:
     """Shows what SOURCE is taken for, without training: parts, classes, counts, masks, and what is not used."""
     from anogan_tf.commands.data import run
 

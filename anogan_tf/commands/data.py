@@ -1,13 +1,17 @@
 """Shows what a source is taken for, without training: a table, and a contact sheet."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 from anogan_tf import atomic
 from anogan_tf.commands.settings import load_splits
+from anogan_tf.data import Splits
 from anogan_tf.data.sheet import contact_sheet
 
 
-def run(source, out="data.png", **settings):
+def run(source: str, out: str | Path = "data.png", **settings: Any) -> Splits:
     """Prints the parts, classes, counts and masks of a source, and draws some pictures of each.
 
     Args:

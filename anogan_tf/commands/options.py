@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
@@ -12,7 +13,7 @@ from anogan_tf.commands.recipes import RECIPES
 class Number(click.FloatRange):
     """A number within bounds; what is no number (`nan`) or has no end is refused, though no bound excludes it."""
 
-    def convert(self, value, parameter, context):
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
         number = super().convert(value, parameter, context)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", parameter, context)
@@ -24,7 +25,7 @@ class Threshold(Number):
 
     name = "number|f1|midpoint"
 
-    def convert(self, value, parameter, context):
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float | str:
         return value if value in ("f1", "midpoint") else super().convert(value, parameter, context)
 
 
@@ -93,7 +94,7 @@ MODEL = [
     click.option(
         "--recipe",
         type=click.Choice(list(RECIPES)),
-        help="Defaults for a kind of images: gray shapes, colour photos, or parts seen from one side. Default: parts "
+        help="Defaults for gray shapes, for colour photos, or for parts seen from one side. Default: parts "
         "for a folder, else by the channels.",
     ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
@@ -181,7 +182,7 @@ TRAINING = [
 
 
 def of_training(arguments: Sequence[str]) -> dict:
-    """What a list of arguments of `anogan-tf train` sets, a dict."""
+    """The settings that a list of arguments of `anogan-tf train` makes."""
     command = click.Command("anogan-tf train", params=[])
     add(TRAINING)(command)
     return command.make_context("anogan-tf train", list(arguments)).params

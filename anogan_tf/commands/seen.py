@@ -55,7 +55,7 @@ class Looks:
     ranges: dict = dataclasses.field(default_factory=dict)
 
     def add(self, batch: dict) -> None:
-        """Takes a batch in, a dict of `image` `(n, height, width, channels)`, `height` and `width`."""
+        """Widens the ranges by a batch, a dict of `image` `(n, height, width, channels)`, `height` and `width`."""
         images = np.asarray(batch["image"], np.float32)
         means = images.mean(axis=(1, 2))  # (n, channels)
         brightness = means.mean(axis=1)
@@ -68,7 +68,7 @@ class Looks:
             self.ranges[name] = [min(low, found[0]), max(high, found[1])]
 
     def watch(self, batches: Iterable[dict]) -> Iterable[dict]:
-        """The batches as they are, each taken in when it passes."""
+        """Hands the batches on as they are, and adds each when it passes."""
         for batch in batches:
             self.add(batch)
             yield batch
@@ -102,7 +102,7 @@ def _range(low, high):
 
 
 def looks(batches: Iterable[dict]) -> dict:
-    """The ranges of `Looks` of all batches."""
+    """The ranges that `Looks` finds in all batches."""
     found = Looks()
     for batch in batches:
         found.add(batch)

@@ -50,7 +50,7 @@ def with_recipe(settings: dict, channels: int) -> dict:
     chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
     settings = settings | {"recipe": chosen}
     recipe = {name: value for name, value in recipes.RECIPES[settings["recipe"]].items() if settings.get(name) is None}
-    if gan_kind(settings) != "dcgan":
+    if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | recipe
     kind = KINDS.get(filled["score_kind"])
@@ -77,8 +77,8 @@ def load_splits(settings: dict, size: tuple[int, int] | None = None) -> data.Spl
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
 
-def gan_kind(settings: dict) -> str:
-    """The kind of the GAN: the one asked for, else that of the method."""
+def gan_name(settings: dict) -> str:
+    """The name of the GAN in `runs.GANS`: the one asked for, else that of the method."""
     return settings["gan"] or GAN_OF[settings["method"]]
 
 
@@ -109,7 +109,7 @@ def preprocessing_of(description: dict) -> Preprocessing:
 
 
 def pattern_of(description: dict, given: str | None = None) -> str | None:
-    """The pattern of the files that are taken of a folder: the one given, else that of a run's training, told."""
+    """Which files of a folder are taken: the pattern given, else that of the training, of which the user is told."""
     pattern = given or description.get("settings", {}).get("pattern")
     if pattern and not given:
         print(f"Of folders the files named {pattern}, as in the training; --pattern names others.")
@@ -147,7 +147,7 @@ def check_bound(out: Path, earlier: dict, settings: dict) -> None:
     """
     there, now = earlier.get("settings", {}), jsonable(settings)
     if not earlier["complete"]:
-        there, now = ({**some, "gan": gan_kind(some)} for some in (there, now))
+        there, now = ({**some, "gan": gan_name(some)} for some in (there, now))
     changed = {name for name in {*there, *now} if there.get(name) != now.get(name)}
     if not earlier["complete"]:
         changed &= _bound(out, {*there, *now}, settings)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -17,7 +18,7 @@ from anogan_tf.commands.settings import (
     check_bound,
     check_fingerprint,
     description_of,
-    gan_kind,
+    gan_name,
     load_splits,
     needs_encoder,
     resolved,
@@ -35,7 +36,7 @@ RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
 
-def run(source: str, out: str | Path, **settings) -> Scorer:
+def run(source: str, out: str | Path, **settings: Any) -> Scorer:
     """Trains what scores the images of a source, and saves it as a run; goes on where a like run stopped.
 
     That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds. All of it is
@@ -132,7 +133,7 @@ def _gan_of(run, splits):
 
 
 def _gan(splits, settings):
-    return GANS[gan_kind(settings)](
+    return GANS[gan_name(settings)](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
         architecture=settings["architecture"],
@@ -144,12 +145,12 @@ def _gan(splits, settings):
 
 
 def _train_gan(gan, splits, out, settings):
-    kind, rate = gan_kind(settings), settings["learning_rate"]
-    rate = RATES[kind] if rate is None else rate
+    name, rate = gan_name(settings), settings["learning_rate"]
+    rate = RATES[name] if rate is None else rate
     epochs = _epochs(settings, "epochs", splits)
-    if kind == "dcgan":
+    if name == "dcgan":
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
-    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[kind]) for _ in range(2)))
+    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[name]) for _ in range(2)))
     samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
     _fit(gan, splits, out, epochs, GAN_CHECKPOINT, "losses.png", samples)
     plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)

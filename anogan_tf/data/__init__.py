@@ -1,18 +1,24 @@
 """Images in: a folder, a list of files, a TFDS name, an `.npz` file or arrays become `Samples`, and these pipelines."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import itertools
 import os
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from anogan_tf.data import cache as cached
 from anogan_tf.data import images, inspection, pipeline, sources
-from anogan_tf.data.images import content_hash
+from anogan_tf.data.images import Crop, content_hash
 from anogan_tf.data.plan import Plan
 from anogan_tf.data.samples import FEWEST, LISTED, Preprocessing, Samples, assign_parts, complete_shape
 
@@ -33,7 +39,7 @@ class Splits:
         test: The same of normal and anomalous images, with `mask` where the source has masks; padded to the largest of
             the batch, `height` and `width` tell its own size. None if the source has no test part and no anomalous
             images.
-        reference: The training images in a fixed order, as dicts.
+        reference: The training images in a fixed order, as dicts, for `fit_reference`.
         samples: The manifest behind them.
         fingerprint: A hash of the images, before they were decoded, and of the split.
         preprocessing: How pictures become network inputs.
@@ -50,15 +56,15 @@ class Splits:
     seed: int
     plan: Plan | None = None
 
-    def describe(self):
+    def describe(self) -> str:
         """The parts, classes, counts and masks as a small table, and what is not used, as text."""
         return str(self.plan)
 
-    def hashes(self, *parts):
+    def hashes(self, *parts: str) -> list[str]:
         """The SHA-256 of the content of each image of the parts named, a list; see `Samples.hashes`."""
         return self.samples.take(np.isin(self.samples.parts, parts)).hashes()
 
-    def matches(self, fingerprint):
+    def matches(self, fingerprint: str) -> bool:
         """Whether a fingerprint is that of these images and parts.
 
         Of images that are kept resized it may be that of earlier versions, which was of the resized ones.
@@ -66,7 +72,7 @@ class Splits:
         earlier = dataclasses.replace(self.samples, contents=None)
         return self.fingerprint == fingerprint or (not earlier.are_files and earlier.fingerprint() == fingerprint)
 
-    def check(self):
+    def check(self) -> None:
         """Raises a ValueError if there are too few normal images for what is learned and compared with."""
         count = np.count_nonzero(self.samples.parts == "train")
         if count < FEWEST:
@@ -77,43 +83,43 @@ class Splits:
             )
 
     @functools.cached_property
-    def train(self):
+    def train(self) -> tf.data.Dataset:
         return pipeline.training(self.samples.part("train"), self.preprocessing, self.batch_size, self.seed)
 
     @functools.cached_property
-    def reference(self):
+    def reference(self) -> tf.data.Dataset:
         return pipeline.ordered(self.samples.part("train"), self.preprocessing, self.batch_size)
 
     @functools.cached_property
-    def validation(self):
+    def validation(self) -> tf.data.Dataset:
         return pipeline.ordered(self.samples.part("validation"), self.preprocessing, self.batch_size)
 
     @functools.cached_property
-    def test(self):
+    def test(self) -> tf.data.Dataset | Any:  # or None, which a checker would ask about at each use
         test = self.samples.part("test")
         return pipeline.ordered(test, self.preprocessing, self.batch_size) if len(test) else None
 
 
 def load(
-    source,
-    labels=None,
+    source: str | os.PathLike | np.ndarray,
+    labels: ArrayLike | None = None,
     *,
-    image_shape=None,
-    normal=None,
-    batch_size=32,
-    crop=None,
-    pattern=None,
-    validation_fraction=0.2,
-    test_fraction=0.2,
-    group_by=None,
-    bits=16,
-    patches=False,
-    scale=None,
-    seed=0,
-    cache="auto",
-    data_dir=None,
-    skip_unreadable=False,
-):
+    image_shape: Sequence[int | None] | None = None,
+    normal: str | int | Sequence[str | int] | None = None,
+    batch_size: int = 32,
+    crop: Crop = None,
+    pattern: str | None = None,
+    validation_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    group_by: str | Callable[[str], object] | ArrayLike | None = None,
+    bits: int = 16,
+    patches: bool = False,
+    scale: float | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike | Literal[False] = "auto",
+    data_dir: str | os.PathLike | None = None,
+    skip_unreadable: bool = False,
+) -> Splits:
     """Loads images, and splits them into training, validation and test parts.
 
     Args:
@@ -267,8 +273,15 @@ def _kept(samples, preprocessing, cache, cache_folder):
 
 
 def load_labelled(
-    source, preprocessing, *, normal=None, batch_size=32, data_dir=None, pattern=None, keep=lambda samples: samples
-):
+    source: str | os.PathLike | np.ndarray,
+    preprocessing: Preprocessing,
+    *,
+    normal: str | Sequence[str] | None = None,
+    batch_size: int = 32,
+    data_dir: str | os.PathLike | None = None,
+    pattern: str | None = None,
+    keep: Callable[[Samples], Samples] = lambda samples: samples,
+) -> tf.data.Dataset | None:
     """All labelled images of a source for testing; of one with a training part, its test part, or None without one.
 
     Args:
@@ -284,8 +297,15 @@ def load_labelled(
     return pipeline.ordered(samples, preprocessing, batch_size) if len(samples) else None
 
 
-def labelled(source, preprocessing, *, normal=None, data_dir=None, pattern=None):
-    """The `Samples` that `load_labelled` makes batches of."""
+def labelled(
+    source: str | os.PathLike | np.ndarray,
+    preprocessing: Preprocessing,
+    *,
+    normal: str | Sequence[str] | None = None,
+    data_dir: str | os.PathLike | None = None,
+    pattern: str | None = None,
+) -> Samples:
+    """All labelled images of a source for testing, as `Samples`; the arguments are those of `load_labelled`."""
     normal = (normal,) if isinstance(normal, str) else normal and tuple(normal)
     if isinstance(source, (str, os.PathLike)) and (Path(source).is_dir() or str(source).endswith(".csv")):
         samples, _ = sources.from_folder(source, normal=normal, pattern=pattern, testing=True)
@@ -295,7 +315,7 @@ def labelled(source, preprocessing, *, normal=None, data_dir=None, pattern=None)
     return load(source, patches=preprocessing.scale is not None, **options).samples.part("test")
 
 
-def list_files(paths, pattern=None):
+def list_files(paths: Iterable[str | os.PathLike], pattern: str | None = None) -> list[str]:
     """Files, and all pictures in folders, each once, as text; a folder without pictures raises a ValueError.
 
     Masks, and what this package wrote, are no pictures; `pattern` is a glob pattern that those in folders must match.
@@ -305,7 +325,9 @@ def list_files(paths, pattern=None):
     return list(dict.fromkeys(os.fspath(file) for file in files))
 
 
-def read_files(files, preprocessing, batch_size, skipped):
+def read_files(
+    files: Iterable[str], preprocessing: Preprocessing, batch_size: int, skipped: list[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
     """Batches of image files, dicts of `image`, `id`, `height`, `width`, `file`, `bits`; of one where sizes differ.
 
     Args:

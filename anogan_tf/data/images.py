@@ -1,11 +1,19 @@
 """One image file to one array: everything Pillow reads, with one meaning for all."""
 
+from __future__ import annotations
+
 import hashlib
+import os
 import re
 import sys
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+Crop: TypeAlias = int | tuple[int, int] | str | None  # pixels, (height, width) in pixels, "square", nothing
+Picture: TypeAlias = tuple[Image.Image, ...]  # one image, or its red, green and blue
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".apng", ".avif", ".dib", ".gif", ".jfif", ".jpe",
@@ -37,7 +45,9 @@ _SIGNATURES = {  # the first bytes of what is brought as an image, and is none t
 }
 
 
-def read(path, image_shape, *, crop=None, bits=16):
+def read(
+    path: str | os.PathLike, image_shape: Sequence[int], *, crop: Crop = None, bits: int = 16
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Reads an image, crops its centre, resizes it.
 
     EXIF orientation is applied, transparency laid on black, colour turned into gray (or gray into colour) as
@@ -61,10 +71,10 @@ def read(path, image_shape, *, crop=None, bits=16):
     return fit(picture, image_shape), picture[0].size[::-1]
 
 
-def read_mask(*paths, size=None, crop=None):
+def read_mask(*paths: str | os.PathLike, size: Sequence[int] | None = None, crop: Crop = None) -> np.ndarray:
     """Reads a mask: `(height, width)` in its own pixels after cropping, True where the image is anomalous.
 
-    What is not black is True, whether 1 or 255, and what is transparent is not; a mask that was drawn in black on a
+    What is not black is True, whether 1 or 255, and what is transparent is not; a mask that was painted in black on a
     transparent ground is where it is opaque. Of lossy compression it is what is brighter than half of the brightest.
 
     Args:
@@ -82,8 +92,8 @@ def _marked(path):
     file, _ = _decoded(path)
     if file.has_transparency_data:
         layers = np.asarray(file.convert("RGBA"))
-        shown = (layers[..., :3].max(axis=-1) > 0) & (layers[..., 3] > 0)
-        return shown if shown.any() or layers[..., 3].min() > 0 else layers[..., 3] > 0
+        coloured = (layers[..., :3].max(axis=-1) > 0) & (layers[..., 3] > 0)
+        return coloured if coloured.any() or layers[..., 3].min() > 0 else layers[..., 3] > 0
     values = np.asarray(file if file.mode in (*_SIXTEEN_BIT, "1", "L", "F") else file.convert("RGB"))
     values = values.max(axis=-1) if values.ndim == 3 else values
     return values > (values.max() / 2 if _is_noisy(path, values) else 0)
@@ -105,14 +115,14 @@ def _resized_mask(mask, size):
     return np.asarray(Image.fromarray(mask).resize(tuple(size)[::-1], Image.Resampling.NEAREST))
 
 
-def open_cropped(path, *, crop=None, bits=16):
+def open_cropped(path: str | os.PathLike, *, crop: Crop = None, bits: int = 16) -> Picture:
     """The centre crop of the picture as `open_picture` gives it."""
     planes = open_picture(path, bits=bits)
     box = crop_box(planes[0].size[::-1], crop, path)
     return tuple(plane.crop(box) for plane in planes)
 
 
-def open_picture(path, *, bits=16):
+def open_picture(path: str | os.PathLike, *, bits: int = 16) -> Picture:
     """The picture, upright: one Pillow image of mode `"L"`, `"RGB"`, or `"F"` (0 to 255, from 16 bits), or three `"F"`.
 
     Three are the red, green and blue of colour in 16 bits.
@@ -179,14 +189,14 @@ def _check_levels(path, file, raw):
     signed, bits = "S" in raw, int(re.search(r"\d+", raw)[0])
     levels = np.asarray(file)
     levels = levels.view(np.int8) if bits == 8 else levels if signed else levels.view(np.uint32)
-    kind = f"{'signed' if signed else 'unsigned'} {bits} bits"
+    stored = f"{'signed' if signed else 'unsigned'} {bits} bits"
     raise ValueError(
-        f"{path}: {kind}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
+        f"{path}: {stored}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
         "is white. Rescale all images alike to unsigned 16 bits, such as (values - black) / (white - black) * 65535."
     )
 
 
-def is_sixteen_bit(path):
+def is_sixteen_bit(path: str | os.PathLike) -> bool:
     """Whether a file has more than 8 bits a channel that are kept; reads the header only."""
     try:
         with _stream(path) as stream, Image.open(stream) as file:
@@ -195,7 +205,7 @@ def is_sixteen_bit(path):
         return False
 
 
-def largest_level(path):
+def largest_level(path: str | os.PathLike) -> int:
     """The largest value in a file of more than 8 bits a channel."""
     file, raw_mode = _decoded(path)
     if _DEEP_COLOUR.fullmatch(raw_mode):
@@ -203,7 +213,7 @@ def largest_level(path):
     return int(np.asarray(file).max())
 
 
-def header(path):
+def header(path: str | os.PathLike) -> dict[str, int] | None:
     """What of a file is not taken, by its header: `pages` after the first, and whether it is `transparent`.
 
     None for a broken file. Previews beside a JPEG's picture, as some phones and cameras save them, are no pages.
@@ -216,20 +226,20 @@ def header(path):
         return None
 
 
-def size_of(path):
+def size_of(path: str | os.PathLike) -> tuple[int, int]:
     """The `(height, width)` of the upright picture, by the header."""
     with _stream(path) as stream, Image.open(stream) as file:
         width, height = file.size
         return (width, height) if file.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
 
 
-def content_hash(path):
+def content_hash(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with _stream(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fit(picture, image_shape):
+def fit(picture: Image.Image | Picture, image_shape: Sequence[int]) -> np.ndarray:
     """A Pillow image, or a picture as `open_picture` gives it, resized to float32 `image_shape` in [-1, 1]."""
     height, width, channels = image_shape
     planes = picture if isinstance(picture, tuple) else (picture,)
@@ -254,7 +264,7 @@ def _luminance(planes):
     return Image.fromarray(sum(weighted))
 
 
-def crop_box(size, crop, name="the image"):
+def crop_box(size: Sequence[int], crop: Crop, name: object = "the image") -> tuple[int, int, int, int]:
     """The centre crop of a picture of `(height, width)`, as Pillow's (left, upper, right, lower)."""
     height, width = size
     if crop is None:
@@ -266,7 +276,7 @@ def crop_box(size, crop, name="the image"):
     return left, top, left + columns, top + rows
 
 
-def check_patch(size, patch, name):
+def check_patch(size: Sequence[int], patch: Sequence[int], name: object) -> None:
     """Raises a ValueError if an image of `(height, width)` is smaller than a patch of `(height, width, ...)`."""
     if size[0] < patch[0] or size[1] < patch[1]:
         raise ValueError(
@@ -300,14 +310,14 @@ def _decoded(path, raw_mode=None):
             file.load()
             return ImageOps.exif_transpose(file), raw_mode
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a readable image ({_kind_of(path)}).") from error
+        raise ValueError(f"{path}: not a readable image ({_format_of(path)}).") from error
     except Exception as error:  # decoders raise anything: struct.error, IndexError, MemoryError
         raise ValueError(f"{path}: not a readable image ({type(error).__name__}: {error}).") from error
 
 
-def _kind_of(path):
+def _format_of(path):
     """What a file is that is no image, by its first bytes."""
     with _stream(path) as stream:
         start = stream.read(256)
-    kind = next((kind for first, kind in _SIGNATURES.items() if re.match(first, start, re.DOTALL)), None)
-    return f"it is {kind}: save it as PNG or JPEG" if kind else "none of a known format"
+    name = next((name for first, name in _SIGNATURES.items() if re.match(first, start, re.DOTALL)), None)
+    return f"it is {name}: save it as PNG or JPEG" if name else "none of a known format"

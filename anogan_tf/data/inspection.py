@@ -1,13 +1,18 @@
 """What a look at all images and masks tells before they are used: copies, flat pictures, pages, masks that are off."""
 
+from __future__ import annotations
+
 import dataclasses
+import os
 import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from anogan_tf.data import images as image_files
+from anogan_tf.data.samples import Samples
 
 NEARLY_FLAT = 4  # levels of 255
 MOSTLY = 0.5  # of a picture, more than which a defect seldom covers
@@ -24,7 +29,7 @@ class _Look:
     marked: float = 0.0
 
 
-def sound_masks(samples):
+def sound_masks(samples: Samples) -> tuple[Samples, list[str]]:
     """The samples without the masks that are of no use, and sentences on those and on what else one should know.
 
     Of no use are masks that cannot be read, and those of other proportions than their pictures.
@@ -76,7 +81,7 @@ def _warn_of_inverted(marked):
         )
 
 
-def copies(samples):
+def copies(samples: Samples) -> Iterator[str]:
     """Sentences on images of equal content."""
     contents, numbers = np.unique(samples.contents, return_inverse=True)
     counts = np.bincount(numbers)
@@ -94,13 +99,13 @@ def copies(samples):
         yield f"{len(labelled) - len(contents)} contents are among the normal and among the anomalous images."
 
 
-def flat(samples):
+def flat(samples: Samples) -> Iterator[str]:
     """A sentence on images of one, or of nearly one, level."""
     if samples.spreads is not None and (found := samples.ids[samples.spreads < NEARLY_FLAT]).size:
         yield f"{len(found)} images are of one colour, or nearly: {_some(map(repr, map(str, found)))}."
 
 
-def left_in_files(files):
+def left_in_files(files: Sequence[str | os.PathLike]) -> tuple[list[str], list[str]]:
     """What of the files is not used, in words: the pages after the first; and a sentence on transparency."""
     with ThreadPoolExecutor() as pool:
         headers = [

@@ -1,12 +1,17 @@
 """What lies in a folder: its pictures, its masks by their names, and what is neither."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 from anogan_tf.data import images as image_files
+
+Names: TypeAlias = tuple[str, ...]  # on the way to a file, its own the last
 
 SYSTEM = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found")
 MASK_WORDS = r"(?:ground[_\- ]?truths?|gts?|masks?|labels?|annotations?|segmentations?)"
@@ -30,25 +35,25 @@ class Listing:
     """
 
     folder: Path
-    pictures: tuple
-    masks: tuple
-    others: tuple
-    left_out: tuple
+    pictures: tuple[Names, ...]
+    masks: tuple[Names, ...]
+    others: tuple[Names, ...]
+    left_out: tuple[str, ...]
 
-    def file(self, path):
+    def file(self, path: Names) -> Path:
         return self.folder.joinpath(*path)
 
-    def check(self, pattern=None):
-        """Raises a ValueError if there are no pictures."""
+    def check(self, pattern: str | None = None) -> None:
+        """Raises a ValueError if there are no pictures, which says what there is."""
         if not self.pictures:
-            kinds = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
+            wanted = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
             masks = [f"{len(self.masks)} masks"] if self.masks else []
             others = [f"{len(self.others)} other files, such as {'/'.join(self.others[0])}"] if self.others else []
             beside = "; ".join([*masks, *self.left_out, *others])
-            raise ValueError(f"No images {kinds} in {self.folder} or below{beside and f', only {beside}'}.")
+            raise ValueError(f"No images {wanted} in {self.folder} or below{beside and f', only {beside}'}.")
 
 
-def list_folder(folder, pattern=None):
+def list_folder(folder: str | os.PathLike, pattern: str | None = None) -> Listing:
     """Lists a folder, links to folders followed, hidden and system files and what this package wrote left out.
 
     Args:
@@ -77,7 +82,7 @@ def list_folder(folder, pattern=None):
     return Listing(folder, tuple(pictures), tuple(sorted(masks)), tuple(sorted(others)), tuple(left_out))
 
 
-def without_mask_words(name):
+def without_mask_words(name: str) -> str:
     """What a mask's file or folder name says besides that it is one: `000` of `000_mask`, `""` of `masks`."""
     folder = MASK_FOLDER.fullmatch(name)
     if folder:

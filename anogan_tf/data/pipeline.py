@@ -1,13 +1,17 @@
 """Samples to `tf.data`: shuffled batches to train on, ordered batches to score."""
 
+from __future__ import annotations
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.data.samples import Preprocessing, Samples
 
-def training(samples, preprocessing, batch_size, seed):
+
+def training(samples: Samples, preprocessing: Preprocessing, batch_size: int, seed: int) -> tf.data.Dataset:
     """(image, label) batches, in an order that is a function of (seed, epoch).
 
     With a scale in `preprocessing` they are of random patches: an epoch takes as many of each image as would cover it
@@ -47,7 +51,7 @@ def training(samples, preprocessing, batch_size, seed):
     return dataset
 
 
-def ordered(samples, preprocessing, batch_size):
+def ordered(samples: Samples, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
     """Batches as dicts, in order: `image`, `label`, `id`, `height`, `width`, and some where the source has them.
 
     These are `mask` with `has_mask`, whether it is known, and `file` and `bits`, from which the picture itself can be

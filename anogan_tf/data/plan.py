@@ -1,9 +1,14 @@
 """What was found in a source and what is made of it, to be read before a training."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
+
+from anogan_tf.data.samples import Samples
 
 PARTS = ("train", "validation", "test")
 HEADER = ("part", "class", "label", "images", "masks")
@@ -24,12 +29,12 @@ class Plan:
 
     source: str
     layout: str
-    rows: tuple = ()
-    unused: tuple = ()
-    told: tuple = ()
+    rows: tuple[tuple, ...] = ()
+    unused: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
-    def of(self, samples):
-        """The plan with the rows of `samples`."""
+    def of(self, samples: Samples) -> Plan:
+        """The plan, its rows counted from `samples`."""
         masks = (
             np.zeros(len(samples), bool) if samples.masks is None else np.array([m is not None for m in samples.masks])
         )
@@ -43,10 +48,10 @@ class Plan:
         )
         return dataclasses.replace(self, rows=rows)
 
-    def add(self, *, unused=(), told=()):
+    def add(self, *, unused: Iterable[str] = (), told: Iterable[str] = ()) -> Plan:
         return dataclasses.replace(self, unused=(*self.unused, *unused), told=(*self.told, *told))
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.source}: {self.layout}", *_table([HEADER, *self.rows])]
         lines += [f"Not used: {'; '.join(self.unused)}."] if self.unused else []
         return "\n".join([*lines, *(f"Mind: {sentence}" for sentence in self.told)])

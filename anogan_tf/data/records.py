@@ -1,8 +1,11 @@
 """The records of an LMDB folder, as LSUN is published, each of which is read as a file is."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import io
+import os
 from pathlib import Path
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -16,7 +19,7 @@ class LsunName:
     part: str
 
     @classmethod
-    def of(cls, folder):
+    def of(cls, folder: Path) -> LsunName:
         name = folder.name.removesuffix("_lmdb")
         category, _, part = name.rpartition("_")
         return cls(category, PARTS[part]) if category and part in PARTS else cls(name, "train")
@@ -35,27 +38,27 @@ class Record:
     key: bytes
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.key.decode("latin-1")
 
-    def read_bytes(self):
+    def read_bytes(self) -> bytes:
         with _opened(self.folder).begin() as transaction:
             return bytes(transaction.get(self.key))
 
-    def open(self, mode="rb"):
+    def open(self, mode: str = "rb") -> io.BytesIO:
         return io.BytesIO(self.read_bytes())
 
-    def stat(self):
+    def stat(self) -> os.stat_result:
         return (self.folder / "data.mdb").stat()
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return f"{self.folder}/{self.name}"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.__fspath__()
 
 
-def in_folder(folder):
+def in_folder(folder: Path) -> list[Record]:
     """The records of a folder, in the order of their keys.
 
     Raises:

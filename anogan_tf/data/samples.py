@@ -1,10 +1,15 @@
 """A manifest of images: where each one is, what it is called, whether it is normal, and what it is used for."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import hashlib
 import math
+import os
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -12,6 +17,10 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from anogan_tf.data import images as image_files
+from anogan_tf.data.images import Crop
+
+Allocate: TypeAlias = Callable[..., np.ndarray]  # of a shape and a dtype to an array to fill
+Use: TypeAlias = Callable[[int, np.ndarray, tuple[int, int]], None]  # of an index, an image and its own size
 
 LISTED = 10  # of images that cannot be read
 FEWEST = 2  # images to train on, as a reference takes
@@ -30,12 +39,12 @@ class Preprocessing:
             `image_shape`: then the picture keeps its own size, times this number.
     """
 
-    image_shape: tuple
-    crop: object = None
+    image_shape: tuple[int, int, int]
+    crop: Crop = None
     bits: int = 16
     scale: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape, crop, bits = self.image_shape, self.crop, self.bits
         if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
             raise ValueError(f"image_shape is (height, width, 1 or 3). Received: image_shape={shape}.")
@@ -49,11 +58,11 @@ class Preprocessing:
             raise ValueError(f"scale is a number above 0. Received: scale={self.scale}.")
 
     @property
-    def common_shape(self):
+    def common_shape(self) -> tuple[int | None, int | None, int]:
         """The shape of all images once read, None for sides that differ."""
         return self.image_shape if self.scale is None else (None, None, self.image_shape[-1])
 
-    def shape_of(self, size, name="the images"):
+    def shape_of(self, size: Sequence[int], name: object = "the images") -> tuple[int, int, int]:
         """The shape that a picture of `(height, width)` in its own pixels, after cropping, is read in.
 
         Raises:
@@ -65,7 +74,7 @@ class Preprocessing:
         image_files.check_patch((height, width), self.image_shape, name)
         return height, width, self.image_shape[-1]
 
-    def read(self, path):
+    def read(self, path: str | os.PathLike) -> tuple[np.ndarray, tuple[int, int]]:
         """The file as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
         picture = image_files.open_cropped(path, crop=self.crop, bits=self.bits)
         size = picture[0].size[::-1]
@@ -108,29 +117,29 @@ class Samples:
     contents: np.ndarray | None = None
     spreads: np.ndarray | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def are_files(self):
+    def are_files(self) -> bool:
         return self.images.dtype == object
 
-    def take(self, indices):
+    def take(self, indices: np.ndarray) -> Samples:
         """The samples at `indices` (or where a boolean array is True), in that order."""
         columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         taken = {n: c[indices] for n, c in columns.items() if c is not None and n != "images"}
         return dataclasses.replace(self, **taken)
 
-    def part(self, name):
+    def part(self, name: str) -> Samples:
         """The samples used for `name`."""
         return self.take(self.parts == name)
 
-    def read(self, index, preprocessing):
+    def read(self, index: int, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[int, int]]:
         """The image at `index` as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
         image, size = self._stored(index, preprocessing)
         return _to_floats(image), size
 
-    def read_patch(self, index, place, preprocessing):
+    def read_patch(self, index: int, place: Sequence[float], preprocessing: Preprocessing) -> np.ndarray:
         """A patch of the image at `index`, float32 in [-1, 1].
 
         Args:
@@ -143,7 +152,7 @@ class Samples:
         top, left = (int(float(p) * (n - m + 1)) for p, n, m in zip(place, image.shape, (height, width), strict=False))
         return _to_floats(image[top : top + height, left : left + width])
 
-    def shapes(self, preprocessing):
+    def shapes(self, preprocessing: Preprocessing) -> np.ndarray:
         """The shape of each image once read, `(n, 3)`; files of which patches are taken have to be measured."""
         if preprocessing.scale is None:
             return np.tile(preprocessing.image_shape, (len(self), 1))
@@ -152,7 +161,7 @@ class Samples:
         left, upper, right, lower = image_files.crop_box(self.images.shape[1:3], preprocessing.crop)
         return np.tile(preprocessing.shape_of((lower - upper, right - left)), (len(self), 1))
 
-    def measured(self, preprocessing):
+    def measured(self, preprocessing: Preprocessing) -> Samples:
         """The same files with their sizes, for which each is read, and refused if it cannot be, see `check`."""
         if self.sizes is not None:
             return self
@@ -177,7 +186,7 @@ class Samples:
         shape = preprocessing.shape_of(size)
         return self.images[row : row + math.prod(shape)].reshape(shape), size
 
-    def mask(self, index, preprocessing):
+    def mask(self, index: int, preprocessing: Preprocessing) -> np.ndarray | None:
         """The mask at `index`, `(height, width)` of the picture after cropping; None where it is not known.
 
         That of a normal image without one is all False, which None stands for too.
@@ -188,11 +197,11 @@ class Samples:
         return image_files.read_mask(*paths, size=image_files.size_of(self.files[index]), crop=preprocessing.crop)
 
     @property
-    def have_masks(self):
+    def have_masks(self) -> np.ndarray:
         """Whether it is known of each where it is anomalous: by its mask, or as it is normal, `(n,)`."""
         return (self.masks != None) | (self.labels == 0)  # noqa: E711 (an element each)
 
-    def decoded(self, preprocessing, allocate=np.empty):
+    def decoded(self, preprocessing: Preprocessing, allocate: Allocate = np.empty) -> Samples:
         """The same samples with their images read into one array, of bytes, or of floats where files have 16 bits.
 
         Args:
@@ -229,7 +238,7 @@ class Samples:
         samples.check(preprocessing, keep)
         return dataclasses.replace(samples, images=images, rows=ends - elements)
 
-    def check(self, preprocessing, use=lambda *_: None):
+    def check(self, preprocessing: Preprocessing, use: Use = lambda *_: None) -> np.ndarray:
         """Reads every image, in parallel, hands index, image and size to `use`, and returns the images' spreads.
 
         Raises:
@@ -251,7 +260,7 @@ class Samples:
             )
         return spreads
 
-    def problems(self, preprocessing, use=lambda *_: None):
+    def problems(self, preprocessing: Preprocessing, use: Use = lambda *_: None) -> list[str | None]:
         """What is wrong with each image, None for those that can be read; these are handed to `use` as in `check`."""
 
         def problem(index):
@@ -263,7 +272,7 @@ class Samples:
         with ThreadPoolExecutor() as pool:
             return list(pool.map(problem, range(len(self))))
 
-    def hashed(self):
+    def hashed(self) -> Samples:
         """The same samples with their `contents`; of files that is the hash of their bytes."""
         if self.contents is not None:
             return self
@@ -275,15 +284,15 @@ class Samples:
         with ThreadPoolExecutor() as pool:
             return dataclasses.replace(self, contents=np.array(list(pool.map(content, self.rows))))
 
-    def hashes(self):
+    def hashes(self) -> list[str]:
         """The SHA-256 of the content of each image, a list; equal for equal files, wherever they lie."""
         return self.hashed().contents.tolist()
 
-    def without(self, hashes):
+    def without(self, hashes: Iterable[str]) -> Samples:
         """The samples whose content is none of `hashes`."""
         return self.take(~np.isin(self.hashes(), list(hashes)))
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A hash of names, labels, parts and contents, which tells whether the data changed."""
         digest = hashlib.sha256()
         for content, *columns in zip(self.hashes(), self.ids, self.labels, self.parts, strict=True):
@@ -291,7 +300,7 @@ class Samples:
         return digest.hexdigest()
 
 
-def complete_shape(image_shape, own):
+def complete_shape(image_shape: Sequence[int | None] | None, own: Sequence[int | None]) -> tuple[int | None, ...]:
     """`image_shape`, with the source's `own` where it is None, or has None."""
     if image_shape is None:
         return tuple(own)
@@ -300,7 +309,7 @@ def complete_shape(image_shape, own):
     return tuple(o if n is None else n for n, o in zip(image_shape, own, strict=True))
 
 
-def fit_array(image, preprocessing):
+def fit_array(image: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[int, int]]:
     """An array of bytes, or of floats in [-1, 1], cropped and resized as `images.read` does, and its own size.
 
     What already is of the right shape is not converted.
@@ -317,13 +326,13 @@ def fit_array(image, preprocessing):
     return _resize_floats(image, shape), size
 
 
-def spread(image):
+def spread(image: np.ndarray) -> float:
     """The largest less the smallest value of an image, in levels of 255; of its channels the largest."""
     levels = np.ptp(image.reshape(-1, image.shape[-1]), axis=0).max()
     return float(levels) if image.dtype == np.uint8 else float(levels) * 127.5
 
 
-def to_bytes(image):
+def to_bytes(image: np.ndarray) -> np.ndarray:
     """Floats in [-1, 1] as bytes; bytes as they are."""
     return image if image.dtype == np.uint8 else np.rint((np.asarray(image) + 1.0) * 127.5).astype(np.uint8)
 
@@ -341,7 +350,7 @@ def _resize_floats(values, image_shape):
     return np.broadcast_to(np.clip(np.stack(resized, axis=-1), -1.0, 1.0), image_shape)
 
 
-def assign_parts(samples, *, validation_fraction, test_fraction, seed):
+def assign_parts(samples: Samples, *, validation_fraction: float, test_fraction: float, seed: int) -> Samples:
     """Holds out validation images, and test images where only anomalous ones are there, from the training images.
 
     Groups are not broken: other images of a group that is tested on go to the test part, or are left out where the

@@ -1,8 +1,11 @@
 """A contact sheet: a few pictures of each part and class with their masks, to see at a glance what was understood."""
 
+from __future__ import annotations
+
 import numpy as np
 from PIL import Image, ImageDraw
 
+from anogan_tf.data import Splits
 from anogan_tf.data import images as image_files
 
 SIDE = 96  # pixels of a picture
@@ -11,7 +14,7 @@ LINE = 16  # pixels of a line of text
 MARK = (255, 40, 40)
 
 
-def contact_sheet(splits, count=8):
+def contact_sheet(splits: Splits, count: int = 8) -> Image.Image:
     """Up to `count` pictures of each row of `splits.plan`, evenly from the first to the last, as a Pillow image.
 
     Where they have masks, the same pictures lie below with what is marked in red; black where no mask is known.
@@ -29,12 +32,12 @@ def _strip(splits, row, count):
     part, name, label, number, masks = row
     samples = splits.samples
     members = np.flatnonzero((samples.parts == part) & (samples.classes == name))
-    shown = members[np.unique(np.linspace(0, len(members) - 1, count).round().astype(int))]
+    picked = members[np.unique(np.linspace(0, len(members) - 1, count).round().astype(int))]
     lines = 2 if masks else 1
     strip = Image.new("RGB", (count * (SIDE + GAP), LINE + lines * (SIDE + GAP) + GAP), "white")
     title = f"{part}  {name or '-'}  {label}: {number} images" + (f", {masks} masks" if masks else "")
     ImageDraw.Draw(strip).text((0, 0), title, fill="black")
-    for column, index in enumerate(shown):
+    for column, index in enumerate(picked):
         picture = _picture(samples, index, splits.preprocessing)
         left = column * (SIDE + GAP)
         strip.paste(picture, (left, LINE))

@@ -4,22 +4,35 @@ Each function gives `Samples` whose parts are what the source itself says: anoma
 images for training unless the source sets some of them apart.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
+import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from anogan_tf.data import layouts, records
+from anogan_tf.data.images import Crop
 from anogan_tf.data.listing import list_folder
 from anogan_tf.data.plan import Plan
-from anogan_tf.data.samples import Preprocessing, Samples, complete_shape, fit_array, to_bytes
+from anogan_tf.data.samples import Allocate, Preprocessing, Samples, complete_shape, fit_array, to_bytes
 
 PART_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
-def from_folder(folder, *, normal=None, pattern=None, group_by=None, testing=False):
+def from_folder(
+    folder: str | os.PathLike,
+    *,
+    normal: Sequence[str] | None = None,
+    pattern: str | None = None,
+    group_by: str | Callable[[str], object] | None = None,
+    testing: bool = False,
+) -> tuple[Samples, Plan]:
     """A folder in any of the layouts in `layouts`, or a list of files; also the `Plan` of it.
 
     Args:
@@ -49,7 +62,7 @@ def from_folder(folder, *, normal=None, pattern=None, group_by=None, testing=Fal
     return samples, Plan(str(folder), reading.layout, unused=reading.unused, told=reading.told)
 
 
-def from_digits(normal):
+def from_digits(normal: Sequence[str] | None) -> Samples:
     """The 1,797 handwritten digits of 8×8 pixels that come with scikit-learn; 8 is normal unless `normal` says so."""
     from sklearn.datasets import load_digits
 
@@ -58,7 +71,13 @@ def from_digits(normal):
     return from_arrays(images, digits.target, normal=normal or ("8",))
 
 
-def from_arrays(images, labels=None, *, normal=None, groups=None):
+def from_arrays(
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    normal: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
+) -> Samples:
     """Arrays `(n, height, width[, channels])` of bytes, or of floats in [-1, 1]; labels are classes, one an image.
 
     Without labels all images are normal; with them `normal` is class 0 unless it says otherwise.
@@ -73,7 +92,7 @@ def from_arrays(images, labels=None, *, normal=None, groups=None):
     return samples if groups is None else dataclasses.replace(samples, groups=_one_each(images, groups, "", "group"))
 
 
-def from_npz(path, normal):
+def from_npz(path: str | os.PathLike, normal: Sequence[str] | None) -> Samples:
     """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them."""
     with np.load(path, allow_pickle=False) as file:
         names = [name for name in ("train", "val", "test") if f"{name}_images" in file.files]
@@ -95,7 +114,14 @@ def from_npz(path, normal):
     return _numbered(np.concatenate([images[name] for name in names]), classes, labels, parts)
 
 
-def from_tfds(name, normal=None, data_dir=None, image_shape=None, crop=None, allocate=np.empty):
+def from_tfds(
+    name: str,
+    normal: Sequence[str] | None = None,
+    data_dir: str | None = None,
+    image_shape: Sequence[int | None] | None = None,
+    crop: Crop = None,
+    allocate: Allocate = np.empty,
+) -> Samples:
     """A data set of TensorFlow Datasets, read once into an array of bytes of the networks' size.
 
     `normal` names classes, or attributes such as `Eyeglasses=0`; a set with neither is all normal. The `test` split
@@ -189,7 +215,7 @@ def _classifier(features, normal, name):
     return lambda example: (0, "")
 
 
-def image_files_in(folder, pattern=None):
+def image_files_in(folder: str | os.PathLike, pattern: str | None = None) -> list[Path]:
     """All pictures in a folder and below, in the order of their names; neither masks nor what this package wrote."""
     listing = list_folder(folder, pattern)
     listing.check(pattern)
