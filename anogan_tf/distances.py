@@ -1,8 +1,9 @@
 """How far local features are from those of normal pictures: at the same place, anywhere, at two scales."""
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,7 @@ from anogan_tf.local_features import STRIDE, VERSION, local_features, upsampled
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
+LEAST_VARIANCE = 0.01  # of smoothed log-distances of normal pictures at a pixel
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
 VECTORS, CLUSTERS = 40_000, 64  # learned from where places do not matter
@@ -203,6 +205,32 @@ class Kinds:
         return tf.function(lambda features: tf.map_fn(of_row, features), autograph=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Usual:
+    """How high smoothed log-distances of normal pictures usually are, pixel by pixel.
+
+    An edge or a print that varies is far from its neighbours in many a good picture, and says less there.
+
+    Args:
+        mean: Of maps that were no part of what they are distances from, `(height, width)`.
+        deviation: Theirs, `(height, width)`.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def fit(cls, maps: np.ndarray, sigma: float) -> "Usual":
+        """Learns from maps `(n, height, width)`; variances are averaged under a Gaussian of σ pixels."""
+        maps = maps.astype(np.float32)
+        variance = ndimage.gaussian_filter(maps.var(axis=0), sigma) + LEAST_VARIANCE
+        return cls(maps.mean(axis=0), np.sqrt(variance))
+
+    def __call__(self, maps: np.ndarray) -> np.ndarray:
+        """How many deviations maps `(batch, height, width)` are above the mean."""
+        return (maps - self.mean) / self.deviation
+
+
 class Scales:
     """How far local features are from those of normal pictures, on their own grid and on one of twice the spacing.
 
@@ -212,9 +240,15 @@ class Scales:
         fine: A `Places` or a `Kinds` of features.
         coarse: One of the means of features over blocks of 2×2 places.
         version: Of the features, see `local_features`.
+
+    Attributes:
+        usual: A `Usual`, where cross-calibration learned one; else None.
     """
 
-    def __init__(self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION) -> None:
+    def __init__(
+        self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION, usual: Usual | None = None
+    ) -> None:
+        self.usual = usual
         self.fine = fine
         self.coarse = coarse
         self.version = version
@@ -225,20 +259,21 @@ class Scales:
         return self.fine.levelled
 
     @classmethod
-    def fit(cls, features: np.ndarray, seed: int = 0) -> "Scales":
+    def fit(cls, features: np.ndarray, seed: int = 0, of_scale: type[Places] | type[Kinds] | None = None) -> "Scales":
         """Learns from `(n, rows, columns, features)`, at both scales with what suits the first, see `chosen`."""
-        of_scale = chosen(features, seed)
+        of_scale = of_scale or chosen(features, seed)
         return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features).numpy(), seed))
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.fine, self.coarse, self.version)
+        return type(self), (self.fine, self.coarse, self.version, self.usual)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
         scales = {"fine": self.fine, "coarse": self.coarse}
         arrays = {f"{name}/{key}": array for name, scale in scales.items() for key, array in scale.arrays.items()}
-        return arrays | {"features_version": np.float32(self.version)}
+        usual = {f"usual/{key}": array for key, array in vars(self.usual).items()} if self.usual else {}
+        return arrays | usual | {"features_version": np.float32(self.version)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Scales":
@@ -255,11 +290,11 @@ class Scales:
             )
         of_scale = Places if "fine/memory" in arrays else Kinds
 
-        def scale(name):
-            keys = [key for key in arrays if key.startswith(f"{name}/")]
-            return of_scale(**{key.partition("/")[2]: arrays[key] for key in keys}, version=version)
+        def part(name):
+            return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
-        return cls(scale("fine"), scale("coarse"), version)
+        fine, coarse = (of_scale(**part(name), version=version) for name in ("fine", "coarse"))
+        return cls(fine, coarse, version, Usual(**part("usual")) if part("usual") else None)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
@@ -271,6 +306,11 @@ class Scales:
         One picture at a time: n of them cost n times as much, and none depends on the others.
         """
         return each_picture(self._of_image, images)
+
+    def of_features(self, features: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """The distances of pictures of a shape `(height, width, …)`, by their features, in their own pixels."""
+        maps = (self._larger(self._of_features(picture), STRIDE, shape) for picture in features)
+        return np.stack([each.numpy() for each in maps])
 
     @functools.cached_property
     def _of_image(self):

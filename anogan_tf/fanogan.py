@@ -242,6 +242,14 @@ class FAnoGAN(keras.Model):
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
+    def cross_calibrate(self, data: Any, alpha: float = 0.05, *, folds: Any = None, groups: Any = None) -> None:
+        """Refused, see `scoring.refuse_cross`; a `LocalNeighbours` takes it."""
+        scoring.refuse_cross(self)
+
+    def recalibrate(self, alpha: float = 0.05) -> None:
+        """Sets the thresholds at another rate of false alarms, without scoring, see `scoring.recalibrate`."""
+        scoring.recalibrate(self, alpha)
+
     def test(
         self,
         data: Images,

@@ -27,8 +27,11 @@ class TestResult:
     """The outcome of a test; unpacks into `results, threshold, accuracy`, and shows itself in a notebook.
 
     Attributes:
-        results: A dict an image: `id`, `anomaly_score`, `residual`, `discrimination`, `p_value`, `prediction`, `label`.
-        regions: For each image the anomalous regions of its map, see `metrics.regions`; in the picture's own pixels.
+        results: A dict an image: `id`, `anomaly_score`, `residual`, `discrimination`, `p_value`, `prediction` (1 above
+            the threshold), `label`, `decision`: `"normal"`, `"suspicious"` above the threshold, or `"anomalous"` above
+            that of a fifth of its rate of false alarms, too (`Calibration.strict`).
+        regions: For each image the anomalous regions of its map, see `metrics.regions`; in the picture's own pixels. Of
+            an image above the threshold that has none, the strongest, see `metrics.strongest_region`.
         threshold_method: `"conformal"`, `"given"`, or `"f1"` and `"midpoint"`, which looked at the test labels.
         shown: The most anomalous images: number (from 1) to a dict of `image`, `reconstruction` and `anomaly_map`.
 
@@ -134,23 +137,37 @@ def judge(
         results[number - 1] |= _scores(outputs)
         regions[number - 1] = regions[number - 1] or _regions(scorer, row, outputs)
     threshold, method = _threshold(scorer, threshold, results)
-    return Judgement(_decisions(scorer, results, threshold), regions, threshold, method, drawn, masks, maps)
+    results = _decisions(scorer, results, threshold)
+    regions = [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
+    return Judgement(results, regions, threshold, method, drawn, masks, maps)
 
 
-def judged_chunks(scorer: Scorer, data: Images) -> Iterator[tuple[list[dict], list[list[dict]]]]:
-    """Judges by the calibrated threshold, a chunk at a time, and draws nothing: pairs of results and regions.
+def judged_chunks(
+    scorer: Scorer, data: Images, threshold: float | None = None
+) -> Iterator[tuple[list[dict], list[list[dict]]]]:
+    """Judges by the calibrated threshold or another one, a chunk at a time: pairs of results and regions, nothing drawn.
 
-    Both as in `Judgement`; where maps are made of reconstructions there are no regions yet, see `drawn_images`.
+    Both as in `Judgement`. Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
     """
-    check_threshold(scorer, None)
+    check_threshold(scorer, threshold)
+    threshold, _ = _threshold(scorer, threshold, [])
     for rows, outputs in scored_chunks(scorer, data, draw=False):
         results = [_result(row, outputs, i) for i, row in enumerate(rows)]
-        regions = [_regions(scorer, row, outputs, i) for i, row in enumerate(rows)]
-        yield _decisions(scorer, results, scorer.calibration.threshold), regions
+        results = _decisions(scorer, results, threshold)
+        regions = (_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
+        yield results, [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
+
+
+def outlined(regions: list[dict], prediction: int) -> list[dict]:
+    """Those regions that are shown: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
+    return [region for region in regions if prediction or "level" not in region]
 
 
 def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
-    """Draws each image: its id, its R and D, and what there is to draw with its regions, as `report.show` takes it."""
+    """Draws each image: its id, its R and D, and what there is to draw with its regions, as `report.show` takes it.
+
+    The regions are those of an alarm, see `outlined`.
+    """
     for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
         for i, row in enumerate(rows):
             own = _of_row(outputs, i)
@@ -167,6 +184,7 @@ def test(
     pictures: int = 100,
     settings: dict[str, Any] | None = None,
     figures: dict[str, Figure] | None = None,
+    masks: bool = False,
 ) -> TestResult:
     """Judges labelled images, and measures how right the decisions are.
 
@@ -179,6 +197,7 @@ def test(
         pictures: How many images to draw at most, the most anomalous first.
         settings: What to write into `metrics.json` besides, as a dict.
         figures: Further figures for the folder, by their names.
+        masks: Whether to write the pixels of regions as pictures, too.
 
     Returns:
         A `TestResult`.
@@ -210,7 +229,7 @@ def test(
     )
     if results_dir is not None:
         judged = dataclasses.replace(judged, drawn=_most_anomalous(judged, pictures))
-        write_report(scorer, judged, results_dir, result.metrics | (settings or {}), figures)
+        write_report(scorer, judged, results_dir, result.metrics | (settings or {}), figures, masks)
     return result
 
 
@@ -220,18 +239,29 @@ def write_report(
     results_dir: str | os.PathLike,
     measured: dict[str, Any],
     figures: dict[str, Figure] | None = None,
+    masks: bool = False,
 ) -> None:
     """Writes a `Judgement` into a results folder, what was `measured` into its `metrics.json`, and further figures."""
     measured = {**measured, **provenance(scorer)}
     drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
-    report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures)
+    report.write(
+        results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures, masks=masks
+    )
 
 
 def provenance(scorer: Scorer) -> dict[str, Any]:
-    """What `metrics.json` tells of a scorer: settings, seed, pixel threshold, and the versions that it ran on."""
-    pixel_threshold = scorer.calibration.pixel_threshold if scorer.calibration else None
-    settings = {"pixel_threshold": pixel_threshold, "seed": scorer.seed, "settings": scorer.settings}
-    return settings | {"versions": report.versions()}
+    """What `metrics.json` tells of a scorer: settings, thresholds, calibration, and the versions it ran on."""
+    calibration = scorer.calibration
+    strict_threshold, strict_alpha = calibration.strict if calibration else (None, None)
+    return {
+        "pixel_threshold": calibration.pixel_threshold if calibration else None,
+        "strict_threshold": strict_threshold,
+        "strict_alpha": strict_alpha,
+        "calibration": calibration and {"method": calibration.method, "images": len(calibration.scores)},
+        "seed": scorer.seed,
+        "settings": scorer.settings,
+        "versions": report.versions(),
+    }
 
 
 def _have_masks(data: Images) -> bool:
@@ -287,12 +317,14 @@ def _size(row):
 
 
 def _decisions(scorer, results, threshold):
-    """The results with their p-values and predictions."""
+    """The results with their p-values, predictions and decisions."""
+    strict = max(threshold, scorer.calibration.strict[0]) if scorer.calibration else threshold
     scores = [result["anomaly_score"] for result in results]
     p_values = thresholds.p_values(scores, scorer.calibration.scores) if scorer.calibration else [None] * len(results)
     return [
         {name: result[name] for name in ("id", *PARTS)}
         | {"p_value": p if p is None else float(p), "prediction": int(score > threshold), "label": result["label"]}
+        | {"decision": thresholds.decision(score, threshold, strict)}
         for result, score, p in zip(results, scores, p_values, strict=True)
     ]
 
@@ -316,11 +348,12 @@ def _label(row, needed):
 
 
 def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], i: int | None = None) -> list[dict[str, Any]]:
-    """The anomalous regions of a row in its own pixels; none without a map."""
+    """The anomalous regions of a row in its own pixels, the strongest if there is none; none without a map."""
     if scorer.calibration is None or "anomaly_map" not in outputs:
         return []
     anomaly_map = outputs["anomaly_map"] if i is None else outputs["anomaly_map"][i]
-    return metrics.regions(metrics.resize_map(anomaly_map, _size(row)), scorer.calibration.pixel_threshold)
+    anomaly_map = metrics.resize_map(anomaly_map, _size(row))
+    return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold) or [metrics.strongest_region(anomaly_map)]
 
 
 def _picture(file, size, bits):

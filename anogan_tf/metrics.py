@@ -8,6 +8,7 @@ from scipy import ndimage
 from sklearn import metrics as sklearn_metrics
 
 AUPRO_LIMIT = 0.3
+STRONGEST = 0.02  # part of a picture
 BLOCK = 2**20  # levels that are looked at together, see `pixel_metrics`
 
 
@@ -122,8 +123,8 @@ def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
         threshold: A float; pixels are anomalous where the map exceeds it.
 
     Returns:
-        A list of dicts: `box` as (top, left, bottom, right) in pixels, the last two exclusive; `area` in pixels;
-        `peak`, the largest value; `peak_at`, its (row, column).
+        A list of dicts: `box` as (top, left, bottom, right), the pixels' rows and columns, all four inside; `area` in
+        pixels; `peak`, the largest value; `peak_at`, its (row, column).
     """
     labelled, _ = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
     found = []
@@ -134,13 +135,34 @@ def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
         rows, columns = box
         found.append(
             {
-                "box": (rows.start, columns.start, rows.stop, columns.stop),
+                "box": (rows.start, columns.start, rows.stop - 1, columns.stop - 1),
                 "area": int(inside.sum()),
                 "peak": float(values[row, column]),
                 "peak_at": (int(rows.start + row), int(columns.start + column)),
             }
         )
     return sorted(found, key=lambda region: -region["peak"])
+
+
+def strongest_region(anomaly_map: np.ndarray) -> dict:
+    """The region around the largest value, of the `STRONGEST` part of the picture that is highest.
+
+    Returns:
+        As of `regions`, and `level`, the value that it exceeds.
+    """
+    below_peak = np.nextafter(anomaly_map.max(), -np.inf, dtype=anomaly_map.dtype)
+    level = min(float(np.quantile(anomaly_map, 1 - STRONGEST)), float(below_peak))
+    return regions(anomaly_map, level)[0] | {"level": level}
+
+
+def region_mask(anomaly_map: np.ndarray, found: Sequence[dict], threshold: float) -> np.ndarray:
+    """The pixels of regions, `(height, width)`: all above the threshold, and of a `strongest_region` its own."""
+    mask = anomaly_map > threshold
+    for region in found:
+        if "level" in region:
+            labelled, _ = ndimage.label(anomaly_map > region["level"], structure=np.ones((3, 3)))
+            mask |= labelled == labelled[tuple(region["peak_at"])]
+    return mask
 
 
 def resize_map(anomaly_map: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:

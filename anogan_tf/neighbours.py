@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import scoring, wrapper
-from anogan_tf.distances import Scales
+from anogan_tf.distances import Places, Scales, Usual, chosen
+from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, local_features
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
+FOLDS, FOLDS_OF_KINDS = 10, 5  # of cross-calibration
 
 
 class LocalNeighbours(wrapper.Wrapper):
@@ -27,6 +30,8 @@ class LocalNeighbours(wrapper.Wrapper):
     pixels does not see. With `Places` it is t / √(1 + m), m their median: where that is high, the picture is unusual as
     a whole, most often for its light, and a high t says less. With `Kinds` it is t itself, as m says how much of the
     picture a part fills. The anomaly map is log(1 + d), in which a strong defect does not spread over what is near it.
+    `cross_calibrate` also learns, for `Places`, how high the map usually is at each pixel; t is then the mean of the
+    highest fiftieth of how many deviations it is above that, and nothing else.
     A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
     from that; neither decides.
 
@@ -106,12 +111,49 @@ class LocalNeighbours(wrapper.Wrapper):
 
     def fit_reference(self, data: Images) -> None:
         """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
-        rows = scoring.sample(scoring.image_rows(data, self.image_shape), REMEMBERED, self.seed)
-        if len(rows) < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
-        features = np.stack([_features(row["image"].astype(np.float32)) for row in rows])
-        self.reference = Scales.fit(features, self.seed)
+        self.reference = Scales.fit(_features(self._remembered(data)), self.seed)
         self.calibration: Calibration | None = None  # it was of another score
+
+    def cross_calibrate(
+        self, data: Any, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
+    ) -> None:
+        """Learns from all normal pictures, and sets the thresholds from all of them.
+
+        The reference is of all pictures, of a random `REMEMBERED` where there are more. What calibrates is the score of
+        each by a reference that was learned without its fold: as in cross-conformal prediction and CV+, but that new
+        pictures are scored by the reference of all. A threshold of `calibrate` is exceeded by a new normal picture with
+        probability at most α exactly; this one with about α, as docs/reliability.md measures. What is proved is 2α,
+        and for CV+, where the references of the folds judge new pictures too.
+
+        Args:
+            data: Normal pictures, see `scoring.image_rows`, those to train on and those to hold out together.
+            alpha: The rate of false alarms to allow.
+            folds: Parts that are held out in turn; None for `FOLDS` with `Places`, for `FOLDS_OF_KINDS` with `Kinds`,
+                which take ten times as long to learn.
+            groups: For each picture the name of what must not be parted, such as the lot it is of; None for each on its
+                own. Equal pictures are not parted either.
+
+        Raises:
+            ValueError: For pictures labelled anomalous, or fewer than 2 that may be parted.
+
+        References:
+            Vovk, "Cross-conformal predictors", arXiv 1208.0806; Barber et al., "Predictive inference with the
+            jackknife+", arXiv 1905.02928, theorem 4.
+        """
+        rows = self._remembered(data, groups)
+        scoring.check_normal(rows)
+        contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
+        features = _features(rows)
+        kind = chosen(features, self.seed)
+        wanted = folds or (FOLDS if kind is Places else FOLDS_OF_KINDS)
+        names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
+        held_out = folds_of(names, wanted, self.seed)
+        self.reference = Scales.fit(features, self.seed, kind)
+        scores, maps = self._held_out(features, held_out, kind)
+        if self.reference.levelled:
+            self.reference.usual, scores = self._unusual(maps, held_out)
+        peaks = maps.max(axis=(1, 2))
+        self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
@@ -134,11 +176,53 @@ class LocalNeighbours(wrapper.Wrapper):
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         pixels = self.reference.of_images(images)  # (batch, height, width)
-        smooth = scoring.smooth(pixels, self.smoothing * max(self.image_shape[:2])).reshape(len(pixels), -1)
-        most = max(1, int(MOST * smooth.shape[1]))
-        highest = np.partition(smooth, -most, axis=1)[:, -most:].mean(axis=1)
-        level = np.median(smooth, axis=1) if self.reference.levelled else 0.0
-        return {"anomaly_score": highest / np.sqrt(1.0 + level), "anomaly_map": np.log1p(pixels)}
+        return {"anomaly_score": self._scores(pixels), "anomaly_map": np.log1p(pixels)}
+
+    def _scores(self, pixels: np.ndarray) -> np.ndarray:
+        """The anomaly scores of pictures with these distances `(batch, height, width)`."""
+        if self.reference.usual is not None:
+            return _highest(self.reference.usual(self._smooth(np.log1p(pixels))))
+        smooth = self._smooth(pixels)
+        level = np.median(smooth, axis=(1, 2)) if self.reference.levelled else 0.0
+        return _highest(smooth) / np.sqrt(1.0 + level)
+
+    @property
+    def _sigma(self) -> float:
+        return self.smoothing * max(self.image_shape[:2])
+
+    def _smooth(self, maps: np.ndarray) -> np.ndarray:
+        return scoring.smooth(maps, self._sigma)
+
+    def _remembered(self, data: Any, groups: Sequence[Any] | None = None) -> list[Row]:
+        """The pictures to learn from, each with its `group` where there are groups."""
+        rows = scoring.image_rows(data, self.image_shape)
+        if groups is not None:
+            rows = _grouped(rows, groups)
+        rows = scoring.sample(rows, REMEMBERED, self.seed)
+        if len(rows) < 2:
+            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
+        return rows
+
+    def _held_out(self, features: np.ndarray, held_out: np.ndarray, kind: type) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and smoothed maps of all pictures, each by a reference without its fold."""
+        scores = np.empty(len(features))
+        maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
+        for fold in range(held_out.max() + 1):
+            inside = held_out == fold
+            reference = Scales.fit(features[~inside], self.seed, kind)
+            for i in np.flatnonzero(inside):
+                pixels = reference.of_features(features[i : i + 1], self.image_shape)
+                scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
+        return scores, maps
+
+    def _unusual(self, maps: np.ndarray, held_out: np.ndarray) -> tuple[Usual, np.ndarray]:
+        """What is usual in all maps, and the score of each by what is usual in those of the other folds."""
+        scores = np.empty(len(maps))
+        for fold in range(held_out.max() + 1):
+            inside = held_out == fold
+            usual = Usual.fit(maps[~inside], self._sigma)
+            scores[inside] = [_highest(usual(each[None]))[0] for each in maps[inside]]
+        return Usual.fit(maps, self._sigma), scores
 
     def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
         rows = ({"image": image} for image in self.smaller(images))
@@ -152,5 +236,22 @@ class LocalNeighbours(wrapper.Wrapper):
         return tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID").numpy()
 
 
-def _features(picture: np.ndarray) -> np.ndarray:
-    return local_features(picture[None])[0].numpy()
+def _features(rows: Sequence[Row]) -> np.ndarray:
+    """The local features of pictures, `(n, rows, columns, features)`."""
+    return np.stack([local_features(row["image"][None].astype(np.float32))[0].numpy() for row in rows])
+
+
+def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:
+    """The rows, each with its `group`."""
+    n = 0
+    for n, row in enumerate(rows, 1):
+        yield {**row, "group": str(groups[n - 1])} if n <= len(groups) else row
+    if n != len(groups):
+        raise ValueError(f"There is a group for each picture. Received: {n} pictures, {len(groups)} groups.")
+
+
+def _highest(maps: np.ndarray) -> np.ndarray:
+    """The means of the highest values of maps `(batch, height, width)`, `MOST` of them."""
+    flat = maps.reshape(len(maps), -1)
+    most = max(1, int(MOST * flat.shape[1]))
+    return np.partition(flat, -most, axis=1)[:, -most:].mean(axis=1)

@@ -34,12 +34,11 @@ def result(
         anomaly_map: `(height, width)`, not negative; of the image's size or of any other.
         picture: What the map is laid over, large, in place of the query: `(height, width, channels)` in [-1, 1], of any
             size.
-        pixel_threshold: The contour is drawn where the map exceeds it; None for no contour.
-        boxes: Frames to draw, (top, left, bottom, right) in the map's pixels.
+        pixel_threshold: The map is drawn where it exceeds this, within a contour; None to draw all of it, without.
+        boxes: Frames to draw, (top, left, bottom, right) in the map's pixels, all four inside.
         title: Text above the panels, such as the score and the decision.
     """
     figure, axes = _row_of_four() if picture is None else _large_fourth(picture.shape)
-    gray = _shown(image).mean(axis=-1)
     panels = {
         "query": _shown(image),
         "reconstruction": _shown(reconstruction),
@@ -47,7 +46,7 @@ def result(
     }
     for axis, (name, panel) in zip(axes, panels.items(), strict=False):
         _panel(axis, panel, name)
-    _overlay(axes[3], gray if picture is None else _shown(picture).mean(axis=-1), anomaly_map, pixel_threshold, boxes)
+    _overlay(axes[3], _shown(image if picture is None else picture), anomaly_map, pixel_threshold, boxes)
     figure.suptitle(title, fontsize=11, wrap=True)
     return figure
 
@@ -72,19 +71,22 @@ def _large_fourth(shape):
     return figure, [axes[name] for name in ("a", "b", "c", "map")]
 
 
-def _overlay(axis, gray, anomaly_map, pixel_threshold, boxes):
+def _overlay(axis, picture, anomaly_map, pixel_threshold, boxes):
     """The map over a picture, both stretched to the size of the map, in whose pixels the axis counts."""
     height, width = anomaly_map.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    _panel(axis, gray, "anomaly map", extent=extent)
+    _panel(axis, picture, "anomaly map", extent=extent)
     values = metrics.resize_map(anomaly_map, shown_size(anomaly_map.shape))
-    top = max(values.max(), 1.5 * (pixel_threshold or 0), np.finfo(np.float32).tiny)
-    axis.imshow(values, cmap="inferno", alpha=0.7 * values.clip(0) / top, vmin=0, vmax=top, extent=extent)
+    least = max(pixel_threshold or 0.0, 0.0)
+    top = max(values.max(), 1.5 * least, np.finfo(np.float32).tiny)
+    strength = (values.clip(least) - least) / (top - least)
+    heat = np.where(values > least, 0.7 * strength if pixel_threshold is None else 0.3 + 0.4 * strength, 0.0)
+    axis.imshow(values, cmap="inferno", alpha=heat, vmin=0, vmax=top, extent=extent)
     if pixel_threshold is not None and values.min() < pixel_threshold < values.max():
         axis.contour(values, levels=[pixel_threshold], colors="cyan", linewidths=1.5, origin="upper", extent=extent)
     for box_top, left, bottom, right in boxes:
         corner = (left - 0.5, box_top - 0.5)
-        axis.add_patch(Rectangle(corner, right - left, bottom - box_top, fill=False, ec="cyan", ls=":"))
+        axis.add_patch(Rectangle(corner, right - left + 1, bottom - box_top + 1, fill=False, ec="cyan", ls=":"))
 
 
 def histogram(scores: ArrayLike, threshold: float, labels: ArrayLike | None = None) -> Figure:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anogan_tf import atomic, plots, table, written
-from anogan_tf.metrics import resize_map
+from anogan_tf.metrics import region_mask, resize_map
 
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
 DPI = 80
@@ -33,6 +33,7 @@ def write(
     pixel_threshold: float | None = None,
     skipped: Sequence[tuple[str, str]] = (),
     figures: dict[str, Figure] | None = None,
+    masks: bool = False,
 ) -> None:
     """Writes a results folder: a `table.ScoreTable` of all results, and what `show` makes of it.
 
@@ -45,6 +46,7 @@ def write(
         pixel_threshold: As in `show`.
         skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
         figures: As in `show`.
+        masks: As in `show`.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -54,7 +56,7 @@ def write(
         scored.add(results, regions)
         scored.finish(skipped)
     pairs = (({**results[number - 1], "number": number}, image) for number, image in drawn.items())
-    show(folder, pairs, metrics, pixel_threshold, skipped, figures)
+    show(folder, pairs, metrics, pixel_threshold, skipped, figures, masks)
 
 
 def show(
@@ -64,6 +66,7 @@ def show(
     pixel_threshold: float | None = None,
     skipped: Sequence[tuple[str, str]] = (),
     figures: dict[str, Figure] | None = None,
+    masks: bool = False,
 ) -> None:
     """Shows a finished table in its folder, in place of what an earlier report wrote there, see `written`.
 
@@ -77,9 +80,10 @@ def show(
             `picture`, a function that reads the picture itself, `(height, width, channels)` in [-1, 1], when its turn
             comes; where the table lacks them also `regions`, with R and D in the row.
         metrics: What goes into `metrics.json`.
-        pixel_threshold: For the contour; None for none.
+        pixel_threshold: What the drawn part of a map exceeds; None to draw all of it.
         skipped: Pairs of the id of an image that could not be read, and why.
         figures: Further figures, by their names.
+        masks: Whether to write the pixels of each image's regions as `mask_NNN.png`, 255 inside, of the map's size.
     """
     folder = Path(folder)
     written.remove(folder, keep=table.FILES)
@@ -93,8 +97,10 @@ def show(
             regions[table.text(row["id"])] = image.pop("regions")
             found[table.text(row["id"])] = {name: row[name] for name in ("residual", "discrimination")}
         options = {"pixel_threshold": pixel_threshold, "title": _title(row, metrics)}
-        boxes = [region["box"] for region in regions.get(table.text(row["id"]), ())]
-        _draw(folder, row["number"], **image, boxes=boxes, **options)
+        own = regions.get(table.text(row["id"]), ())
+        _draw(folder, row["number"], **image, boxes=[region["box"] for region in own], **options)
+        if masks and pixel_threshold is not None:
+            _write_mask(folder, row["number"], own, pixel_threshold)
         listed[row["number"]] = {**row, **_files(row["number"])}
     if found:
         table.amend(folder, found, {name: few for name, few in regions.items() if few})
@@ -106,7 +112,8 @@ def show(
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     images = [{**row, "regions": regions.get(table.text(row["id"]), ())} for row in listed.values()]
     images.sort(key=lambda image: -image["anomaly_score"])
-    counts = {"total": len(rows), "anomalous": sum(predictions)}
+    suspicious = sum(row["decision"] == "suspicious" for row in table.scored_rows(folder))
+    counts = {"total": len(rows), "anomalous": sum(predictions), "suspicious": suspicious}
     pictures = sorted(f"{name}.png" for name in figures)
     page = _template("report.html").render(figures=pictures, images=images, metrics=metrics, skipped=skipped, **counts)
     _write_text(folder / "index.html", page)
@@ -168,6 +175,11 @@ def map_name(number: int) -> str:
     return f"anomaly_map_{number:03d}.tiff"
 
 
+def mask_name(number: int) -> str:
+    """The file that holds the regions' pixels of the `number`-th image."""
+    return f"mask_{number:03d}.png"
+
+
 def _files(number):
     return {"picture": picture_name(number), "map": map_name(number)}
 
@@ -180,6 +192,13 @@ def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture
     figure.savefig(folder / picture_name(number), dpi=DPI)
 
 
+def _write_mask(folder, number, regions, pixel_threshold):
+    with Image.open(folder / map_name(number)) as written:
+        mask = region_mask(np.asarray(written), regions, pixel_threshold)
+    written.add(folder, mask_name(number))
+    Image.fromarray(np.uint8(255) * mask).save(folder / mask_name(number))
+
+
 def _figures(scores, labels, threshold):
     if None in labels:
         return {"histogram": plots.histogram(scores, threshold)}
@@ -188,7 +207,7 @@ def _figures(scores, labels, threshold):
 
 
 def _title(result, metrics):
-    decision = "anomalous" if result["prediction"] else "normal"
+    decision = result.get("decision") or ("anomalous" if result["prediction"] else "normal")
     truth = "" if result["label"] is None else f", labelled {'anomalous' if result['label'] else 'normal'}"
     p_value = "" if result["p_value"] is None else f", p = {result['p_value']:.3g}"
     name = table.text(result["id"]).replace("$", r"\$")

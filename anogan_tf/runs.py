@@ -147,7 +147,8 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
         scorer.reference.fingerprint = run.get("reference", {}).get("fingerprint") or scorer.fingerprint
     if run["calibration"]:
         calibration = {"fingerprint": scorer.fingerprint} | run["calibration"]
-        scorer.calibration = Calibration(**calibration | {"scores": tuple(calibration["scores"])})
+        values = {name: tuple(calibration.get(name, ())) for name in ("scores", "peaks")}
+        scorer.calibration = Calibration(**calibration | values)
     return scorer
 
 

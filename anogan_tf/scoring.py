@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import keras
@@ -25,6 +25,8 @@ Outputs: TypeAlias = dict[str, np.ndarray]  # a row an image, see `Scorer.score_
 PARTS = ("anomaly_score", "residual", "discrimination")
 REFERENCE_IMAGES = 2048
 MAPPED = 256  # calibration images whose maps set the pixel threshold, where a map costs a search
+REGION_RATE = 0.2  # of normal images that show any region
+STRICTER = 5  # times fewer false alarms are wanted of `anomalous` than of `suspicious`
 GUARD = 8  # rows at the end of a batch whose results are not used, see `_chunks`
 
 
@@ -35,11 +37,15 @@ class Calibration:
     Attributes:
         scores: Scores of the n normal validation images, ascending.
         threshold: See `thresholds.conformal`.
-        pixel_threshold: The same rule on the largest value of each map: a normal image has any pixel above it with
-            probability at most α. Where a map costs a search, of a random 256 of the images.
+        pixel_threshold: The same rule on the largest value of each map at a rate of its own: a normal image has any
+            pixel above it with probability at most `REGION_RATE`. Where a map costs a search, of a random 256 of the
+            images.
         alpha: The rate of false alarms asked for.
         attained_alpha: The rate that n images can promise.
         fingerprint: Of the networks that gave the scores; None where nobody told.
+        peaks: The largest values of the maps of normal images, ascending; none in runs of before they were kept.
+        method: `"split"` where nothing was learned from the images; `"cross"` where each was scored by a reference
+            that was learned without its fold.
     """
 
     scores: tuple[float, ...]
@@ -48,6 +54,35 @@ class Calibration:
     alpha: float
     attained_alpha: float
     fingerprint: str | None = None
+    peaks: tuple[float, ...] = ()
+    method: str = "split"
+
+    @classmethod
+    def of(cls, scores: Iterable[float], peaks: Iterable[float], alpha: float, **known: Any) -> Calibration:
+        """The thresholds that scores of normal images, and the largest values of their maps, give."""
+        scores, peaks = tuple(sorted(map(float, scores))), tuple(sorted(map(float, peaks)))
+        threshold, attained_alpha = thresholds.conformal(scores, alpha)
+        pixel_threshold, _ = thresholds.level(peaks, REGION_RATE)
+        return cls(scores, threshold, pixel_threshold, alpha, attained_alpha, peaks=peaks, **known)
+
+    def at(self, alpha: float) -> Calibration:
+        """The same at another rate of false alarms; nothing is scored."""
+        threshold, attained_alpha = thresholds.conformal(self.scores, alpha)
+        return dataclasses.replace(self, threshold=threshold, alpha=alpha, attained_alpha=attained_alpha)
+
+    def joined(self, scores: Iterable[float], peaks: Iterable[float]) -> Calibration:
+        """This and what more normal images show; the pixel threshold stays where no largest values were kept."""
+        more = Calibration.of([*self.scores, *scores], [*self.peaks, *peaks], self.alpha)
+        kept = {"fingerprint": self.fingerprint, "method": self.method}
+        if not self.peaks:
+            kept |= {"peaks": (), "pixel_threshold": self.pixel_threshold}
+        return dataclasses.replace(more, **kept)
+
+    @property
+    def strict(self) -> tuple[float, float]:
+        """The threshold at α / `STRICTER`, above which an image is anomalous and not only suspicious; its rate."""
+        threshold, attained = thresholds.level(self.scores, self.alpha / STRICTER)
+        return max(threshold, self.threshold), attained
 
 
 @runtime_checkable
@@ -134,6 +169,12 @@ class Scorer(Protocol):
     def fit_reference(self, data: Images) -> None: ...
 
     def calibrate(self, data: Images, alpha: float = 0.05) -> None: ...
+
+    def cross_calibrate(
+        self, data: Images, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
+    ) -> None: ...
+
+    def recalibrate(self, alpha: float = 0.05) -> None: ...
 
     def test(
         self,
@@ -335,9 +376,7 @@ def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
     """
     scores, peaks, unmapped = [], [], Reservoir(MAPPED, scorer.seed)
     for rows, outputs in scored_chunks(scorer, data, draw=False):
-        anomalous = [row["id"] for row in rows if row.get("label", 0) != 0]
-        if anomalous:
-            raise ValueError(f"Calibration takes normal images only. Received: images labelled anomalous, {anomalous}.")
+        check_normal(rows)
         scores.extend(outputs["anomaly_score"].tolist())
         if "anomaly_map" in outputs:
             peaks.extend(_peaks(outputs))
@@ -346,13 +385,34 @@ def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
                 unmapped.add({"image": row["image"], "id": row["id"]})
     for _, outputs in scored_chunks(scorer, unmapped.rows, decide=False) if unmapped.rows else ():
         peaks.extend(_peaks(outputs))
-    threshold, attained_alpha = thresholds.conformal(scores, alpha)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the same few images, warned of once
-        pixel_threshold, _ = thresholds.conformal(peaks, alpha)
-    scorer.calibration = Calibration(
-        tuple(sorted(scores)), threshold, pixel_threshold, alpha, attained_alpha, scorer.fingerprint
+    scorer.calibration = Calibration.of(scores, peaks, alpha, fingerprint=scorer.fingerprint)
+
+
+def recalibrate(scorer: Scorer, alpha: float = 0.05) -> None:
+    """Sets the thresholds at another rate of false alarms, from the scores that calibration kept.
+
+    Raises:
+        ValueError: Without a calibration, or for an alpha outside (0, 1).
+    """
+    if scorer.calibration is None:
+        raise ValueError("There are no scores to set another threshold on: call calibrate(normal images) first.")
+    scorer.calibration = scorer.calibration.at(alpha)
+
+
+def refuse_cross(scorer: Scorer) -> None:
+    """Raises a ValueError that says why a scorer is not cross-calibrated."""
+    raise ValueError(
+        f"A {type(scorer).__name__} is calibrated on images that were held out, by calibrate(validation images): "
+        "networks that were trained on an image may not judge it as new, and training them once a fold costs too much. "
+        "A LocalNeighbours, whose reference is learned in seconds, takes cross_calibrate(all normal images)."
     )
+
+
+def check_normal(rows: Iterable[Row]) -> None:
+    """Raises a ValueError if images are labelled anomalous."""
+    anomalous = [row["id"] for row in rows if row.get("label", 0) != 0]
+    if anomalous:
+        raise ValueError(f"Calibration takes normal images only. Received: images labelled anomalous, {anomalous}.")
 
 
 def fingerprint(*networks: keras.Model | None) -> str:

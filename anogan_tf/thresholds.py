@@ -31,19 +31,37 @@ def conformal(scores: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
     References:
         Vovk et al., "Algorithmic Learning in a Random World", 2005, chapter 2 (split conformal prediction).
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is a rate of false alarms in (0, 1), such as 0.05. Received: alpha={alpha}.")
-    scores = _finite(scores)
-    n, exact = len(scores), Fraction(str(alpha))
-    allowed = min(math.floor((n + 1) * exact), n)  # the threshold is the n + 1 - allowed-th smallest
-    if allowed == 0:
+    threshold, attained = level(scores, alpha)
+    if attained > alpha:
+        n = np.size(scores)
         warnings.warn(
-            f"α = {alpha:g} needs at least {math.ceil(1 / exact) - 1} normal "
+            f"α = {alpha:g} needs at least {needed(alpha)} normal "
             f"validation images. Received: {n}, which attain α = 1/{n + 1} = {1 / (n + 1):.3f}.",
             stacklevel=3,
         )
-        return float(scores[-1]), 1 / (n + 1)
-    return float(scores[n - allowed]), alpha
+    return threshold, attained
+
+
+def level(scores: ArrayLike, alpha: float) -> tuple[float, float]:
+    """As `conformal`, without a word where n is too small."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is a rate of false alarms in (0, 1), such as 0.05. Received: alpha={alpha}.")
+    scores = _finite(scores)
+    n = len(scores)
+    allowed = min(math.floor((n + 1) * Fraction(str(alpha))), n)  # the threshold is the n + 1 - allowed-th smallest
+    return (float(scores[n - allowed]), alpha) if allowed else (float(scores[-1]), 1 / (n + 1))
+
+
+def needed(alpha: float) -> int:
+    """How many images a rate of false alarms takes: ⌈1/α⌉ - 1."""
+    return math.ceil(1 / Fraction(str(alpha))) - 1
+
+
+def decision(score: float, threshold: float, strict: float) -> str:
+    """`"normal"` up to the threshold, `"anomalous"` above the strict one too, and `"suspicious"` between both."""
+    if score <= threshold:
+        return "normal"
+    return "anomalous" if score > strict else "suspicious"
 
 
 def p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> np.ndarray:

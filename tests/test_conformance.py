@@ -134,6 +134,33 @@ def test_the_reference_does_not_depend_on_when_or_how_it_is_fitted(scorer):
     scorer.reference, scorer.calibration = reference, calibration
 
 
+def test_another_rate_of_false_alarms_needs_no_scoring(scorer, monkeypatch):
+    calibration = scorer.calibration
+    monkeypatch.setattr(type(scorer), "raw_outputs", None)
+    scorer.recalibrate(0.5)
+    assert scorer.calibration.threshold == np.sort(calibration.scores)[10]  # the ⌈21 · 0.5⌉-th of 20
+    assert scorer.calibration.alpha == scorer.calibration.attained_alpha == 0.5
+    scorer.recalibrate(alpha=0.05)
+    assert scorer.calibration == calibration
+    assert len(calibration.peaks) == 20
+    scorer.calibration = None
+    with pytest.raises(ValueError, match="call calibrate"):
+        scorer.recalibrate(0.1)
+    scorer.calibration = calibration
+
+
+def test_only_what_is_cheap_to_learn_is_cross_calibrated(scorer):
+    reference, calibration = scorer.reference, scorer.calibration
+    images = pictures(scorer, 12, seed=1)
+    if isinstance(scorer, agt.LocalNeighbours):
+        scorer.cross_calibrate(images, 0.1, folds=3)
+        assert (len(scorer.calibration.scores), scorer.calibration.method) == (12, "cross")
+    else:
+        with pytest.raises(ValueError, match=f"A {type(scorer).__name__} is calibrated on images that were held out"):
+            scorer.cross_calibrate(images)
+    scorer.reference, scorer.calibration = reference, calibration
+
+
 def by_pickle(scorer, _):
     return pickle.loads(pickle.dumps(scorer))
 

@@ -4,6 +4,7 @@ from scipy import ndimage
 
 import anogan_tf as agt
 from anogan_tf.distances import Kinds, Places, Scales
+from anogan_tf.folds import folds
 from anogan_tf.local_features import local_features, upsampled
 
 
@@ -115,3 +116,97 @@ def test_there_is_nothing_to_compare_with_before_the_reference(pictures):
         scorer.score(pictures[0][:1])
     with pytest.raises(ValueError, match=r"at least 2 normal images\. Received: 1"):
         scorer.fit_reference(pictures[0][:1])
+
+
+def uncalibrated(local, **options):
+    return agt.LocalNeighbours(local.scorer, **options)
+
+
+def test_cross_calibration_scores_each_picture_as_if_it_were_new(local, pictures):
+    """Held-out pictures look as new ones do, which those that the reference is of do not."""
+    scorer = uncalibrated(local)
+    scorer.cross_calibrate(pictures[0][:40], alpha=0.1)
+    calibration = scorer.calibration
+    assert (len(calibration.scores), len(calibration.peaks), calibration.method) == (40, 40, "cross")
+    new, remembered, scratched = (
+        scorer.score(images, draw=False)["anomaly_score"]
+        for images in (pictures[0][40:], pictures[0][:40], pictures[1])
+    )
+    assert abs(np.median(calibration.scores) - np.median(new)) < np.std(new)
+    assert np.median(remembered) < np.min(calibration.scores)
+    assert scratched.min() > calibration.threshold
+
+
+def test_the_reference_of_cross_calibration_is_of_all_pictures(local, pictures):
+    scorer, all_of_them = uncalibrated(local), uncalibrated(local)
+    scorer.cross_calibrate(pictures[0][:12], 0.1, folds=3)
+    all_of_them.fit_reference(pictures[0][:12])
+    for name, array in all_of_them.reference.arrays.items():
+        np.testing.assert_array_equal(scorer.reference.arrays[name], array)
+
+
+def test_each_fold_is_scored_by_what_the_others_show(local, pictures, monkeypatch):
+    monkeypatch.setattr("anogan_tf.neighbours.chosen", lambda *_: Kinds)
+    scorer, fold = uncalibrated(local), np.arange(12) % 3
+    monkeypatch.setattr("anogan_tf.neighbours.folds_of", lambda *_: fold)
+    images = pictures[0][:12]
+    scorer.cross_calibrate(images, 0.1)
+    expected = []
+    for number in range(3):
+        other = uncalibrated(local)
+        other.reference = Scales.fit(local_features(images[fold != number]).numpy(), 0, Kinds)
+        expected.extend(other.score(images[fold == number], draw=False)["anomaly_score"])
+    np.testing.assert_allclose(scorer.calibration.scores, np.sort(expected), rtol=1e-3)
+
+
+def test_what_is_usual_at_a_pixel_counts_for_less(local, pictures):
+    """The score is of deviations from what held-out pictures show there, as more where a print varies."""
+    printed = pictures[0][:40].copy()
+    printed[:, 8:16, 8:24] += np.random.default_rng(3).choice([-0.3, 0.0, 0.3], size=(40, 1, 16, 1))
+    scorer = uncalibrated(local)
+    scorer.cross_calibrate(printed.clip(-1, 1))
+    usual = scorer.reference.usual
+    assert usual.mean[8:16, 8:24].mean() > usual.mean[40:48, 8:24].mean() + 0.1
+    out = scorer.score(pictures[1][:3], draw=False)
+    deviations = (out["anomaly_map"] - usual.mean) / usual.deviation
+    expected = np.sort(deviations.reshape(3, -1))[:, -81:].mean(axis=1)
+    np.testing.assert_allclose(out["anomaly_score"], expected, rtol=1e-5)
+
+
+def test_groups_and_equal_pictures_are_held_out_together(local, pictures, monkeypatch):
+    seen = []
+
+    def folds_of(together, n, seed):
+        seen.append(folds(together, n, seed))
+        return seen[-1]
+
+    monkeypatch.setattr("anogan_tf.neighbours.folds_of", folds_of)
+    images = pictures[0][:10].copy()
+    images[7] = images[2]
+    uncalibrated(local).cross_calibrate([images[:6], images[6:]], 0.1, folds=5, groups=[0, 1, 2, 3, 4, 0, 6, 7, 8, 9])
+    found = seen[0]  # so few pictures stay in their order
+    assert found[0] == found[5]
+    assert found[2] == found[7]
+    assert len(set(found)) == 5
+
+
+def test_cross_calibration_takes_normal_pictures_and_a_group_each(local, pictures):
+    scorer = uncalibrated(local)
+    with pytest.raises(ValueError, match=r"labelled anomalous, \['2'\]"):
+        scorer.cross_calibrate([(pictures[0][:4], np.array([0, 1, 0, 0]))])
+    with pytest.raises(ValueError, match=r"a group for each.*Received: 4 pictures, 3 groups"):
+        scorer.cross_calibrate(pictures[0][:4], groups=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"at least 2 normal images. Received: 1"):
+        scorer.cross_calibrate(pictures[0][:1])
+
+
+def test_a_cross_calibrated_run_scores_the_same_after_loading(local, pictures, tmp_path):
+    scorer = uncalibrated(local)
+    scorer.cross_calibrate(pictures[0][:12], 0.1, folds=3)
+    agt.save_run(tmp_path / "run", scorer)
+    loaded = agt.load_run(tmp_path / "run")
+    assert loaded.calibration == scorer.calibration
+    assert loaded.reference.usual is not None
+    np.testing.assert_array_equal(
+        loaded.score(pictures[1][:3])["anomaly_score"], scorer.score(pictures[1][:3])["anomaly_score"]
+    )
