@@ -207,7 +207,10 @@ class AnoGAN:
 
         Returns:
             A dict of `loss` `(steps + 1, n)`, the mapping loss L at each step, and `z` `(steps + 1, n, latent_dim)`; of
-            several restarts the first is shown.
+            several restarts those of the first.
+
+        Raises:
+            ValueError: For no images, or more than `chunk`.
         """
         images = np.asarray(images, np.float32)
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)

@@ -110,7 +110,11 @@ class LocalNeighbours(wrapper.Wrapper):
         return scoring.score(self, images, draw)
 
     def fit_reference(self, data: Images) -> None:
-        """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
+        """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more.
+
+        Raises:
+            ValueError: For fewer than 2 pictures.
+        """
         self.reference = Scales.fit(_features(self._remembered(data)), self.seed)
         self.calibration: Calibration | None = None  # it was of another score
 

@@ -348,6 +348,9 @@ def fit_reference(scorer: Any, data: Images) -> None:
     """Learns what the score needs from normal training images, of a random 2,048 where there are more.
 
     Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`.
+
+    Raises:
+        ValueError: If there are no images, or too few for what is learned.
     """
     if not scorer.learns:
         return

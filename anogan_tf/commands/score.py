@@ -27,6 +27,10 @@ def run(
 
     Returns:
         The folder of the results.
+
+    Raises:
+        ValueError: If there are no images to score, or `out` lies among them.
+        OSError: If `out` cannot be written into, or holds files that no report wrote.
     """
     check_apart(out, *paths)
     report.check(out)

@@ -43,6 +43,10 @@ def run(
         pictures: Images to draw at most, the most anomalous first.
         pattern: Which files of a folder are taken; None for the pattern of the training.
         data_dir: Folder of prepared TensorFlow Datasets.
+
+    Raises:
+        ValueError: If nothing is left to test on, the images of the training changed, or `out` lies among them.
+        OSError: If `out` cannot be written into, or holds files that no report wrote.
     """
     description = read_run(run)
     settings = description.get("settings", {}) | ({"data_dir": data_dir} if data_dir else {})

@@ -126,6 +126,9 @@ def open_picture(path: str | os.PathLike, *, bits: int = 16) -> Picture:
     """The picture, upright: one Pillow image of mode `"L"`, `"RGB"`, or `"F"` (0 to 255, from 16 bits), or three `"F"`.
 
     Three are the red, green and blue of colour in 16 bits.
+
+    Raises:
+        ValueError: If the file cannot be read, or nothing says which of its values are black and white.
     """
     file, raw_mode = _decoded(path)
     if _DEEP_COLOUR.fullmatch(raw_mode):
@@ -265,7 +268,11 @@ def _luminance(planes):
 
 
 def crop_box(size: Sequence[int], crop: Crop, name: object = "the image") -> tuple[int, int, int, int]:
-    """The centre crop of a picture of `(height, width)`, as Pillow's (left, upper, right, lower)."""
+    """The centre crop of a picture of `(height, width)`, as Pillow's (left, upper, right, lower).
+
+    Raises:
+        ValueError: If the picture, which `name` names, is smaller than the crop.
+    """
     height, width = size
     if crop is None:
         return 0, 0, width, height

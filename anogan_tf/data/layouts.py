@@ -26,7 +26,7 @@ class Layout:
         name: What people call it.
         recognises: Whether a `Listing` is laid out so.
         read: Function of a `Listing`, the names of normal classes or None, and whether all labelled pictures are for
-            testing, to a `Reading`.
+            testing, to a `Reading`, or a ValueError that says what would be right.
     """
 
     name: str

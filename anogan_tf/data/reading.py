@@ -116,7 +116,11 @@ def with_folders(listing: Listing, normal: Sequence[str] | None = None) -> list[
 
 
 def classes_of(dirs: Sequence[Names], normal: Sequence[str] | None, where: Path) -> list[str]:
-    """The class of each picture: its folder at the depth where the folders of normal ones lie, or the first."""
+    """The class of each picture: its folder at the depth where the folders of normal ones lie, or the first.
+
+    Raises:
+        ValueError: If folders of normal ones lie at several depths.
+    """
     known = normal_of(normal, {name for path in dirs for name in path})
     depths = [depth for path in dirs for depth, name in enumerate(path) if name in known]
     level = min(depths, default=0)

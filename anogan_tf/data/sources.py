@@ -81,6 +81,9 @@ def from_arrays(
     """Arrays `(n, height, width[, channels])` of bytes, or of floats in [-1, 1]; labels are classes, one an image.
 
     Without labels all images are normal; with them `normal` is class 0 unless it says otherwise.
+
+    Raises:
+        ValueError: For what are no such images, not as many labels, or a class that is not there.
     """
     images = _checked(images)
     normal = normal or ("0",)
@@ -93,7 +96,11 @@ def from_arrays(
 
 
 def from_npz(path: str | os.PathLike, normal: Sequence[str] | None) -> Samples:
-    """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them."""
+    """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them.
+
+    Raises:
+        ValueError: Without `train_images`, without labels of the test, or as `from_arrays`.
+    """
     with np.load(path, allow_pickle=False) as file:
         names = [name for name in ("train", "val", "test") if f"{name}_images" in file.files]
         if "train" not in names:
