@@ -145,7 +145,7 @@ def judge(
 def judged_chunks(
     scorer: Scorer, data: Images, threshold: float | None = None
 ) -> Iterator[tuple[list[dict], list[list[dict]]]]:
-    """Judges by the calibrated threshold or another one, a chunk at a time: pairs of results and regions, nothing drawn.
+    """Judges by the calibrated threshold or another, a chunk at a time, and draws nothing: pairs of results and regions.
 
     Both as in `Judgement`. Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
     """
@@ -159,7 +159,7 @@ def judged_chunks(
 
 
 def outlined(regions: list[dict], prediction: int) -> list[dict]:
-    """Those regions that are shown: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
+    """Those regions that are outlined: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
     return [region for region in regions if prediction or "level" not in region]
 
 

@@ -148,12 +148,12 @@ class LocalNeighbours(wrapper.Wrapper):
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         features = _features(rows)
-        kind = chosen(features, self.seed)
-        wanted = folds or (FOLDS if kind is Places else FOLDS_OF_KINDS)
+        of_scale = chosen(features, self.seed)
+        wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
-        self.reference = Scales.fit(features, self.seed, kind)
-        scores, maps = self._held_out(features, held_out, kind)
+        self.reference = Scales.fit(features, self.seed, of_scale)
+        scores, maps = self._held_out(features, held_out, of_scale)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
         peaks = maps.max(axis=(1, 2))
@@ -207,13 +207,13 @@ class LocalNeighbours(wrapper.Wrapper):
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         return rows
 
-    def _held_out(self, features: np.ndarray, held_out: np.ndarray, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: type) -> tuple[np.ndarray, np.ndarray]:
         """Scores and smoothed maps of all pictures, each by a reference without its fold."""
         scores = np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
         for fold in range(held_out.max() + 1):
             inside = held_out == fold
-            reference = Scales.fit(features[~inside], self.seed, kind)
+            reference = Scales.fit(features[~inside], self.seed, of_scale)
             for i in np.flatnonzero(inside):
                 pixels = reference.of_features(features[i : i + 1], self.image_shape)
                 scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
