@@ -159,7 +159,7 @@ def judged_chunks(
 
 
 def outlined(regions: list[dict], prediction: int) -> list[dict]:
-    """Those regions that are outlined: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
+    """Which regions are outlined: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
     return [region for region in regions if prediction or "level" not in region]
 
 
