@@ -145,7 +145,7 @@ def judge(
 def judged_chunks(
     scorer: Scorer, data: Images, threshold: float | None = None
 ) -> Iterator[tuple[list[dict], list[list[dict]]]]:
-    """Judges by the calibrated threshold or another, a chunk at a time, and draws nothing: results and regions.
+    """Judges by the calibrated or another threshold, a chunk at a time: pairs of results and regions. Draws nothing.
 
     Both as in `Judgement`. Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
     """
