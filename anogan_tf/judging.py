@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import heapq
+import itertools
 import os
 import time
 import warnings
@@ -120,7 +121,8 @@ def judge(
     check_threshold(scorer, threshold)
     need_labels = need_labels or isinstance(threshold, str)
     results, regions, masks, maps, kept = [], [], [], [], []
-    for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and _have_masks(data)):
+    data, have_masks = _peeked(data)
+    for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and have_masks):
         found = [_result(row, outputs, i, need_labels) for i, row in enumerate(rows)]
         regions.extend(_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
         for i, row in enumerate(rows):
@@ -264,11 +266,14 @@ def provenance(scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def _have_masks(data: Images) -> bool:
-    """Whether data are batches with masks, as far as can be told without reading them."""
-    first = data[0] if isinstance(data, (list, tuple)) and len(data) else None
-    batch = getattr(data, "element_spec", data if isinstance(data, dict) else first)
-    return isinstance(batch, dict) and "mask" in batch
+def _peeked(data: Images) -> tuple[Images, bool]:
+    """The data, and whether they are batches with masks: the first of an iterator is looked at, and not lost."""
+    if hasattr(data, "shape") or isinstance(data, dict):
+        return data, isinstance(data, dict) and "mask" in data
+    if hasattr(data, "element_spec"):
+        return data, isinstance(data.element_spec, dict) and "mask" in data.element_spec
+    first, rest = itertools.tee(data, 2)
+    return rest, any("mask" in batch for batch in itertools.islice(first, 1) if isinstance(batch, dict))
 
 
 def _of_row(outputs: Outputs, i: int) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_a_local_folder_has_precedence_if_it_is_a_run(shelf, is_run, tmp_path):
 
 
 def test_an_unknown_name_lists_the_published_ones(shelf, tmp_path, monkeypatch):
-    for arguments in (["test", "mnist-9"], ["score", "mnist-9", "."]):
+    for arguments in (["test", "mnist-9"], ["score", "mnist-9", ".", "--out", tmp_path / "out"]):
         result = run(*arguments)
         assert result.exit_code == 1
         assert "mnist-9 is no run" in result.output

@@ -78,13 +78,7 @@ def _build(settings, splits, pictures):
     gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
     fanogan = _fanogan(gan, settings) if needs_encoder(settings) else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
-    images = len(splits.samples.part("train"))
     neighbours = settings["score_kind"] == "neighbours"
-    if images < 2 and (neighbours or scorer.learns):
-        raise ValueError(
-            f"At least 2 normal images to train on are needed by --score {settings['score_kind']}. Received: {images}, "
-            f"and {len(splits.samples.part('validation'))} held out for calibration."
-        )
     if settings["patches"]:
         return gan, fanogan, Patched(scorer, overlap=settings["overlap"])
     factor = pictures.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
