@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from scipy import stats
 
+from anogan_tf import thresholds
 from anogan_tf.scoring import Scorer
 from anogan_tf.search import sample_prior
 
@@ -18,28 +19,39 @@ MOST_OVERFIT = 2.0
 MOST_SPREAD = 2.5
 
 
-def diagnose(scorer: Scorer, train: np.ndarray, validation: np.ndarray) -> list[str]:
-    """What may be wrong with a calibrated scorer.
+RECONSTRUCTION = "Scores are made of reconstructions here, so the decisions suffer, and so do the regions."
+DISCRIMINATOR = "The discriminator decides here, so decisions suffer less than the regions, made of reconstructions."
+SHOWN = "Local features decide here, so decisions and regions stay as they are: only what is drawn beside them is poor."
+
+
+def meaning(scorer: Scorer, shown: bool = False) -> str:
+    """What poor reconstructions mean for the decisions of a scorer, which may only draw for another one."""
+    return SHOWN if shown else RECONSTRUCTION if scorer.needs_z else DISCRIMINATOR
+
+
+def diagnose(scorer: Scorer, train: np.ndarray, validation: np.ndarray, *, shown: bool = False) -> list[str]:
+    """What may be wrong with a calibrated scorer, what that means for decisions, and what to do.
 
     Args:
         scorer: A scorer of images of the networks' size.
         train: Training images `(n, height, width, channels)` in [-1, 1]; `LOOKED_AT` are enough.
         validation: Normal images that were not trained on, likewise.
+        shown: Whether the scorer only draws, for one of local features, which decide.
 
     Returns:
         A list of sentences, empty if nothing was found.
     """
-    gan = scorer.gan
+    gan, means = scorer.gan, meaning(scorer, shown)
     errors = [scorer.score(images)["residual"] for images in (train[:LOOKED_AT], validation[:LOOKED_AT])]
     found = [
-        collapse(gan.generate(LOOKED_AT), train[:LOOKED_AT]),
-        inference_gap(gan.generator, gan.prior, train[:LOOKED_AT]),
-        overfit(*errors),
+        collapse(gan.generate(LOOKED_AT), train[:LOOKED_AT], means),
+        inference_gap(gan.generator, gan.prior, train[:LOOKED_AT], means),
+        overfit(*errors, means),
     ]
     return [sentence for sentence in found if sentence]
 
 
-def collapse(generated: np.ndarray, images: np.ndarray) -> str | None:
+def collapse(generated: np.ndarray, images: np.ndarray, means: str = RECONSTRUCTION) -> str | None:
     """Whether the generator draws much less variety than there is: a sentence, or None.
 
     Variety is the mean squared distance to the mean image.
@@ -47,13 +59,13 @@ def collapse(generated: np.ndarray, images: np.ndarray) -> str | None:
     ratio = _variety(generated) / max(_variety(images), 1e-12)
     if ratio < LEAST_DIVERSITY:
         return (
-            f"The generator collapsed: its samples vary {ratio:.0%} as much as the training images. Reconstructions, "
-            "and scores made of them, mean little. Train longer, with a lower learning rate, or with --gan wgan-gp."
+            f"The generator collapsed: its samples vary {ratio:.0%} as much as the training images. {means} To "
+            "reconstruct better, train longer, with a lower learning rate, or with --gan wgan-gp."
         )
     return None
 
 
-def inference_gap(network: keras.Model, prior: str, images: np.ndarray) -> str | None:
+def inference_gap(network: keras.Model, prior: str, images: np.ndarray, means: str = RECONSTRUCTION) -> str | None:
     """Whether a generator draws something else in inference mode, which scores use, than in training: or None.
 
     The gap is the mean |G(z)| between both modes, in mean absolute deviations of the images.
@@ -67,19 +79,21 @@ def inference_gap(network: keras.Model, prior: str, images: np.ndarray) -> str |
     if gap > MOST_GAP:
         return (
             f"The generator draws other images in inference mode than in training (they differ by {gap:.1f} times the "
-            "deviation of the training images): its normalisation statistics lag behind. Train longer, or lower the "
-            "momentum of its BatchNormalization layers."
+            f"deviation of the training images): its normalisation statistics lag behind. {means} Train longer, or "
+            "lower the momentum of its BatchNormalization layers."
         )
     return None
 
 
-def overfit(train_residuals: Sequence[float], validation_residuals: Sequence[float]) -> str | None:
+def overfit(
+    train_residuals: Sequence[float], validation_residuals: Sequence[float], means: str = RECONSTRUCTION
+) -> str | None:
     """Whether images that were not trained on are reconstructed far worse than those that were: or None."""
     ratio = float(np.median(validation_residuals) / max(np.median(train_residuals), 1e-12))
     if ratio > MOST_OVERFIT:
         return (
             f"Normal images that were not trained on have {ratio:.1f} times the residual of those that were: the "
-            "networks learned them by heart. Train on more images, for fewer steps, or with a smaller --width."
+            f"networks learned them by heart. {means} Train on more images, for fewer steps, or with a smaller --width."
         )
     return None
 
@@ -95,10 +109,24 @@ def few_images(n: int, alpha: float) -> str | None:
     if high > MOST_SPREAD * alpha or (n + 1) * alpha < 1:
         return (
             f"The threshold rests on {n} images: one calibration in twenty lets more than {high:.0%} of normal images "
-            f"raise a false alarm, where {alpha:.0%} are wanted. Hold out more with --validation-fraction, or gather "
-            "more normal images."
+            f"raise a false alarm, where {alpha:.0%} are wanted. Decide on alarms with that in mind, and gather more "
+            "normal images: anogan-tf calibrate RUN GOOD_IMAGES adds them without training."
         )
     return None
+
+
+def unkept(n: int, alpha: float) -> str | None:
+    """What n calibration images cannot keep of the two levels of decisions, in numbers: a sentence, or None."""
+    levels = {"suspicious": alpha, "anomalous": alpha / thresholds.STRICTER}
+    short = {name: thresholds.needed(rate) - n for name, rate in levels.items() if thresholds.needed(rate) > n}
+    if not short:
+        return None
+    wanted = " and ".join(f"{rate:.3g} for {name}" for name, rate in levels.items() if name in short)
+    more = " and ".join(f"{count} more for {name}" for name, count in short.items())
+    return (
+        f"{n} good images keep a rate of false alarms of 1/{n + 1} = {1 / (n + 1):.3g} at best, as their highest score "
+        f"is the threshold; asked for were {wanted}. {more} would do: anogan-tf calibrate RUN GOOD_IMAGES adds them."
+    )
 
 
 def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | None:

@@ -26,7 +26,6 @@ PARTS = ("anomaly_score", "residual", "discrimination")
 REFERENCE_IMAGES = 2048
 MAPPED = 256  # calibration images whose maps set the pixel threshold, where a map costs a search
 REGION_RATE = 0.2  # of normal images that show any region
-STRICTER = 5  # times fewer false alarms are wanted of `anomalous` than of `suspicious`
 GUARD = 8  # rows at the end of a batch whose results are not used, see `_chunks`
 
 
@@ -80,8 +79,8 @@ class Calibration:
 
     @property
     def strict(self) -> tuple[float, float]:
-        """The threshold at α / `STRICTER`, above which an image is anomalous and not only suspicious; its rate."""
-        threshold, attained = thresholds.level(self.scores, self.alpha / STRICTER)
+        """The threshold above which an image is anomalous and not only suspicious, that at α / `STRICTER`; its rate."""
+        threshold, attained = thresholds.level(self.scores, self.alpha / thresholds.STRICTER)
         return max(threshold, self.threshold), attained
 
 

@@ -73,7 +73,7 @@ def scored_rows(folder: str | Path) -> Iterator[dict]:
             scores = {name: float(row[name]) if row[name] else None for name in names}
             decision = {"p_value": float(row["p_value"]) if row["p_value"] else None}
             decision |= {name: int(row[name]) if row[name] else None for name in ("prediction", "label")}
-            yield {"id": row["id"], **scores, **decision, "decision": row.get("decision"), "number": number}
+            yield {"id": row["id"], **scores, **decision, "decision": row.get("decision") or None, "number": number}
 
 
 def amend(folder: Path, found: dict[str, dict], regions: dict[str, list[dict]]) -> None:

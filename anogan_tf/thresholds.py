@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve
 
+STRICTER = 5  # times fewer false alarms are wanted of `anomalous` than of `suspicious`
+
 
 def conformal(scores: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
     """The threshold that a new normal image exceeds with probability at most `alpha`.

@@ -24,6 +24,7 @@ LAYERS = """
     runs
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
+    commands.calibrate · commands.info
     commands.train · commands.test · commands.score · commands.data · commands.demo
     commands.protocols
     commands.cli

@@ -96,3 +96,31 @@ def test_a_gan_that_draws_what_it_was_shown_is_well():
     scorer = agt.AnoGAN(gan, steps=20, score="paper", chunk=32)
     assert diagnosis.collapse(gan.generate(64, seed=1), shown) is None
     assert [s for s in diagnosis.diagnose(scorer, shown[:64], shown[64:]) if "statistics" not in s] == []
+
+
+@pytest.mark.parametrize(
+    ("score", "shown", "means"),
+    [
+        ("paper", True, "decisions and regions stay"),
+        ("paper", False, "the decisions suffer"),
+        ("features", False, "suffer less"),
+    ],
+)
+def test_each_finding_says_what_it_means_for_what_decides(digits, score, shown, means):
+    gan = agt.DCGAN((8, 8, 1), 6, width=4)
+    scorer = agt.AnoGAN(gan, steps=1, score=score, chunk=8)
+    train = next(iter(digits.reference))["image"].numpy()
+    if scorer.learns:
+        scorer.fit_reference(train)
+    found = diagnosis.diagnose(scorer, train, train, shown=shown)
+    assert found  # an untrained generator draws one gray image
+    assert all(means in sentence for sentence in found)
+
+
+def test_levels_that_cannot_be_kept_are_told_in_numbers():
+    both, strict = diagnosis.unkept(12, 0.05), diagnosis.unkept(40, 0.05)
+    assert "12 good images" in both
+    assert "1/13 = 0.0769" in both
+    assert "7 more for suspicious and 87 more for anomalous would do" in both
+    assert "0.01 for anomalous. 59 more for anomalous would do" in strict
+    assert diagnosis.unkept(99, 0.05) is None

@@ -163,10 +163,25 @@ def test_regions_have_box_area_and_peak_the_highest_first():
     anomaly_map[0, 11] = 0.5
     found = metrics.regions(anomaly_map, 0.5)
     assert found == [
-        {"box": (7, 9, 9, 11), "area": 2, "peak": 0.9, "peak_at": (7, 9)},
-        {"box": (1, 2, 3, 5), "area": 6, "peak": 0.6, "peak_at": (1, 2)},
+        {"box": (7, 9, 8, 10), "area": 2, "peak": 0.9, "peak_at": (7, 9)},
+        {"box": (1, 2, 2, 4), "area": 6, "peak": 0.6, "peak_at": (1, 2)},
     ]
 
 
 def test_no_region_without_a_pixel_above_the_threshold():
     assert metrics.regions(np.ones((3, 3)), 1.0) == []
+
+
+def test_the_strongest_region_is_around_the_peak_and_its_mask_is_it_alone():
+    anomaly_map = np.zeros((20, 30), np.float32)
+    anomaly_map[3:6, 4:7] = 0.5
+    anomaly_map[4, 5] = 0.6
+    anomaly_map[15, 20:24] = 0.4
+    anomaly_map[18, 28] = 0.3
+    region = metrics.strongest_region(anomaly_map)
+    assert region["box"] == (3, 4, 5, 6)
+    assert region["peak_at"] == (4, 5)
+    mask = metrics.region_mask(anomaly_map, [region], threshold=1.0)
+    np.testing.assert_array_equal(np.argwhere(mask), np.argwhere(anomaly_map >= 0.5))
+    np.testing.assert_array_equal(metrics.region_mask(anomaly_map, [], 0.35), anomaly_map > 0.35)
+    assert metrics.strongest_region(np.full((8, 8), 0.2, np.float32))["area"] == 64

@@ -249,6 +249,29 @@ def test_contour_is_drawn_only_above_the_pixel_threshold():
     assert not all_above
 
 
+def test_heat_is_drawn_only_where_good_pictures_show_none():
+    anomaly_map = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    shown, heat = overlay(plots.result(**picture() | {"anomaly_map": anomaly_map}, pixel_threshold=0.5)).get_images()
+    np.testing.assert_array_equal(heat.get_alpha() > 0, anomaly_map > 0.5)
+    assert shown.get_alpha() is None
+    everywhere = overlay(plots.result(**picture() | {"anomaly_map": anomaly_map})).get_images()[1]
+    assert (everywhere.get_alpha() > 0).sum() == 63
+
+
+def test_page_and_pictures_say_which_of_three_answers(tmp_path):
+    rows = [
+        {"id": name, "anomaly_score": score, "p_value": None, "prediction": 1, "label": None, "decision": name}
+        for name, score in (("suspicious", 2.0), ("anomalous", 9.0))
+    ]
+    figures = {"threshold": 1.0, "threshold_method": "conformal", "strict_threshold": 5.0, "strict_alpha": 0.01}
+    report.write(tmp_path, rows, [[], []], {}, figures)
+    page = (tmp_path / "index.html").read_text()
+    for name in ("suspicious", "anomalous"):
+        assert f'<span class="{name}">{name}</span>' in page
+    assert "between both it is suspicious, as 1 of these images are" in page
+    assert "1.0 % of new normal" in page
+
+
 def overlay(figure):
     return next(axis for axis in figure.axes if axis.get_title() == "anomaly map")
 
@@ -265,7 +288,7 @@ def test_map_contour_and_boxes_are_in_the_pixels_of_the_picture():
         )
     )
     assert [tuple(image.get_extent()) for image in axis.get_images()] == [(-0.5, 2399.5, 1599.5, -0.5)] * 2
-    assert axis.get_images()[0].get_array().shape == (683, 1024)
+    assert axis.get_images()[0].get_array().shape == (683, 1024, 3)  # in its colours
     (frame,) = axis.patches
     vertices = axis.collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(vertices.min(axis=0), frame.get_xy(), atol=3)

@@ -12,6 +12,7 @@ REGION = {"box": [1, 2, 3, 4], "area": 4, "peak": 0.5, "peak_at": [1, 2]}
 
 def rows(names):
     row = {"residual": 0.1, "discrimination": 0.2, "p_value": None, "prediction": 1, "label": None}
+    row["decision"] = "suspicious"
     return [{"id": name, "anomaly_score": NAMES.index(name) / 3, **row} for name in names]
 
 

@@ -93,3 +93,21 @@ def test_alpha_is_a_rate(alpha):
 def test_scores_are_finite_and_some(scores):
     with pytest.raises(ValueError, match="finite scores"):
         thresholds.conformal(scores)
+
+
+def test_three_answers_of_two_thresholds():
+    assert [thresholds.decision(score, 1.0, 2.0) for score in (1.0, 1.5, 2.0, 2.1)] == [
+        "normal",
+        "suspicious",
+        "suspicious",
+        "anomalous",
+    ]
+    assert thresholds.decision(1.5, 1.0, 1.0) == "anomalous"
+
+
+@pytest.mark.parametrize(("alpha", "n"), [(0.05, 19), (0.01, 99), (0.3, 3), (0.5, 1)])
+def test_as_many_images_as_are_needed_keep_a_rate(alpha, n):
+    assert thresholds.needed(alpha) == n
+    assert thresholds.level(np.arange(n), alpha)[1] == alpha
+    if n > 1:
+        assert thresholds.level(np.arange(n - 1), alpha) == (n - 2, 1 / n)

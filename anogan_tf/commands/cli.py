@@ -100,9 +100,11 @@ def data(source: str, out: str, **settings) -> None:
 @click.argument("source", required=False)
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
 @options.FILES
+@options.ALPHA
 @click.option(
     "--threshold", type=options.Threshold(), help='A number; or "f1" or "midpoint", which look at the test labels.'
 )
+@options.MASKS
 @click.option(
     "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."
 )
@@ -122,6 +124,9 @@ def test(run: str, source: str | None, out: str, **options) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
 @options.FILES
+@options.ALPHA
+@click.option("--threshold", type=options.Number(), help="A number in place of the calibrated threshold.")
+@options.MASKS
 @click.option(
     "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
 )
@@ -133,6 +138,32 @@ def score(run: str, paths: tuple[str, ...], out: str, **options) -> None:
     from anogan_tf.commands import score
 
     score.run(run, paths, out, **options)
+
+
+@command
+@click.argument("run")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
+@options.FILES
+@click.option("--alpha", type=options.RATE, help="Another rate of false alarms; default the run's.")
+@click.option("--learn", is_flag=True, help="Remember the local features of these images, too; takes --out.")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder of a new run; default: RUN is changed.")
+def calibrate(run: str, paths: tuple[str, ...], **options) -> None:
+    """Adds good images (files or folders) to the thresholds of RUN, without any training.
+
+    Images that RUN has seen are left out. With --learn a run that local features decide remembers these images.
+    """
+    from anogan_tf.commands import calibrate
+
+    calibrate.run(run, paths, **options)
+
+
+@command
+@click.argument("run")
+def info(run: str) -> None:
+    """Tells what RUN is: its data, what decides, thresholds and the scores behind them, what may be wrong."""
+    from anogan_tf.commands import info
+
+    info.run(run)
 
 
 @command

@@ -159,10 +159,18 @@ SCORER = [
         help="With --patches: the part of its side that a tile shares with the next.",
     ),
     click.option("--alpha", type=RATE, default=0.05, help="Rate of false alarms to allow."),
+    click.option(
+        "--calibration",
+        type=click.Choice(["split", "cross"]),
+        help="Set thresholds on the images held out, or on all, each held out in turn. Default: cross for neighbours, "
+        "else split.",
+    ),
 ]
 
 
 FILES = click.option("--pattern", help="Glob pattern of the files that are taken of a folder; default the training's.")
+ALPHA = click.option("--alpha", type=RATE, help="Another rate of false alarms; default the run's.")
+MASKS = click.option("--masks", is_flag=True, help="Write the pixels of regions as PNG files, too.")
 SEED = click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the split and of everything else.")
 TRAINING = [
     click.argument("source", required=False),

@@ -1,5 +1,6 @@
 """Judges images, whose labels nobody knows, with a run."""
 
+import collections
 import hashlib
 import os
 from collections.abc import Sequence
@@ -7,12 +8,20 @@ from pathlib import Path
 
 from anogan_tf import atomic, data, judging, published, report, table
 from anogan_tf.commands.seen import Looks
-from anogan_tf.commands.settings import check_apart, pattern_of, preprocessing_of
+from anogan_tf.commands.settings import at_rate, check_apart, pattern_of, preprocessing_of
 from anogan_tf.runs import load_run, read_run
 
 
 def run(
-    run: str | Path, paths: Sequence[str | Path], out: str | Path, *, pictures: int = 100, pattern: str | None = None
+    run: str | Path,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    alpha: float | None = None,
+    threshold: float | None = None,
+    masks: bool = False,
+    pictures: int = 100,
+    pattern: str | None = None,
 ) -> Path:
     """Judges image files, and folders of them; a file that cannot be read is reported, and the others are judged.
 
@@ -22,6 +31,9 @@ def run(
         run: The folder of a run, or the name of a published one.
         paths: Files, and folders, of which the files named as in the training are taken.
         out: Folder of the results.
+        alpha: Another rate of false alarms than the run's; None for that.
+        threshold: A number in place of the calibrated threshold; None for that.
+        masks: Whether to write the pixels of regions as PNG files.
         pictures: Images to draw at most, the most anomalous first.
         pattern: Which files of a folder are taken; None for the pattern of the training.
 
@@ -35,16 +47,16 @@ def run(
     check_apart(out, *paths)
     report.check(out)
     description = read_run(run)
-    scorer = load_run(run)
+    scorer = at_rate(load_run(run), alpha, threshold)
     files, skipped, looks = data.list_files(paths, pattern_of(description, pattern)), [], Looks()
 
     def batches(files, skipped):
         return data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
 
     try:
-        with atomic.exclusive(out), table.ScoreTable(out, _key(run, files)) as scored:
+        with atomic.exclusive(out), table.ScoreTable(out, _key(run, files, alpha, threshold)) as scored:
             left = (file for file in files if table.text(file) not in scored.ids)
-            for results, regions in judging.judged_chunks(scorer, looks.watch(batches(left, skipped))):
+            for results, regions in judging.judged_chunks(scorer, looks.watch(batches(left, skipped)), threshold):
                 scored.add(results, regions)
             if not scored.ids:
                 raise ValueError("There are no images to score.")
@@ -54,7 +66,7 @@ def run(
             images = (
                 (drawn[table.text(name)] | scores, image) for name, scores, image in judging.drawn_images(scorer, again)
             )
-            _show(run, scorer, out, images, skipped)
+            _show(run, scorer, out, map(_outlined, images), skipped, threshold, masks)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
@@ -63,25 +75,35 @@ def run(
     return Path(out)
 
 
-def _show(run, scorer, out, images, skipped):
+def _outlined(pair):
+    """A row and what is drawn of it, with the regions that its decision shows."""
+    row, image = pair
+    return row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
+
+
+def _show(run, scorer, out, images, skipped, threshold, masks):
     """The report of a finished table."""
-    predictions = [row["prediction"] for row in table.scored_rows(out)]
+    decisions = collections.Counter(row["decision"] for row in table.scored_rows(out))
+    n, given = decisions.total(), threshold is not None
     figures = {
-        "threshold": scorer.calibration.threshold,
-        "threshold_method": "conformal",
-        "alpha": scorer.calibration.attained_alpha,
-        "n": len(predictions),
+        "threshold": threshold if given else scorer.calibration.threshold,
+        "threshold_method": "given" if given else "conformal",
+        "alpha": None if given else scorer.calibration.attained_alpha,
+        "n": n,
         "skipped": len(skipped),
         "run": str(run),
         **judging.provenance(scorer),
     }
-    report.show(out, images, figures, figures["pixel_threshold"], skipped)
-    print(f"{sum(predictions)} of {len(predictions)} images look anomalous. Open {Path(out) / 'index.html'}.")
+    report.show(out, images, figures, figures["pixel_threshold"], skipped, masks=masks)
+    suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""
+    alarms = n - decisions["normal"]
+    print(f"{alarms} of {n} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}.")
 
 
-def _key(run, files):
-    """A hash of a run and of files by name, size and time, by which a table is gone on with."""
+def _key(run, files, alpha, threshold):
+    """A hash of a run, of files by name, size and time, and of how is decided, by which a table is gone on with."""
     digest = hashlib.sha256((published.find(run) / "run.json").read_bytes())
+    digest.update(repr((alpha, threshold, table.COLUMNS)).encode())
     for file in files:
         status = os.stat(file)
         digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())

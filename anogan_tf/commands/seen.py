@@ -1,7 +1,8 @@
 """What a run saw: the images that it learned from, by their content, and what they look like, in a few numbers."""
 
 import dataclasses
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,44 @@ def save(run: str | Path, samples: Samples) -> None:
         np.savez(partial, **{part: np.sort(hashes(samples.part(part))) for part in LEARNED_FROM})
 
 
+def new_files(run: str | Path, files: Sequence[str | Path]) -> tuple[list[str | Path], np.ndarray]:
+    """Those of the files that a run has not seen, each content once, and their hashes."""
+    known, new, found = set(_known(run)), [], []
+    for file in files:
+        content = np.array(hashlib.sha256(Path(file).read_bytes()).digest()[:16], HASH).item()
+        if content not in known:
+            known.add(content)
+            new.append(file)
+            found.append(content)
+    if len(new) < len(files):
+        print(
+            f"Left out {len(files) - len(new)} of {len(files)} images that the run has seen, or that are there twice."
+        )
+    return new, np.array(found, HASH)
+
+
+def add(run: str | Path, out: str | Path, more: np.ndarray) -> None:
+    """Writes the hashes that a run keeps, and more that calibrate, into a folder."""
+    file = Path(run) / FILE
+    parts = {}
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as known:
+            parts = {part: known[part] for part in LEARNED_FROM}
+    parts["validation"] = np.sort(np.concatenate([parts.get("validation", more[:0]), more]))
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(Path(out) / FILE) as partial:
+        np.savez(partial, **{part: parts.get(part, more[:0]) for part in LEARNED_FROM})
+
+
+def _known(run):
+    """The hashes of the images that a run learned from; none of a run that kept none."""
+    file = Path(run) / FILE
+    if not file.is_file():
+        return np.empty(0, HASH)
+    with np.load(file, allow_pickle=False) as known:
+        return np.concatenate([known[part] for part in LEARNED_FROM])
+
+
 def unseen(run: str | Path, samples: Samples) -> Samples:
     """Those of the samples that the run did not learn from; all of them for a run that kept no hashes.
 
@@ -34,8 +73,7 @@ def unseen(run: str | Path, samples: Samples) -> Samples:
     file = Path(run) / FILE
     if not file.is_file():
         return samples
-    with np.load(file, allow_pickle=False) as known:
-        seen = np.isin(hashes(samples), np.concatenate([known[part] for part in LEARNED_FROM]))
+    seen = np.isin(hashes(samples), _known(run))
     count = int(seen.sum())
     if count and seen.all():
         raise ValueError(f"All {count} images were trained on or calibrated with: name others to test on.")

@@ -10,6 +10,7 @@ from anogan_tf.commands import recipes
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.kinds import KINDS
 from anogan_tf.runs import read_run
+from anogan_tf.scoring import Scorer
 
 BATCH_SIZE = 32  # where nothing is trained
 GAN_CHECKPOINT, ENCODER_CHECKPOINT = "checkpoint.weights.h5", "encoder-checkpoint.weights.h5"
@@ -21,6 +22,7 @@ OF_ENCODER = (
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
     "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
+    "calibration",
 )  # fmt: skip
 
 
@@ -167,6 +169,19 @@ def _bound(out, names, settings):
     encoder = (out / ENCODER_CHECKPOINT).exists() and needs_encoder(settings)
     of_gan = names - {"recipe", *OF_ENCODER_AND_SCORE} if gan or encoder else set()
     return of_gan | (set(OF_ENCODER) if encoder else set())
+
+
+def at_rate(scorer: Scorer, alpha: float | None, threshold: float | str | None) -> Scorer:
+    """The scorer of a run, calibrated at another rate of false alarms where one is given.
+
+    Raises:
+        ValueError: If a threshold is given besides.
+    """
+    if alpha is not None and threshold is not None:
+        raise ValueError(f"Give --alpha or --threshold, not both. Received: {alpha:g} and {threshold}.")
+    if alpha is not None:
+        scorer.recalibrate(alpha)
+    return scorer
 
 
 def jsonable(settings: dict) -> dict:

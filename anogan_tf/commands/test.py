@@ -10,6 +10,7 @@ from anogan_tf import atomic, data, judging, plots, published, report, scoring
 from anogan_tf.commands import seen
 from anogan_tf.commands.settings import (
     absolute,
+    at_rate,
     check_apart,
     check_fingerprint,
     load_splits,
@@ -28,7 +29,9 @@ def run(
     source: str | None,
     out: str | Path,
     *,
+    alpha: float | None = None,
     threshold: float | str | None = None,
+    masks: bool = False,
     pictures: int = 100,
     pattern: str | None = None,
     data_dir: str | Path | None = None,
@@ -39,7 +42,9 @@ def run(
         run: The folder of a run, or the name of a published one.
         source: As of `data.load`; None for the images that the run's training set aside.
         out: Folder of the results.
+        alpha: Another rate of false alarms than the run's; None for that.
         threshold: A number, `"f1"` or `"midpoint"`; None for the calibrated one.
+        masks: Whether to write the pixels of regions as PNG files.
         pictures: Images to draw at most, the most anomalous first.
         pattern: Which files of a folder are taken; None for the pattern of the training.
         data_dir: Folder of prepared TensorFlow Datasets.
@@ -52,7 +57,7 @@ def run(
     settings = description.get("settings", {}) | ({"data_dir": data_dir} if data_dir else {})
     check_apart(out, source or settings.get("source"))
     report.check(out, *SEARCH)
-    scorer = load_run(run)
+    scorer = at_rate(load_run(run), alpha, threshold)
     judging.check_threshold(scorer, threshold)
     if source is None and not settings:
         raise ValueError(f"{run} was saved from Python and names no source: anogan-tf test {run} SOURCE.")
@@ -63,7 +68,7 @@ def run(
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
     with atomic.exclusive(out):
-        options = {"results_dir": out, "pictures": pictures, "settings": {"run": str(run)}}
+        options = {"results_dir": out, "pictures": pictures, "settings": {"run": str(run)}, "masks": masks}
         result = judging.test(scorer, tested, threshold, figures=_search(scorer, tested), **options)
     for name in PRINTED:
         value = getattr(result, name)

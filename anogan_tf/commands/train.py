@@ -10,7 +10,7 @@ import keras
 from anogan_tf import atomic, kinds, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
-from anogan_tf.commands import seen
+from anogan_tf.commands import calibrate, seen
 from anogan_tf.commands.settings import (
     ENCODER_CHECKPOINT,
     GAN_CHECKPOINT,
@@ -60,6 +60,11 @@ def run(source: str, out: str | Path, **settings: Any) -> Scorer:
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
+    if settings.get("calibration") == "cross" and not neighbours:
+        raise ValueError(
+            "--calibration cross is for --score neighbours, which is learned in seconds: networks that were trained on "
+            f"an image may not judge it as new. Received: --score {settings['score_kind']}."
+        )
     pictures = load_splits(settings, _picture_size(splits)) if neighbours else splits
     if (out / "run.json").exists():
         earlier = read_run(out)
@@ -96,21 +101,23 @@ def _train(out, settings, splits, pictures, gan, fanogan, scorer):
         _train_gan(gan, splits, out, settings)
     if fanogan:
         _train_encoder(fanogan, splits, out, settings)
-    scorer.fit_reference(pictures.reference)
-    scorer.calibrate(pictures.validation, alpha=settings["alpha"])
+    calibrate.from_splits(scorer, pictures, settings["alpha"], _calibration(settings))
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
-    found = [] if settings["patches"] else diagnose(scoring.unwrapped(scorer), *images)
+    networks = scoring.unwrapped(scorer)
+    found = [] if settings["patches"] else diagnose(networks, *images, shown=scorer is not networks)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     seen.save(out, splits.samples)
     save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(pictures.reference))
     for sentence in found:
         print(f"Mind: {sentence}")
-    print(
-        f"Threshold {calibration.threshold:.4g} from {len(calibration.scores)} normal validation images: about "
-        f"{calibration.attained_alpha:.1%} of new normal images will exceed it. Saved to {out}."
-    )
+    calibrate.tell(scorer, out)
     return scorer
+
+
+def _calibration(settings):
+    """How thresholds are set: `"cross"` where local features decide, unless another way is asked for."""
+    return settings.get("calibration") or ("cross" if settings["score_kind"] == "neighbours" else "split")
 
 
 def _picture_size(splits):

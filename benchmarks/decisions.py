@@ -1,0 +1,251 @@
+"""What a user can decide by: found defects, false alarms and regions, with thresholds of before and of now.
+
+    python -m benchmarks.decisions study FOLDER      # with a folder for each of SETS, in MVTec layout
+    python -m benchmarks.decisions coverage FOLDER   # the rate of false alarms over 200 random splits of good pictures
+    python -m benchmarks.decisions simulation        # the same of simulated pictures
+    python -m benchmarks.decisions picture FOLDER    # docs/images/decisions.png, from a defect of the bottles
+    python -m benchmarks.decisions table
+
+Local features decide, so no GAN is trained. `before` is a reference of four fifths of the good pictures, and thresholds
+of scores and pixels of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them.
+"""
+
+import argparse
+import json
+import os
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+import anogan_tf as agt
+from anogan_tf import judging, metrics, neighbours, thresholds
+from anogan_tf.distances import Usual
+from anogan_tf.folds import folds
+from benchmarks import measuring
+
+SETS = {
+    "pill": "mvtec256/pill",
+    "bottle": "mvtec256/bottle",
+    "tile": "magnetic_tile256",
+    "hazelnut": "hazelnut_small256",
+}
+PLACES = ("pill", "bottle")  # the others are of kinds, see `distances.chosen`
+OUT = Path("benchmarks/results/decisions")
+SIDE, GOOD, TEST_GOOD, TEST_DEFECTS, ALPHA = 256, 150, 30, 60, 0.05
+
+
+def files_of(folder):
+    """The good pictures of a folder in MVTec layout, and the others, in a fixed order."""
+    good = [*sorted((folder / "train" / "good").iterdir()), *sorted((folder / "test" / "good").iterdir())]
+    return good, [file for file in sorted((folder / "test").glob("*/*")) if file.parent.name != "good"]
+
+
+def read(files, channels):
+    """Pictures `(n, SIDE, SIDE, channels)` in [-1, 1]."""
+    pictures = (Image.open(file).convert("RGB" if channels == 3 else "L").resize((SIDE, SIDE)) for file in files)
+    return np.stack([np.asarray(p, np.float32).reshape(SIDE, SIDE, channels) for p in pictures]) / 127.5 - 1.0
+
+
+def mask_of(folder, file):
+    """The mask of a defect, `(SIDE, SIDE)`, or None."""
+    mask = folder / "ground_truth" / file.parent.name / f"{file.stem}_mask.png"
+    return np.asarray(Image.open(mask).convert("L").resize((SIDE, SIDE))) > 127 if mask.exists() else None
+
+
+def scorer_of(channels):
+    """A scorer by local features, around networks that nobody asks."""
+    gan = agt.DCGAN((SIDE // 4, SIDE // 4, channels), 4, width=2)
+    return agt.LocalNeighbours(agt.AnoGAN(gan, steps=0, score="paper"))
+
+
+def study(folder, seed):
+    """Figures of before and of now, by name."""
+    good, bad = files_of(folder)
+    rng = np.random.default_rng(seed)
+    good = [good[i] for i in rng.permutation(len(good))]
+    bad = [bad[i] for i in rng.permutation(len(bad))[:TEST_DEFECTS]]
+    n = min(GOOD, len(good) * 2 // 3)
+    channels = 1 if Image.open(good[0]).mode == "L" else 3
+    own, new, defects = (read(files, channels) for files in (good[:n], good[n : n + TEST_GOOD], bad))
+    masks = [mask_of(folder, file) for file in bad]
+    now, before = scorer_of(channels), scorer_of(channels)
+    now.cross_calibrate(own, ALPHA)
+    held_out = n // 5
+    features = neighbours._features([{"image": picture} for picture in own[held_out:]])
+    before.reference = neighbours.Scales.fit(features, before.seed, type(now.reference.fine))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before.calibrate(own[:held_out], ALPHA)
+    pixels = thresholds.level(before.calibration.peaks, ALPHA)[0]
+    return {
+        "good": n,
+        "places": now.reference.levelled,
+        "before": figures(before, new, defects, masks, pixels, always=False),
+        "now": figures(now, new, defects, masks, now.calibration.pixel_threshold, always=True),
+    }
+
+
+def figures(scorer, new, defects, masks, pixel_threshold, always):
+    """What is found, how many false alarms there are, and how well regions lie on masks."""
+    out, fine = (scorer.score(images, draw=False) for images in (defects, new))
+    alarms = out["anomaly_score"] > scorer.calibration.threshold
+    shown, overlaps = [], []
+    for anomaly_map, alarm, mask in zip(out["anomaly_map"], alarms, masks, strict=True):
+        found = metrics.regions(anomaly_map, pixel_threshold)
+        if always and not found:
+            found = judging.outlined([metrics.strongest_region(anomaly_map)], alarm)
+        shown.append(bool(found))
+        if mask is not None and mask.any():
+            inside = metrics.region_mask(anomaly_map, found, pixel_threshold)
+            overlaps.append(
+                (np.sum(inside & mask) / np.sum(inside | mask), alarm, len(found) and np.any(inside & mask))
+            )
+    strict = scorer.calibration.strict[0]
+    false_regions = [len(metrics.regions(anomaly_map, pixel_threshold)) for anomaly_map in fine["anomaly_map"]]
+    counts = {
+        "defects": len(defects),
+        "found": int(alarms.sum()),
+        "found_anomalous": int((out["anomaly_score"] > strict).sum()),
+        "new_good": len(new),
+        "false_alarms": int((fine["anomaly_score"] > scorer.calibration.threshold).sum()),
+        "alarms_with_region": int(np.array(shown)[alarms].sum()),
+        "false_regions": float(np.mean(false_regions)),
+    }
+    labels = [0] * len(new) + [1] * len(defects)
+    scores = [*fine["anomaly_score"], *out["anomaly_score"]]
+    counts["auroc"] = metrics.image_metrics(labels, scores, scorer.calibration.threshold)["auroc"]
+    if overlaps:
+        iou, of_alarms, hit = map(np.array, zip(*overlaps, strict=True))
+        counts |= {"iou": float(iou.mean()), "iou_alarms": float(iou[of_alarms].mean()) if of_alarms.any() else None}
+        counts["regions_on_mask"] = float(hit[of_alarms].mean()) if of_alarms.any() else None
+    return counts
+
+
+def between(features, levelled, seed=0):
+    """How far each place of each picture is from each other picture, `(n, n, places)`.
+
+    With places, ‖W (v - v')‖² from the nearest of the 3×3 places there, W of all pictures; else from the nearest of
+    at most 32 places of the other picture, W of all of them. `Places` and `Kinds` learn W anew for each fold.
+    """
+    n, rows, columns, size = features.shape
+    if not levelled:
+        flat = _white(features.reshape(-1, size), features.reshape(-1, size)).reshape(n, -1, size)
+        few = min(32, rows * columns // 8)
+        some = flat[:, np.random.default_rng(seed).permutation(rows * columns)[:few]].reshape(-1, size)
+        return np.stack([_squared(each, some).reshape(-1, n, few).min(axis=2).T for each in flat])
+    found = np.full((n, n, rows * columns), np.inf, np.float32)
+    padded = np.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        own = features[:, row, column]
+        around = padded[:, row : row + 3, column : column + 3].reshape(-1, size)  # (9 n, features)
+        there = _white(around, np.concatenate([own, around]))
+        found[:, :, place] = _squared(there[:n], there[n:]).reshape(n, n, 9).min(axis=2)
+    return found
+
+
+def _white(learned_from, values):
+    """Values by what makes vectors white, their covariance drawn to its diagonal."""
+    covariance = np.cov(learned_from, rowvar=False)
+    covariance += np.diag(0.05 * np.diagonal(covariance) + 1e-3)
+    return (values - learned_from.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+
+
+def _squared(values, others):
+    lengths, theirs = (np.square(each).sum(axis=-1) for each in (values, others))
+    return np.maximum(lengths[:, None] - 2.0 * values @ others.T + theirs, 0.0)
+
+
+def rate(distances, own, new, levelled, seed, alpha=ALPHA):
+    """The part of new good pictures above the threshold that own ones give, each held out in turn."""
+    fold = folds([range(len(own))], neighbours.FOLDS if levelled else neighbours.FOLDS_OF_KINDS, seed)
+    nearest = np.empty((len(own), distances.shape[2]), np.float32)
+    for number in range(fold.max() + 1):
+        inside = fold == number
+        nearest[inside] = distances[np.ix_(own[inside], own[~inside])].min(axis=1)
+    maps, new_maps = (_smooth(np.log1p(each)) for each in (nearest, distances[np.ix_(new, own)].min(axis=1)))
+    if not levelled:
+        scores, found = (neighbours._highest(np.expm1(each)) for each in (maps, new_maps))
+    else:
+        scores, usual = np.empty(len(own)), Usual.fit(maps, 1.0)
+        for number in range(fold.max() + 1):
+            inside = fold == number
+            scores[inside] = neighbours._highest(Usual.fit(maps[~inside], 1.0)(maps[inside]))
+        found = neighbours._highest(usual(new_maps))
+    return float(np.mean(found > thresholds.level(scores, alpha)[0]))
+
+
+def _smooth(maps):
+    side = round(maps.shape[1] ** 0.5)
+    return ndimage.gaussian_filter(maps.reshape(-1, side, side), (0, 0.75, 0.75))
+
+
+def summary(rates):
+    """The mean of rates, its standard error, and the 5th and the 95th percentile."""
+    low, high = np.percentile(rates, (5, 95))
+    error = np.std(rates) / len(rates) ** 0.5
+    return {"mean": float(np.mean(rates)), "error": float(error), "low": float(low), "high": float(high)}
+
+
+def coverage(folder, levelled, splits):
+    """The rate of false alarms over random splits of a set's good pictures, at most 200 of them."""
+    good, _ = files_of(folder)
+    good = [good[i] for i in np.random.default_rng(0).permutation(len(good))[: GOOD + 50]]
+    channels = 1 if Image.open(good[0]).mode == "L" else 3
+    features = neighbours._features([{"image": picture} for picture in read(good, channels)])
+    distances, n = between(features, levelled), len(good) * 3 // 4 if len(good) == GOOD + 50 else len(good) * 2 // 3
+    rates = []
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(len(good))
+        rates.append(rate(distances, order[:n], order[n:], levelled, seed))
+    return {"n": n, "new": len(good) - n, "splits": splits} | summary(rates)
+
+
+def simulation(n, splits, new=100):
+    """The same of pictures of 8×8 places with four features, correlated noise of Student's t, drawn anew each time."""
+    rates = {True: [], False: []}
+    for seed in range(splits):
+        rng = np.random.default_rng([n, seed])
+        features = _smooth(rng.standard_t(5, size=((n + new) * 4, 64))).reshape(n + new, 4, 8, 8)
+        features = np.ascontiguousarray(np.moveaxis(features, 1, 3), np.float32)
+        for levelled, found in rates.items():
+            found.append(rate(between(features, levelled), np.arange(n), np.arange(n, n + new), levelled, seed))
+    promised = thresholds.level(np.arange(n), ALPHA)[1]
+    return {"n": n, "promised_of_split": promised, "places": summary(rates[True]), "kinds": summary(rates[False])}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("study", "coverage", "simulation"))
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    started_on = measuring.machine()
+    if options.what == "simulation":
+        found = {"simulation": [simulation(n, options.splits) for n in (12, 30, 60, 150)]}
+        measuring.write(options.out / "simulation.json", "decisions", started_on, found)
+        print(json.dumps(found))
+    for name in options.sets if options.what == "coverage" else ():
+        found = {"set": name} | coverage(options.folder / SETS[name], name in PLACES, options.splits)
+        measuring.write(options.out / f"coverage_{name}.json", "decisions", started_on, found)
+        print(json.dumps(found), flush=True)
+    for seed in options.seeds if options.what == "study" else ():
+        for name in options.sets:
+            file = options.out / f"{name}_{seed}.json"
+            if not file.exists():
+                found = study(options.folder / SETS[name], seed)
+                measuring.write(file, "decisions", started_on, {"set": name, "seed": seed, **found})
+                print(json.dumps({"set": name, "seed": seed, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
