@@ -770,7 +770,6 @@ def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_
 
 
 @pytest.mark.parametrize(("gan", "rate"), [("dcgan", 2e-3), ("wgan-gp", None)])
-def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts, tmp_path):
-    options = ("--recipe", "photos", "--gan", gan, "--size", "16", "--alpha", "0.2")
-    assert run("train", parts, "--out", tmp_path, *options, *SMALL, "--epochs", "1").exit_code == 0
-    assert json.loads((tmp_path / "run.json").read_text())["settings"]["learning_rate"] == rate
+def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
+    given = options.of_training([str(parts), "--out", "run", "--recipe", "photos", "--gan", gan])
+    assert settings.with_recipe(given, channels=3)["learning_rate"] == rate

@@ -307,7 +307,7 @@ def test_the_most_anomalous_images_are_drawn(scorer, digits, tmp_path):
 
 
 def test_metrics_file_holds_what_the_result_says(scorer, digits, tmp_path):
-    result = scorer.test(digits.test.take(3), results_dir=tmp_path)
+    result = scorer.test(digits.test.take(3), results_dir=tmp_path, pictures=1)
     written = json.loads((tmp_path / "metrics.json").read_text())
     for name, value in result.metrics.items():
         assert written[name] == value
