@@ -19,7 +19,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time all is imported at its first use
     from anogan_tf import anogan as anogan
@@ -86,7 +86,7 @@ __all__ = [*_HOME, *_MODULES]
 
 if not TYPE_CHECKING:  # a checker that saw it would let any name pass
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> Any:
         """Imports on first use, as TensorFlow takes seconds that the command line's help must not pay."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
 from anogan_tf.networks import with_dtype
 from anogan_tf.reference import Reference
-from anogan_tf.scoring import GUARD, Calibration, Outputs, Row
+from anogan_tf.scoring import GUARD, Calibration, Images, Outputs, Row
 from anogan_tf.search import LatentSearch, initial_z
 
 BLOCK = 50  # steps between two looks at the progress
@@ -42,7 +42,7 @@ class AnoGAN:
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             search only draws the map. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
@@ -60,7 +60,7 @@ class AnoGAN:
 
     Example:
         >>> anogan = AnoGAN(gan)
-        >>> anogan.fit_reference(splits.train)
+        >>> anogan.fit_reference(splits.reference)
         >>> anogan.calibrate(splits.validation, alpha=0.05)
         >>> results, threshold, accuracy = anogan.test(splits.test)
 
@@ -69,8 +69,8 @@ class AnoGAN:
         Discovery", arXiv 1703.05921, eq. 3 (R), 5 (D), 6 (L) and 7 (A); means here where sums stand there.
     """
 
-    method = "anogan"
-    any_size = False
+    method: ClassVar[str] = "anogan"
+    any_size: ClassVar[bool] = False
     reference_type = Reference
 
     def __init__(
@@ -120,11 +120,7 @@ class AnoGAN:
         if dtype is not None:
             self._search_networks = tuple(with_dtype(network, f"mixed_{dtype}") for network in self._search_networks)
         self._lock = threading.Lock()  # one search at a time: z is a Variable
-        self._searches: dict[int, LatentSearch] = {}  # by the number of rows
-
-    @property
-    def inner(self) -> AnoGAN:
-        return self
+        self._searches: dict[int, LatentSearch] = {}  # by the number of images
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -151,7 +147,7 @@ class AnoGAN:
             "seed": self.seed,
         }
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs:
+    def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
 
         Args:
@@ -171,15 +167,15 @@ class AnoGAN:
         """
         return scoring.score(self, images, draw)
 
-    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
+    def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a chunk at a time; memory stays flat."""
         return scoring.score_batches(self, data, draw)
 
-    def fit_reference(self, data: Any) -> None:
+    def fit_reference(self, data: Images) -> None:
         """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
         scoring.fit_reference(self, data)
 
-    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
+    def calibrate(self, data: Images, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
@@ -193,13 +189,13 @@ class AnoGAN:
 
     def test(
         self,
-        data: Any,
+        data: Images,
         threshold: float | str | None = None,
         *,
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
     def search_path(self, images: np.ndarray, steps: int | None = None) -> Outputs:
@@ -211,13 +207,16 @@ class AnoGAN:
 
         Returns:
             A dict of `loss` `(steps + 1, n)`, the mapping loss L at each step, and `z` `(steps + 1, n, latent_dim)`; of
-            several restarts the first is shown.
+            several restarts those of the first.
+
+        Raises:
+            ValueError: For no images, or more than `chunk`.
         """
         images = np.asarray(images, np.float32)
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        images = np.concatenate([images, np.repeat(images[:1], self.chunk + GUARD - n, axis=0)])
+        images = np.concatenate([images, np.repeat(images[:1], GUARD, axis=0)])
         losses_, path = [], []
         with self._lock:
             search, context = self._search(len(images)), self._context(images)
@@ -248,7 +247,7 @@ class AnoGAN:
         return self._comparison.evidence(tf.convert_to_tensor(images))
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         rows = scoring.image_rows(data, self.image_shape)
         return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
@@ -267,16 +266,16 @@ class AnoGAN:
         settings = self.settings | {"learning_rate": self.learning_rate}
         return _restored, (self.gan, self.encoder, settings, self.reference, self.calibration)
 
-    def _search(self, rows: int) -> LatentSearch:
+    def _search(self, n: int) -> LatentSearch:
         """The search of so many images at once, made when it is first asked for."""
-        if rows not in self._searches:
+        if n not in self._searches:
             rate = self.learning_rate
             if rate is None:
                 first = FROM_ENCODER if self.encoder else FROM_PRIOR
                 rate = keras.optimizers.schedules.CosineDecay(first, max(self.steps, 1))
-            search = LatentSearch(self._loss, rows * self.restarts, self.gan.latent_dim, learning_rate=rate)
-            self._searches[rows] = search
-        return self._searches[rows]
+            search = LatentSearch(self._loss, n * self.restarts, self.gan.latent_dim, learning_rate=rate)
+            self._searches[n] = search
+        return self._searches[n]
 
     def _refresh_search_networks(self):
         """Brings copies in another precision up to date with networks that may have trained on."""
@@ -300,7 +299,7 @@ class AnoGAN:
             return tf.gather(every, best, batch_dims=1)
 
     def _start(self, images):
-        """Where the search of each row begins, `(rows * restarts, latent_dim)`."""
+        """Where the search of each image begins, `(batch * restarts, latent_dim)`."""
         options = {"restarts": self.restarts, "prior": self.gan.prior, "seed": self.seed}
         z0 = initial_z(len(images), self.gan.latent_dim, **options)
         if self.encoder is None:
@@ -310,14 +309,14 @@ class AnoGAN:
         return tf.repeat(codes, self.restarts, axis=0) + steps_aside * z0
 
     def _context(self, images):
-        """What the loss compares with, a row for each restart: the images and, unless λ = 0, their features."""
+        """What the loss compares with: the images, each once a restart, and, unless λ = 0, their features."""
         self._refresh_search_networks()
         _, extractor = self._search_networks
-        rows = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
-        return (rows, extractor(rows, training=False) if self.feature_weight else {})
+        repeated = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
+        return (repeated, extractor(repeated, training=False) if self.feature_weight else {})
 
     def _loss(self, z, context):
-        """L(z) of eq. 6, for each row `(rows,)`."""
+        """L(z) of eq. 6, for each z, `(batch * restarts,)`."""
         images, features = context
         generator, extractor = self._search_networks
         reconstructions = generator(z, training=False)

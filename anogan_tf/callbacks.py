@@ -7,7 +7,6 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -24,7 +23,7 @@ class DataOrder(keras.callbacks.Callback):
     `fit` of our models adds it by itself.
     """
 
-    def __init__(self, dataset: Any):
+    def __init__(self, dataset: object) -> None:
         super().__init__()
         self.epoch = getattr(dataset, "epoch", None)
 
@@ -49,7 +48,7 @@ class Checkpoint(keras.callbacks.Callback):
         logs: For each metric its value at each epoch, those before an interruption included.
     """
 
-    def __init__(self, path: str | Path, every_seconds: float | None = None):
+    def __init__(self, path: str | Path, every_seconds: float | None = None) -> None:
         super().__init__()
         if not str(path).endswith(".weights.h5"):
             raise ValueError(f"A checkpoint ends in .weights.h5. Received: path={path}.")
@@ -125,7 +124,7 @@ class SampleGrid(keras.callbacks.Callback):
         every: Epochs between two pictures.
     """
 
-    def __init__(self, folder: str | Path, n: int = 64, every: int = 1):
+    def __init__(self, folder: str | Path, n: int = 64, every: int = 1) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.n = n
@@ -152,7 +151,7 @@ class TensorBoard(keras.callbacks.Callback):
         ImportError: If TensorBoard is not installed.
     """
 
-    def __init__(self, log_dir: str | Path, queries: np.ndarray | None = None, every: int = 1):
+    def __init__(self, log_dir: str | Path, queries: np.ndarray | None = None, every: int = 1) -> None:
         super().__init__()
         if importlib.util.find_spec("tensorboard") is None:
             raise ImportError("TensorBoard is not installed: pip install anogan-tf[tensorboard].")

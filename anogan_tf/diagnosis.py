@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from anogan_tf import thresholds
+from anogan_tf.scoring import Scorer
 from anogan_tf.search import sample_prior
 
 LOOKED_AT = 64  # images
@@ -23,12 +24,12 @@ DISCRIMINATOR = "The discriminator decides here, so decisions suffer less than t
 SHOWN = "Local features decide here, so decisions and regions stay as they are: only what is drawn beside them is poor."
 
 
-def meaning(scorer, shown: bool = False) -> str:
+def meaning(scorer: Scorer, shown: bool = False) -> str:
     """What poor reconstructions mean for the decisions of a scorer, which may only draw for another one."""
     return SHOWN if shown else RECONSTRUCTION if scorer.needs_z else DISCRIMINATOR
 
 
-def diagnose(scorer, train: np.ndarray, validation: np.ndarray, *, shown: bool = False) -> list[str]:
+def diagnose(scorer: Scorer, train: np.ndarray, validation: np.ndarray, *, shown: bool = False) -> list[str]:
     """What may be wrong with a calibrated scorer, what that means for decisions, and what to do.
 
     Args:

@@ -18,9 +18,9 @@ AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures'
 LEAST_VARIANCE = 0.01  # of smoothed log-distances of normal pictures at a pixel
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
-VECTORS, KINDS = 40_000, 64  # learned from where places do not matter
+VECTORS, CLUSTERS = 40_000, 64  # learned from where places do not matter
 CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
-FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between places and kinds
+FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between `Places` and `Kinds`
 
 
 class Places:
@@ -42,7 +42,7 @@ class Places:
 
     levelled = True
 
-    def __init__(self, memory: np.ndarray, version: int = VERSION):
+    def __init__(self, memory: np.ndarray, version: int = VERSION) -> None:
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
         self.version = version
         values, self.scale, missing = _scaled(self.memory, version)
@@ -54,7 +54,7 @@ class Places:
         """Learns from `(n, rows, columns, features)`."""
         return cls(np.moveaxis(features, 0, 2))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.memory, self.version)
 
     @property
@@ -106,13 +106,13 @@ class Places:
 class Kinds:
     """How far local features are from the nearest of normal pictures, wherever it is.
 
-    Features of normal pictures are of some kinds, found by k-means. The distance is min ‖W (v - v')‖² over a part of
-    them that leaves none far from it, where W whitens the features of the kind that v is nearest to. This suits parts
-    that turn and move, and surfaces.
+    The features of normal pictures fall into clusters, found by k-means. The distance is min ‖W (v - v')‖² over a part
+    of them that leaves none far from it, where W whitens the features of the cluster that v is nearest to. This suits
+    parts that turn and move, and surfaces.
 
     Args:
         vectors: Features of normal pictures, `(n, features)`.
-        centres: Of the kinds, `(kinds, features)`, in coordinates in which all vectors together are white.
+        centres: Of the clusters, `(clusters, features)`, in coordinates in which all vectors together are white.
         coreset: The v', `(m, features)`; None to choose them from the vectors, all of which version 1 has.
         version: Of the features.
 
@@ -128,7 +128,7 @@ class Kinds:
         centres: np.ndarray,
         coreset: np.ndarray | None = None,
         version: int = VERSION,
-    ):
+    ) -> None:
         self.vectors = np.ascontiguousarray(vectors, np.float16)
         self.centres = np.asarray(centres, np.float32)
         self.version = version
@@ -140,7 +140,7 @@ class Kinds:
         scatters = np.stack([away[own == k].T @ away[own == k] for k in range(len(counts))])
         everywhere = scatters.sum(axis=0) / len(own)
         covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
-        self._whitening = _whitening(covariances, missing)  # (kinds, features, features)
+        self._whitening = _whitening(covariances, missing)  # (clusters, features, features)
         self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
         if coreset is not None or version == 1:
             self.coreset = self.vectors if coreset is None else coreset
@@ -157,11 +157,11 @@ class Kinds:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(flat))[:VECTORS])
         vectors = flat[chosen].astype(np.float16)
         values, _, _, white, _ = _whitened(vectors, VERSION)
-        kinds = min(KINDS, max(1, len(values) // flat.shape[1]))
-        means = MiniBatchKMeans(kinds, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
+        clusters = min(CLUSTERS, max(1, len(values) // flat.shape[1]))
+        means = MiniBatchKMeans(clusters, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
         return cls(vectors, means.cluster_centers_)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.vectors, self.centres, self.coreset, self.version)
 
     @property
@@ -174,7 +174,7 @@ class Kinds:
         return each_picture(self.of_picture, features)
 
     def log_likelihood(self, features: np.ndarray) -> float:
-        """The mean log-density of features under a mixture of Gaussians, one a kind, up to a constant."""
+        """The mean log-density of features under a mixture of Gaussians, one a cluster, up to a constant."""
         values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
         logs = [
             np.log(share) + _log_determinant(whitening) - np.square((values - mean) @ whitening).sum(axis=1) / 2
@@ -186,7 +186,7 @@ class Kinds:
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
 
-        With P = W Wᵀ of the kind of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
+        With P = W Wᵀ of the cluster of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
         """
         normal = self.coreset.astype(np.float32) / self.scale - self._middle
         known = tf.constant(normal.T)  # (features, m)
@@ -196,10 +196,10 @@ class Kinds:
         def of_row(row):
             values = row / self.scale - self._middle  # (columns, features)
             products = tf.matmul(values @ self._white, centres, transpose_b=True)
-            kinds = tf.argmin(tf.reduce_sum(tf.square(centres), axis=1) - 2.0 * products, axis=1)
-            own = tf.gather(whitening, kinds)  # (columns, features, features)
+            clusters = tf.argmin(tf.reduce_sum(tf.square(centres), axis=1) - 2.0 * products, axis=1)
+            own = tf.gather(whitening, clusters)  # (columns, features, features)
             white = tf.linalg.matvec(own, values, transpose_a=True)
-            closest = tf.reduce_min(-2.0 * tf.linalg.matvec(own, white) @ known + tf.gather(squares, kinds), axis=1)
+            closest = tf.reduce_min(-2.0 * tf.linalg.matvec(own, white) @ known + tf.gather(squares, clusters), axis=1)
             return tf.maximum(tf.reduce_sum(tf.square(white), axis=1) + closest, 0.0)
 
         return tf.function(lambda features: tf.map_fn(of_row, features), autograph=False)
@@ -247,7 +247,7 @@ class Scales:
 
     def __init__(
         self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION, usual: Usual | None = None
-    ):
+    ) -> None:
         self.usual = usual
         self.fine = fine
         self.coarse = coarse
@@ -264,7 +264,7 @@ class Scales:
         of_scale = of_scale or chosen(features, seed)
         return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features).numpy(), seed))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.fine, self.coarse, self.version, self.usual)
 
     @property
@@ -339,11 +339,11 @@ class Scales:
 def chosen(features: np.ndarray, seed: int = 0) -> type[Places] | type[Kinds]:
     """`Places` or `Kinds`, whichever makes other normal pictures likelier.
 
-    Both are fitted to three quarters of the pictures, and describe some of the last quarter, four times over.
+    Both are fitted to three quarters of the pictures, and compared on some of the last quarter, four times over.
 
     Args:
         features: `(n, rows, columns, features)` of normal pictures.
-        seed: Of the folds, and of the kinds.
+        seed: Of the folds, and of the clusters.
     """
     order = np.random.default_rng(seed).permutation(len(features))
     gains = []
@@ -416,7 +416,7 @@ def _shifted(maps, sign, outside):
 def _place_whitening(features, mean, missing):
     """W at each place, `(rows, columns, features, features)`, to be multiplied from the right.
 
-    Few pictures do not tell a covariance: it is drawn to the mean of those of the places around, as if that came from
+    Few pictures do not tell a covariance: it is pulled to the mean of those of the places around, as if that came from
     `PRIOR` times as many pictures as there are features.
     """
     n, size = features.shape[2:]

@@ -6,7 +6,7 @@ import functools
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
 from anogan_tf.networks import Encoder, check_functional, hidden_output
 from anogan_tf.reference import Reference
-from anogan_tf.scoring import Calibration, Outputs, Row
+from anogan_tf.scoring import Calibration, Images, Outputs, Row
 from anogan_tf.search import sample_prior
 
 MODES = ("izi", "ziz", "izi_f")
@@ -44,7 +44,7 @@ class FAnoGAN(keras.Model):
         kl_weight: w, of a variational encoder.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`reference.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
+            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             encoder only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`: R. `"discrimination"`: D.
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
@@ -70,8 +70,8 @@ class FAnoGAN(keras.Model):
         Image Analysis 2019, L_ziz, L_izi, L_izi_f and A(x); Kingma and Welling, arXiv 1312.6114 (variational).
     """
 
-    method = "f-anogan"
-    any_size = False
+    method: ClassVar[str] = "f-anogan"
+    any_size: ClassVar[bool] = False
     reference_type = Reference
 
     def __init__(
@@ -90,7 +90,7 @@ class FAnoGAN(keras.Model):
         chunk: int = 64,
         seed: int = 0,
         name: str = "fanogan",
-    ):
+    ) -> None:
         super().__init__(name=name)
         if mode not in MODES:
             raise ValueError(f"mode is one of {MODES}. Received: mode={mode!r}.")
@@ -127,7 +127,7 @@ class FAnoGAN(keras.Model):
         self.built = True
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         return self.gan.image_shape
 
     @property
@@ -135,7 +135,7 @@ class FAnoGAN(keras.Model):
         return list(self._trackers.values())
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Every argument but the networks, as JSON can hold it."""
         return {
             "mode": self.mode,
@@ -187,7 +187,7 @@ class FAnoGAN(keras.Model):
             "FAnoGAN scores: call score(images), test(data) or reconstruct(images) in place of predict and evaluate."
         )
 
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+    def train_step(self, data: Images) -> dict[str, tf.Tensor]:
         images = training.images_of(data)
         step = tf.identity(self.optimizer.iterations.value)  # before it is counted up
         with tf.GradientTape() as tape:
@@ -226,19 +226,19 @@ class FAnoGAN(keras.Model):
             parts["feature_loss"] = tf.reduce_mean(distance)
         return parts, weights
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs:
+    def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores images in one pass; takes and returns what `AnoGAN.score` does."""
         return scoring.score(self, images, draw)
 
-    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
+    def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a chunk at a time; memory stays flat."""
         return scoring.score_batches(self, data, draw)
 
-    def fit_reference(self, data: Any) -> None:
+    def fit_reference(self, data: Images) -> None:
         """Learns what `score` needs from normal training images; does nothing for scores that learn nothing."""
         scoring.fit_reference(self, data)
 
-    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
+    def calibrate(self, data: Images, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
@@ -252,22 +252,18 @@ class FAnoGAN(keras.Model):
 
     def test(
         self,
-        data: Any,
+        data: Images,
         threshold: float | str | None = None,
         *,
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
-    def reconstruct(self, images):
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """G(E(x)), of the shape of the images `(n, height, width, channels)`."""
         return self.gan.generator(self.encoder(images, training=False), training=False).numpy()
-
-    @property
-    def inner(self) -> FAnoGAN:
-        return self
 
     @property
     def learns(self) -> bool:
@@ -290,7 +286,7 @@ class FAnoGAN(keras.Model):
         return self._comparison.evidence(tf.convert_to_tensor(images))
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         rows = scoring.image_rows(data, self.image_shape)
         return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)

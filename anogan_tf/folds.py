@@ -6,10 +6,10 @@ import numpy as np
 
 
 def folds(together: Sequence[Sequence], n: int, seed: int = 0) -> np.ndarray:
-    """A fold for each picture; those that share a name of any kind, or are linked by others that do, are in one.
+    """A fold for each picture; those that share a name, or are linked by others that do, are in one.
 
     Args:
-        together: Names of one kind each, `(pictures,)`, such as hashes of their content, and their groups.
+        together: Arrays of names, `(pictures,)` each, such as hashes of their content, and their groups.
         n: Folds wanted; fewer where there are not as many pictures that may be parted.
         seed: Of the order in which pictures are dealt.
 

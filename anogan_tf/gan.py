@@ -33,7 +33,7 @@ class GAN(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"residual"` or `"hazelnut"`, see `networks`.
+        architecture: `"dcgan"`, `"residual"` or `"hazelnut"`, see `architectures`.
         width: Filters next to the image.
         prior: Distribution of z: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
@@ -69,7 +69,7 @@ class GAN(keras.Model):
         self_supervision: str | Sequence[str] | None = None,
         seed: int = 0,
         name: str | None = None,
-    ):
+    ) -> None:
         super().__init__(name=name or self.NAME)
         if prior not in PRIORS:
             raise ValueError(f"prior is one of {PRIORS}. Received: prior={prior!r}.")
@@ -312,7 +312,7 @@ class DCGAN(GAN):
         views: int = 3,
         **kwargs: Any,
     ) -> None:
-        """Configures training.
+        """Sets the optimizers and the weights of the losses.
 
         Args:
             g_optimizer: Keras optimizer of the generator, or its name; None for Adam(1e-3, β₁ = 0.5).
@@ -391,7 +391,7 @@ class WGANGP(GAN):
         views: int = 3,
         **kwargs: Any,
     ) -> None:
-        """Configures training.
+        """Sets the optimizers and the weights of the losses.
 
         Args:
             g_optimizer: Keras optimizer of the generator, or its name; None for Adam(1e-4, β₁ = 0, β₂ = 0.9).

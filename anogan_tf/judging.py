@@ -1,10 +1,11 @@
-"""From scores to decisions: images judged, a labelled test measured, and what there is to draw of both."""
+"""Judges images: scores become decisions, a labelled test is measured, the most anomalous images are drawn."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import heapq
+import itertools
 import os
 import time
 import warnings
@@ -12,10 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
-from anogan_tf.scoring import PARTS, Outputs, Row, Scorer, scored_chunks
+from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, scored_chunks
 
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 SHOWN = 8  # of the most anomalous images, in a result that shows itself
@@ -39,8 +41,8 @@ class TestResult:
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    results: list
-    regions: list
+    results: list[dict[str, Any]]
+    regions: list[list[dict[str, Any]]]
     threshold: float
     threshold_method: str
     alpha: float | None
@@ -50,17 +52,17 @@ class TestResult:
     average_precision: float | None
     f1: float | None
     base_rate: float
-    confusion: dict
+    confusion: dict[str, int]
     n: int
     seconds_per_image: float
-    shown: dict
+    shown: dict[int, dict[str, np.ndarray]]
     pixel_auroc: float | None = None
     aupro: float | None = None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.results, self.threshold, self.accuracy))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         figures = (f"{name}={value:.4g}" for name, value in self.metrics.items() if isinstance(value, (int, float)))
         return f"TestResult({', '.join(figures)})"
 
@@ -68,14 +70,14 @@ class TestResult:
         return report.result_html(self.results, self.shown, self.metrics)
 
     @property
-    def metrics(self):
-        """All but the images, as a dict."""
+    def metrics(self) -> dict[str, Any]:
+        """Every figure by its name, without results, regions and images."""
         return {name: value for name, value in vars(self).items() if name not in ("results", "regions", "shown")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """Images with their decisions.
+    """Images that were judged.
 
     Attributes:
         results: A dict an image, as in `TestResult`; `label` is None where unknown, and so are `residual` and
@@ -99,9 +101,9 @@ class Judgement:
 
 
 def judge(
-    scorer: Scorer, data: Any, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
+    scorer: Scorer, data: Images, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
 ) -> Judgement:
-    """Scores images and decides on each; reconstructs the most anomalous ones.
+    """Judges images: scores each and decides on it; draws the most anomalous ones.
 
     Where anomaly maps are made of reconstructions only these have regions, unless the data have masks, with which the
     maps of all images are compared.
@@ -119,7 +121,8 @@ def judge(
     check_threshold(scorer, threshold)
     need_labels = need_labels or isinstance(threshold, str)
     results, regions, masks, maps, kept = [], [], [], [], []
-    for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and _have_masks(data)):
+    data, have_masks = _peeked(data)
+    for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and have_masks):
         found = [_result(row, outputs, i, need_labels) for i, row in enumerate(rows)]
         regions.extend(_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
         for i, row in enumerate(rows):
@@ -132,54 +135,64 @@ def judge(
         raise ValueError("There are no images to score.")
     drawn = {}
     for number, row, outputs in _reconstructed(scorer, kept):
-        drawn[number] = _drawable(row, outputs)
+        drawn[number] = _drawing(row, outputs)
         results[number - 1] |= _scores(outputs)
         regions[number - 1] = regions[number - 1] or _regions(scorer, row, outputs)
     threshold, method = _threshold(scorer, threshold, results)
-    results = _decided(scorer, results, threshold)
+    results = _decisions(scorer, results, threshold)
     regions = [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
     return Judgement(results, regions, threshold, method, drawn, masks, maps)
 
 
-def decided_chunks(
-    scorer: Scorer, data: Any, threshold: float | None = None
+def judged_chunks(
+    scorer: Scorer, data: Images, threshold: float | None = None
 ) -> Iterator[tuple[list[dict], list[list[dict]]]]:
-    """Pairs of results and regions, see `Judgement`, by the calibrated threshold or another one, a chunk at a time.
+    """Judges by the calibrated or another threshold, a chunk at a time: pairs of results and regions. Draws nothing.
 
-    Nothing is drawn. Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
+    Both as in `Judgement`. Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
     """
     check_threshold(scorer, threshold)
     threshold, _ = _threshold(scorer, threshold, [])
     for rows, outputs in scored_chunks(scorer, data, draw=False):
         results = [_result(row, outputs, i) for i, row in enumerate(rows)]
-        results = _decided(scorer, results, threshold)
+        results = _decisions(scorer, results, threshold)
         regions = (_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
         yield results, [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
 
 
 def outlined(regions: list[dict], prediction: int) -> list[dict]:
-    """Those regions that are shown: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
+    """Which regions are outlined: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
     return [region for region in regions if prediction or "level" not in region]
 
 
-def drawn_images(scorer: Scorer, data: Any) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
-    """Of each image its id, its R and D, and what there is to draw, with its regions, see `report.show`.
+def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
+    """Draws each image: its id, its R and D, and what there is to draw with its regions, as `report.show` takes it.
 
     The regions are those of an alarm, see `outlined`.
     """
     for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
         for i, row in enumerate(rows):
             own = _of_row(outputs, i)
-            drawn = _drawable(row, own) | {"regions": _regions(scorer, row, own)}
+            drawn = _drawing(row, own) | {"regions": _regions(scorer, row, own)}
             yield row["id"], {name: float(own[name]) for name in PARTS if name in own}, drawn
 
 
-def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settings=None, figures=None, masks=False):
-    """Scores labelled images, decides, and measures how right the decisions are.
+def test(
+    scorer: Scorer,
+    data: Images,
+    threshold: float | str | None = None,
+    *,
+    results_dir: str | os.PathLike | None = None,
+    pictures: int = 100,
+    settings: dict[str, Any] | None = None,
+    figures: dict[str, Figure] | None = None,
+    masks: bool = False,
+) -> TestResult:
+    """Judges labelled images, and measures how right the decisions are.
 
     Args:
         scorer: The scorer.
-        data: Images with labels 0 (normal) or 1 (anomalous), see `image_rows`.
+        data: Images with labels 0 (normal) or 1 (anomalous), see `scoring.image_rows`.
         threshold: A float; None for the calibrated threshold; `"f1"` or `"midpoint"` to choose it on the test labels,
             which flatters the accuracy.
         results_dir: Folder for CSV, JSON, pictures and figures, see `report.write`; made where it is missing.
@@ -222,8 +235,15 @@ def test(scorer, data, threshold=None, *, results_dir=None, pictures=100, settin
     return result
 
 
-def write_report(scorer, judged, results_dir, measured, figures=None, masks=False):
-    """A results folder of a `Judgement`, with what was `measured` in its `metrics.json`, and further figures."""
+def write_report(
+    scorer: Scorer,
+    judged: Judgement,
+    results_dir: str | os.PathLike,
+    measured: dict[str, Any],
+    figures: dict[str, Figure] | None = None,
+    masks: bool = False,
+) -> None:
+    """Writes a `Judgement` into a results folder, what was `measured` into its `metrics.json`, and further figures."""
     measured = {**measured, **provenance(scorer)}
     drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
     report.write(
@@ -231,8 +251,8 @@ def write_report(scorer, judged, results_dir, measured, figures=None, masks=Fals
     )
 
 
-def provenance(scorer):
-    """What scored, for `metrics.json`."""
+def provenance(scorer: Scorer) -> dict[str, Any]:
+    """What `metrics.json` tells of a scorer: settings, thresholds, calibration, and the versions it ran on."""
     calibration = scorer.calibration
     strict_threshold, strict_alpha = calibration.strict if calibration else (None, None)
     return {
@@ -246,11 +266,14 @@ def provenance(scorer):
     }
 
 
-def _have_masks(data: Any) -> bool:
-    """Whether data are batches with masks, as far as can be told without reading them."""
-    first = data[0] if isinstance(data, (list, tuple)) and len(data) else None
-    batch = getattr(data, "element_spec", data if isinstance(data, dict) else first)
-    return isinstance(batch, dict) and "mask" in batch
+def _peeked(data: Images) -> tuple[Images, bool]:
+    """The data, and whether they are batches with masks: the first of an iterator is looked at, and not lost."""
+    if hasattr(data, "shape") or isinstance(data, dict):
+        return data, isinstance(data, dict) and "mask" in data
+    if hasattr(data, "element_spec"):
+        return data, isinstance(data.element_spec, dict) and "mask" in data.element_spec
+    first, rest = itertools.tee(data, 2)
+    return rest, any("mask" in batch for batch in itertools.islice(first, 1) if isinstance(batch, dict))
 
 
 def _of_row(outputs: Outputs, i: int) -> dict[str, Any]:
@@ -285,7 +308,8 @@ def _reconstructed(scorer: Scorer, kept: list) -> Iterator[tuple[int, Row, dict[
         yield number, row, own if "reconstruction" in own else own | next(more)
 
 
-def _drawable(row: Row, outputs: dict[str, Any]) -> dict[str, Any]:
+def _drawing(row: Row, outputs: dict[str, Any]) -> dict[str, Any]:
+    """What there is to draw of a row, see `Judgement.drawn`."""
     image = {name: outputs[name] for name in ("reconstruction", "anomaly_map")} | {"image": row["image"]}
     image["size"] = _size(row)
     if "file" in row:
@@ -297,7 +321,7 @@ def _size(row):
     return (int(row["height"]), int(row["width"])) if "height" in row else None
 
 
-def _decided(scorer, results, threshold):
+def _decisions(scorer, results, threshold):
     """The results with their p-values, predictions and decisions."""
     strict = max(threshold, scorer.calibration.strict[0]) if scorer.calibration else threshold
     scores = [result["anomaly_score"] for result in results]
@@ -345,8 +369,8 @@ def _picture(file, size, bits):
         warnings.warn(f"Drawn as the networks see it: {error}", stacklevel=2)
 
 
-def check_threshold(scorer, threshold):
-    """Raises a ValueError if nothing sets the threshold, or `threshold` is none."""
+def check_threshold(scorer: Scorer, threshold: float | str | None) -> None:
+    """Raises a ValueError if `threshold` is no number and no known name, or is None and nothing was calibrated."""
     if threshold is None and scorer.calibration is None:
         raise ValueError(
             "No threshold yet: call calibrate(normal validation images) first, or give threshold= a number, or "

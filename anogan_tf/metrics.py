@@ -1,4 +1,4 @@
-"""From scores, labels, anomaly maps and masks to the figures that describe a detector."""
+"""From scores, labels, anomaly maps and masks to the figures of a detector."""
 
 from collections.abc import Sequence
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +14,7 @@ from anogan_tf import scoring, wrapper
 from anogan_tf.distances import Places, Scales, Usual, chosen
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, local_features
-from anogan_tf.scoring import Calibration, Outputs, Row, Scorer
+from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
@@ -54,7 +54,7 @@ class LocalNeighbours(wrapper.Wrapper):
         >>> results, threshold, accuracy = scorer.test(large.test)
     """
 
-    method = "local-neighbours"
+    method: ClassVar[str] = "local-neighbours"
     OWN = ("factor",)
     reference_type = Scales
 
@@ -74,7 +74,7 @@ class LocalNeighbours(wrapper.Wrapper):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Of the pictures."""
+        """`(height, width, channels)` of the pictures."""
         height, width, channels = self.scorer.image_shape
         return height * self.factor, width * self.factor, channels
 
@@ -95,7 +95,7 @@ class LocalNeighbours(wrapper.Wrapper):
         """Of no networks, as none decides."""
         return scoring.fingerprint()
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs:
+    def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
 
         Args:
@@ -109,10 +109,14 @@ class LocalNeighbours(wrapper.Wrapper):
         """
         return scoring.score(self, images, draw)
 
-    def fit_reference(self, data: Any) -> None:
-        """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more."""
+    def fit_reference(self, data: Images) -> None:
+        """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more.
+
+        Raises:
+            ValueError: For fewer than 2 pictures.
+        """
         self.reference = Scales.fit(_features(self._remembered(data)), self.seed)
-        self.calibration = None  # it was of another score
+        self.calibration: Calibration | None = None  # it was of another score
 
     def cross_calibrate(
         self, data: Any, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
@@ -144,19 +148,19 @@ class LocalNeighbours(wrapper.Wrapper):
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         features = _features(rows)
-        kind = chosen(features, self.seed)
-        wanted = folds or (FOLDS if kind is Places else FOLDS_OF_KINDS)
+        of_scale = chosen(features, self.seed)
+        wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
-        self.reference = Scales.fit(features, self.seed, kind)
-        scores, maps = self._held_out(features, held_out, kind)
+        self.reference = Scales.fit(features, self.seed, of_scale)
+        scores, maps = self._held_out(features, held_out, of_scale)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
         peaks = maps.max(axis=(1, 2))
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         rows = scoring.image_rows(data, self.image_shape)
         for chunk in iter(lambda: list(itertools.islice(rows, self.chunk)), []):
@@ -167,12 +171,12 @@ class LocalNeighbours(wrapper.Wrapper):
         self, images: np.ndarray, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Outputs:
         """As `Scorer.score_chunk`, of any number of images and without a guard: one at a time is looked at."""
-        return (self._decided(images) if decide else {}) | (self._drawn(images, progress) if draw else {})
+        return (self._decide(images) if decide else {}) | (self._draw(images, progress) if draw else {})
 
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return self.scorer.examples(self.smaller(images[:n]), n)
 
-    def _decided(self, images: np.ndarray) -> Outputs:
+    def _decide(self, images: np.ndarray) -> Outputs:
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         pixels = self.reference.of_images(images)  # (batch, height, width)
@@ -203,13 +207,13 @@ class LocalNeighbours(wrapper.Wrapper):
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         return rows
 
-    def _held_out(self, features: np.ndarray, held_out: np.ndarray, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: type) -> tuple[np.ndarray, np.ndarray]:
         """Scores and smoothed maps of all pictures, each by a reference without its fold."""
         scores = np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
         for fold in range(held_out.max() + 1):
             inside = held_out == fold
-            reference = Scales.fit(features[~inside], self.seed, kind)
+            reference = Scales.fit(features[~inside], self.seed, of_scale)
             for i in np.flatnonzero(inside):
                 pixels = reference.of_features(features[i : i + 1], self.image_shape)
                 scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
@@ -224,7 +228,7 @@ class LocalNeighbours(wrapper.Wrapper):
             scores[inside] = [_highest(usual(each[None]))[0] for each in maps[inside]]
         return Usual.fit(maps, self._sigma), scores
 
-    def _drawn(self, images: np.ndarray, progress: Any) -> Outputs:
+    def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
         rows = ({"image": image} for image in self.smaller(images))
         chunks = [outputs for _, outputs in scoring.raw_outputs(self.scorer, rows, decide=False, progress=progress)]
         drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 
@@ -30,7 +31,7 @@ class Network(keras.Model):
     width: int
     seed: int
 
-    def __init__(self, *, kernel_initializer: Initializer, name: str, **settings):
+    def __init__(self, *, kernel_initializer: Initializer, name: str, **settings: Any) -> None:
         settings |= _checked(**settings)
         architecture = architectures.find(settings["architecture"], encodes=self.ENCODES)
         initializer = architecture.initializers(kernel_initializer, settings["seed"])
@@ -93,7 +94,7 @@ class Generator(Network):
         kernel_initializer: Initializer = None,
         seed: int = 0,
         name: str = "generator",
-    ):
+    ) -> None:
         super().__init__(
             image_shape=image_shape,
             latent_dim=latent_dim,
@@ -152,7 +153,7 @@ class Encoder(Network):
         kernel_initializer: Initializer = "he_normal",
         seed: int = 0,
         name: str = "encoder",
-    ):
+    ) -> None:
         super().__init__(
             image_shape=image_shape,
             latent_dim=latent_dim,
@@ -202,7 +203,7 @@ class Discriminator(Network):
         kernel_initializer: Initializer = None,
         seed: int = 0,
         name: str = "discriminator",
-    ):
+    ) -> None:
         super().__init__(
             image_shape=image_shape,
             architecture=architecture,
@@ -238,7 +239,7 @@ def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None =
 
 
 def hidden_output(network: keras.Model) -> keras.KerasTensor:
-    """What the last layer of a network sees."""
+    """The tensor that the last layer of a network takes."""
     return _nodes(network)[network.layers[-1].name].input_tensors[0]
 
 

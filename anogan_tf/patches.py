@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from anogan_tf import scoring, wrapper
 from anogan_tf.data.images import check_patch
-from anogan_tf.scoring import Outputs, Row, Scorer
+from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 LAYERS = ("reconstruction", "anomaly_map")
 
@@ -47,9 +47,9 @@ class Patched(wrapper.Wrapper):
         OCT scans.
     """
 
-    method = "patched"
+    method: ClassVar[str] = "patched"
     OWN = ("overlap",)
-    any_size = True
+    any_size: ClassVar[bool] = True
 
     def __init__(self, scorer: Scorer, *, overlap: float = 0.5) -> None:
         if not 0.0 <= overlap < 1.0:
@@ -87,7 +87,7 @@ class Patched(wrapper.Wrapper):
     def reference(self, reference: Any) -> None:
         self.scorer.reference = reference
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs:
+    def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them, of one size.
 
         Args:
@@ -103,23 +103,32 @@ class Patched(wrapper.Wrapper):
         """
         return scoring.score(self, images, draw)
 
-    def fit_reference(self, data: Any) -> None:
-        """Learns what `score` needs from tiles of normal training images, drawn evenly from all of them."""
+    def fit_reference(self, data: Images) -> None:
+        """Learns what `score` needs from tiles of normal training images, taken at random from all of them alike."""
         before = self.reference
         self.scorer.fit_reference(self._reference_tiles(data))
         if self.reference is not before:
-            self.calibration = None  # it was of another score
+            self.calibration: Calibration | None = None  # it was of another score
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         """Pairs of a row of `data`, in a list, and its outputs, in arrays of one; maps are not smoothed yet."""
         options = {"decide": decide, "draw": draw, "progress": progress}
         for row in self._rows(data):
             yield [row], self.score_chunk(row["image"][None], name=row["id"], **options)
 
-    def score_chunk(self, images: np.ndarray, *, name: str = "the image", **options: Any) -> Outputs:
+    def score_chunk(
+        self,
+        images: np.ndarray,
+        *,
+        decide: bool = True,
+        draw: bool = True,
+        progress: Any = None,
+        name: str = "the image",
+    ) -> Outputs:
         """As `Scorer.score_chunk`, of images of any one size; of each no more than a chunk of tiles is in memory."""
+        options = {"decide": decide, "draw": draw, "progress": progress}
         outputs = [self._image_outputs(image, name, options) for image in images]
         return {key: np.stack([output[key] for output in outputs]) for key in outputs[0]}
 
@@ -148,8 +157,8 @@ class Patched(wrapper.Wrapper):
     def _reference_tiles(self, data):
         """A batch of as many tiles as the reference takes, each tile of all images as likely as any other."""
         tile_rows = ({"image": tile} for tile in self._all_tiles(data))
-        drawn = scoring.sample(tile_rows, scoring.REFERENCE_IMAGES, self.scorer.seed)
-        yield np.stack([row["image"] for row in drawn])
+        chosen = scoring.sample(tile_rows, scoring.REFERENCE_IMAGES, self.scorer.seed)
+        yield np.stack([row["image"] for row in chosen])
 
     def _all_tiles(self, data):
         for row in self._rows(data):

@@ -109,7 +109,7 @@ def histogram(scores: ArrayLike, threshold: float, labels: ArrayLike | None = No
 
 
 def roc(labels: ArrayLike, scores: ArrayLike) -> Figure:
-    """The receiver operating characteristic."""
+    """The part of anomalous images found over the part of normal ones that raise an alarm, with its area, the AUROC."""
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axis = figure.subplots()
     false_positives, true_positives, _ = roc_curve(labels, scores)

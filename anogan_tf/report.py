@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import atomic, listing, plots, table
+from anogan_tf import atomic, plots, table, written
 from anogan_tf.metrics import region_mask, resize_map
 
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
@@ -52,9 +52,9 @@ def write(
         OSError: If the folder cannot be written.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with table.ScoreTable(folder) as rows:
-        rows.add(results, regions)
-        rows.finish(skipped)
+    with table.ScoreTable(folder) as scored:
+        scored.add(results, regions)
+        scored.finish(skipped)
     pairs = (({**results[number - 1], "number": number}, image) for number, image in drawn.items())
     show(folder, pairs, metrics, pixel_threshold, skipped, figures, masks)
 
@@ -68,7 +68,7 @@ def show(
     figures: dict[str, Figure] | None = None,
     masks: bool = False,
 ) -> None:
-    """Shows a finished table in its folder, in place of what an earlier report wrote there, see `listing`.
+    """Shows a finished table in its folder, in place of what an earlier report wrote there, see `written`.
 
     `metrics.json`, `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th row of `scores.csv`), `histogram.png`,
     `roc.png`, the other figures, and `index.html`, which shows them and the most anomalous images.
@@ -86,8 +86,8 @@ def show(
         masks: Whether to write the pixels of each image's regions as `mask_NNN.png`, 255 inside, of the map's size.
     """
     folder = Path(folder)
-    listing.remove(folder, keep=table.FILES)
-    listing.add(folder, "metrics.json", "index.html")
+    written.remove(folder, keep=table.FILES)
+    written.add(folder, "metrics.json", "index.html")
     write_json(folder / "metrics.json", metrics)
     regions = json.loads((folder / "regions.json").read_text())
     listed = {row["number"]: row for row in table.most_anomalous(folder, LISTED)}
@@ -108,7 +108,7 @@ def show(
     scores, predictions, labels = zip(*rows, strict=True)
     figures = _figures(scores, labels, metrics["threshold"]) | (figures or {})
     for name, figure in figures.items():
-        listing.add(folder, f"{name}.png")
+        written.add(folder, f"{name}.png")
         figure.savefig(folder / f"{name}.png", dpi=DPI)
     images = [{**row, "regions": regions.get(table.text(row["id"]), ())} for row in listed.values()]
     images.sort(key=lambda image: -image["anomaly_score"])
@@ -119,30 +119,30 @@ def show(
     _write_text(folder / "index.html", page)
 
 
-def result_html(results: Sequence[dict], shown: dict[int, dict], metrics: dict) -> str:
+def result_html(results: Sequence[dict], drawn: dict[int, dict], metrics: dict) -> str:
     """A result as a piece of HTML that needs no files: its figures, and a strip of images.
 
     Args:
         results: As in `write`.
-        shown: The images of the strip, by their numbers from 1, as `drawn` in `write`.
+        drawn: The images of the strip, as in `write`.
         metrics: As in `write`.
     """
-    images, reconstructed = ([image[name] for image in shown.values()] for name in ("image", "reconstruction"))
+    images, reconstructed = ([image[name] for image in drawn.values()] for name in ("image", "reconstruction"))
     scores, labels = ([result[name] for result in results] for name in ("anomaly_score", "label"))
-    titles = [f"{scores[number - 1]:.3g}" for number in shown]
+    titles = [f"{scores[number - 1]:.3g}" for number in drawn]
     figures = _figures(scores, labels, metrics["threshold"])
-    if shown:
+    if drawn:
         figures["strip"] = plots.reconstructions(images, reconstructed, titles)
     embedded = {name: _embedded(figure) for name, figure in figures.items()}
     return _template("result.html").render(
-        embedded=embedded, metrics=metrics, shown=[results[number - 1] for number in shown]
+        embedded=embedded, metrics=metrics, drawn=[results[number - 1] for number in drawn]
     )
 
 
 def check(folder: str | Path, *figures: str) -> None:
     """Raises an OSError if a report, with more figures, could not be written, or would replace files of others."""
     check_writable(folder)
-    listing.check(folder, *(f"{name}.png" for name in figures))
+    written.check(folder, *(f"{name}.png" for name in figures))
 
 
 def check_writable(folder: str | Path) -> None:
@@ -186,7 +186,7 @@ def _files(number):
 
 def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture=None, **options):
     anomaly_map = resize_map(anomaly_map, size)
-    listing.add(folder, map_name(number), picture_name(number))
+    written.add(folder, map_name(number), picture_name(number))
     Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
     figure = plots.result(image, reconstruction, anomaly_map, picture=picture and picture(), **options)
     figure.savefig(folder / picture_name(number), dpi=DPI)
@@ -195,7 +195,7 @@ def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture
 def _write_mask(folder, number, regions, pixel_threshold):
     with Image.open(folder / map_name(number)) as written:
         mask = region_mask(np.asarray(written), regions, pixel_threshold)
-    listing.add(folder, mask_name(number))
+    written.add(folder, mask_name(number))
     Image.fromarray(np.uint8(255) * mask).save(folder / mask_name(number))
 
 

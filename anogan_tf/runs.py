@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
-from anogan_tf.scoring import Calibration, Scorer
+from anogan_tf.scoring import Calibration, Scorer, unwrapped
 from anogan_tf.weights import check_hdf5, load_weights
 
 FORMAT = 2
@@ -59,7 +60,7 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         "format": FORMAT,
         "complete": True,
         "versions": report.versions(),
-        "method": scorer.inner.method,
+        "method": unwrapped(scorer).method,
         "around": [wrapper.method for wrapper in _wrappers(scorer)],
         "scorer": scorer.settings,
         "gan": _gan_settings(gan),
@@ -127,8 +128,9 @@ def _newer(run):
 
 
 def _load_run(path, run, generator, discriminator, encoder, chunk):
-    gan = _gan(path, run["gan"], generator, discriminator)
-    encoder = _encoder(path, run["encoder"], gan, encoder)
+    with _dtype_policy(run["gan"].pop("dtype_policy", keras.config.dtype_policy())):
+        gan = _gan(path, run["gan"], generator, discriminator)
+        encoder = _encoder(path, run["encoder"], gan, encoder)
     for name, network in _networks(gan, encoder).items():
         load_weights(network, _inside(path, f"{name}.weights.h5"))
     settings = run["scorer"] | ({} if chunk is None else {"chunk": chunk})
@@ -150,6 +152,17 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
     return scorer
 
 
+@contextlib.contextmanager
+def _dtype_policy(policy):
+    """Makes networks in the precision that they were saved in, whatever Keras' own is now."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _around_before(settings: dict[str, Any]) -> list[str]:
     """The wrappers of a run of a version that did not name them, by the settings that only they have."""
     return [name for name, cls in WRAPPERS.items() if settings.keys() & set(cls.OWN)]
@@ -157,10 +170,10 @@ def _around_before(settings: dict[str, Any]) -> list[str]:
 
 def _wrappers(scorer: Scorer) -> list[Any]:
     """The wrappers around the scorer that holds the networks, from the inside."""
-    return [] if scorer is scorer.inner else [*_wrappers(scorer.scorer), scorer]
+    return [] if scorer is unwrapped(scorer) else [*_wrappers(scorer.scorer), scorer]
 
 
-def read_run(path):
+def read_run(path: str | os.PathLike) -> dict[str, Any]:
     """The content of the `run.json` of a run, which `path` names as for `load_run`.
 
     Raises:
@@ -231,6 +244,7 @@ def _name_of(instance, classes):
 def _gan_settings(gan):
     settings = {
         "kind": _name_of(gan, GANS),
+        "dtype_policy": gan.generator.dtype_policy.name,
         "prior": gan.prior,
         "self_supervision": gan.self_supervision,
         "seed": gan.seed,
@@ -262,12 +276,12 @@ def _with_initializer(settings):
 
 
 def _gan(path, settings, generator, discriminator):
-    kind = settings.pop("kind")
+    name = settings.pop("kind")
     if settings.pop("own_networks") and generator is None:
         raise ValueError(
             f"{path} was trained with networks of your own: give them, load_run(path, generator=…, discriminator=…)."
         )
-    gan = GANS[kind](**_with_initializer(settings), generator=generator, discriminator=discriminator)
+    gan = GANS[name](**_with_initializer(settings), generator=generator, discriminator=discriminator)
     expected = tuple(settings["image_shape"]), settings["latent_dim"]
     if (gan.image_shape, gan.latent_dim) != expected:
         raise ValueError(

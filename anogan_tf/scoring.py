@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import os
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from anogan_tf import thresholds
 from anogan_tf.reference import Reference
 
 Row: TypeAlias = dict[str, Any]  # an image with all that travels with it, see `image_rows`
+Images: TypeAlias = np.ndarray | Iterable[Any]  # an array, or batches, see `image_rows`
 Outputs: TypeAlias = dict[str, np.ndarray]  # a row an image, see `Scorer.score_chunk`
 
 PARTS = ("anomaly_score", "residual", "discrimination")
@@ -92,8 +94,8 @@ class Scorer(Protocol):
     Attributes:
         method: The name of the class in a run.
         any_size: Whether images may be of any size.
-        chunk: Images scored at once.
-        seed: Of all that is drawn at random.
+        chunk: Images scored at once; may be set.
+        seed: Of all that is random.
         smoothing: σ of the Gaussian over anomaly maps, as a fraction of the longer side.
         reference: What `fit_reference` learned; None before.
         reference_type: The class of that.
@@ -101,29 +103,32 @@ class Scorer(Protocol):
         info: What else the `run.json` told that it was loaded from.
     """
 
-    method: str
-    any_size: bool
-    chunk: int
-    seed: int
-    smoothing: float
+    method: ClassVar[str]
+    any_size: ClassVar[bool]
     reference: Any
-    reference_type: type
     calibration: Calibration | None
     info: dict[str, Any]
 
     @property
-    def inner(self) -> Scorer:
-        """The scorer that holds the networks: itself, or that inside."""
-        ...
+    def chunk(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def smoothing(self) -> float: ...
+
+    @property
+    def reference_type(self) -> type: ...
 
     @property
     def gan(self) -> Any:
-        """The GAN of the inner scorer."""
+        """The GAN, that of the scorer inside for one around another."""
         ...
 
     @property
-    def encoder(self) -> Any:
-        """The encoder of the inner scorer; None without one."""
+    def encoder(self) -> keras.Model | None:
+        """The encoder, likewise; None without one."""
         ...
 
     @property
@@ -156,22 +161,31 @@ class Scorer(Protocol):
         """Of the networks that decide, see `fingerprint`."""
         ...
 
-    def score(self, images: Any, *, draw: bool = True) -> Outputs: ...
+    def score(self, images: Images, *, draw: bool = True) -> Outputs: ...
 
-    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]: ...
+    def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]: ...
 
-    def fit_reference(self, data: Any) -> None: ...
+    def fit_reference(self, data: Images) -> None: ...
 
-    def calibrate(self, data: Any, alpha: float = 0.05) -> None: ...
+    def calibrate(self, data: Images, alpha: float = 0.05) -> None: ...
 
-    def cross_calibrate(self, data: Any, alpha: float = 0.05, *, folds: Any = None, groups: Any = None) -> None: ...
+    def cross_calibrate(
+        self, data: Images, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
+    ) -> None: ...
 
     def recalibrate(self, alpha: float = 0.05) -> None: ...
 
-    def test(self, data: Any, threshold: float | str | None = None, **options: Any) -> Any: ...
+    def test(
+        self,
+        data: Images,
+        threshold: float | str | None = None,
+        *,
+        results_dir: str | os.PathLike | None = None,
+        pictures: int = 100,
+    ) -> Any: ...
 
     def raw_outputs(
-        self, data: Any, *, decide: bool = True, draw: bool = True, progress: Any = None
+        self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
         """Pairs of rows of `data` and their outputs, a chunk at a time; maps are not smoothed yet."""
         ...
@@ -194,7 +208,14 @@ class Scorer(Protocol):
         ...
 
 
-def score(scorer: Scorer, images: Any, draw: bool = True) -> Outputs:
+def unwrapped(scorer: Any) -> Any:
+    """The scorer that holds the networks: itself, or the one inside."""
+    while hasattr(scorer, "scorer"):
+        scorer = scorer.scorer
+    return scorer
+
+
+def score(scorer: Scorer, images: Images, draw: bool = True) -> Outputs:
     """All outputs for all images, in one dict of arrays.
 
     Raises:
@@ -213,14 +234,14 @@ def score(scorer: Scorer, images: Any, draw: bool = True) -> Outputs:
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def score_batches(scorer: Scorer, data: Any, draw: bool = True) -> Iterator[Outputs]:
+def score_batches(scorer: Scorer, data: Images, draw: bool = True) -> Iterator[Outputs]:
     """The outputs a chunk at a time, as dicts of arrays with `id`; memory stays flat."""
     for rows, outputs in scored_chunks(scorer, data, draw=draw):
         yield {"id": np.array([row["id"] for row in rows]), **outputs}
 
 
 def scored_chunks(
-    scorer: Scorer, data: Any, *, decide: bool = True, draw: bool = True
+    scorer: Scorer, data: Images, *, decide: bool = True, draw: bool = True
 ) -> Iterator[tuple[list[Row], Outputs]]:
     """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time.
 
@@ -254,7 +275,7 @@ def raw_outputs(
         yield chunk, {name: values[:n] for name, values in outputs.items()}
 
 
-def image_rows(data: Any, image_shape: tuple[int | None, int | None, int]) -> Iterator[Row]:
+def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) -> Iterator[Row]:
     """A dict an image: `image`, `id`, and `label`, `height`, `width`, `mask`, `file`, `bits` where the data have them.
 
     Args:
@@ -287,6 +308,8 @@ def image_rows(data: Any, image_shape: tuple[int | None, int | None, int]) -> It
         number += n
         for values in zip(*batch.values(), strict=True):
             row = dict(zip(batch, values, strict=True))
+            if not row.pop("has_mask", True):
+                del row["mask"]
             if "mask" in row:
                 row["mask"] = row["mask"][: row["height"], : row["width"]]
             yield row
@@ -295,7 +318,7 @@ def image_rows(data: Any, image_shape: tuple[int | None, int | None, int]) -> It
 class Reservoir:
     """At most n of the rows that are added, each as likely as any other; their images are copied.
 
-    Nobody knows how many there will be, so the i-th replaces one of those drawn before with the probability that keeps
+    Nobody knows how many there will be, so the i-th replaces one of those kept before with the probability that keeps
     it so (Vitter, "Random Sampling with a Reservoir", 1985, algorithm R).
     """
 
@@ -320,10 +343,13 @@ def sample(rows: Iterable[Row], n: int, seed: int) -> list[Row]:
     return reservoir.rows
 
 
-def fit_reference(scorer: Any, data: Any) -> None:
+def fit_reference(scorer: Any, data: Images) -> None:
     """Learns what the score needs from normal training images, of a random 2,048 where there are more.
 
     Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`.
+
+    Raises:
+        ValueError: If there are no images, or too few for what is learned.
     """
     if not scorer.learns:
         return
@@ -339,7 +365,7 @@ def fit_reference(scorer: Any, data: Any) -> None:
     scorer.calibration = None  # it was of another score
 
 
-def calibrate(scorer: Scorer, data: Any, alpha: float = 0.05) -> None:
+def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
     """Scores normal images that nothing was learned from, and sets the thresholds.
 
     Args:
@@ -391,7 +417,7 @@ def check_normal(rows: Iterable[Row]) -> None:
         raise ValueError(f"Calibration takes normal images only. Received: images labelled anomalous, {anomalous}.")
 
 
-def fingerprint(*networks: Any) -> str:
+def fingerprint(*networks: keras.Model | None) -> str:
     """A digest of the weights of networks, by which reference and calibration know theirs; None among them is none."""
     digest = hashlib.blake2b(digest_size=16)
     for network in networks:
@@ -409,7 +435,7 @@ def _peaks(outputs: Outputs) -> list[float]:
     return outputs["anomaly_map"].max(axis=(1, 2)).tolist()
 
 
-def _batches(data: Any) -> Iterable[Any]:
+def _batches(data: Images) -> Iterable[Any]:
     if hasattr(data, "shape") or isinstance(data, dict):
         return [data]
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
@@ -417,7 +443,7 @@ def _batches(data: Any) -> Iterable[Any]:
     return data
 
 
-def _no_images(thing: Any) -> ValueError:
+def _no_images(thing: object) -> ValueError:
     return ValueError(
         "Scorers take an array (n, height, width, channels) in [-1, 1], or batches: a tf.data.Dataset or another "
         "iterable of images, (image, label) or dicts. Image files are scored by `anogan-tf score RUN PATH…`, or "
@@ -437,7 +463,7 @@ def _one_label_each(labels: np.ndarray, n: int) -> np.ndarray:
     return labels
 
 
-def _text(name: Any) -> str:
+def _text(name: object) -> str:
     return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
 
 
@@ -489,6 +515,6 @@ def _check_images(images: np.ndarray, image_shape: tuple, first: bool, names: li
         )
 
 
-def _count(data: Any) -> int | None:
+def _count(data: Images) -> int | None:
     """The number of images in `data`, where it can be told without reading them."""
     return data.shape[0] if hasattr(data, "shape") else None

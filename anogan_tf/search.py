@@ -34,7 +34,7 @@ class LatentSearch:
         latent_dim: int,
         *,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
-    ):
+    ) -> None:
         self.loss = loss
         self.z = tf.Variable(tf.zeros((rows, latent_dim)), trainable=True, name="z")
         self.best_z = tf.Variable(tf.zeros((rows, latent_dim)), trainable=False, name="best_z")

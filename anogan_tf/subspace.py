@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 class PrincipalSubspace:
     """How far feature vectors lie outside the principal subspace of those of normal images.
 
-    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of the
-    reference images' features. It is the reconstruction error of PCA, on discriminator features in place of pixels.
+    The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of
+    these. It is the reconstruction error of PCA, on discriminator features in place of pixels.
 
     Args:
         mean: `(elements,)`.
@@ -27,7 +27,11 @@ class PrincipalSubspace:
 
     @classmethod
     def fit(cls, vectors: np.ndarray, n_components: int = 128) -> PrincipalSubspace:
-        """Learns from `(n, elements)`; with at most half as many components as images or elements."""
+        """Learns from `(n, elements)`; with at most half as many components as images or elements.
+
+        Raises:
+            ValueError: For fewer than 2 vectors.
+        """
         if len(vectors) < 2:
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
         pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)

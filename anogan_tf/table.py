@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from anogan_tf import atomic, listing
+from anogan_tf import atomic, written
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label", "decision")
 REGION_COLUMNS = ("id", "regions")
@@ -29,21 +29,21 @@ class ScoreTable:
         ids: The names of the images that are in the table, as `text` writes them.
     """
 
-    def __init__(self, folder: str | Path, key: str | None = None):
+    def __init__(self, folder: str | Path, key: str | None = None) -> None:
         self.folder = Path(folder)
         parts = [self.folder / f"{name}.{key or 'new'}.part" for name in ("scores", "regions")]
-        for name in listing.listed(self.folder):
+        for name in written.listed(self.folder):
             old = self.folder / name
             if old.suffix == ".part" and (key is None or old not in parts):
                 old.unlink(missing_ok=True)
-        listing.add(self.folder, *(part.name for part in parts), *FILES)
+        written.add(self.folder, *(part.name for part in parts), *FILES)
         self._scores, self._regions = (_Growing(*p) for p in zip(parts, (COLUMNS, REGION_COLUMNS), strict=True))
         self.ids = {row["id"] for row in _rows(parts[0])}
 
     def __enter__(self) -> "ScoreTable":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._scores.close()
         self._regions.close()
 
@@ -109,7 +109,7 @@ def _write_regions(folder, regions):
 class _Growing:
     """A CSV file to append to, which begins with whole rows."""
 
-    def __init__(self, path, columns):
+    def __init__(self, path, columns) -> None:
         self.path = path
         self._file = open(path, "a", newline="", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         _cut_to_whole_rows(path)

@@ -70,7 +70,7 @@ def p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> np.ndarray:
     """The share of normal images that look at least as anomalous: (1 + #{calibration ≥ score}) / (n + 1).
 
     Args:
-        scores: Scores to judge, `(m,)`.
+        scores: Scores of m images, `(m,)`.
         calibration_scores: Scores of n normal images, `(n,)`.
 
     Returns:

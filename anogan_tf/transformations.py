@@ -38,7 +38,7 @@ class Transformations:
         Transformations", arXiv 1805.10917, section 4.1; Hendrycks et al., arXiv 1906.12340, section 4 (one head each).
     """
 
-    def __init__(self, image_shape: Sequence[int], tasks: str | Iterable[str] = TASKS):
+    def __init__(self, image_shape: Sequence[int], tasks: str | Iterable[str] = TASKS) -> None:
         self.image_shape = tuple(image_shape)
         self.tasks = check_tasks(tasks)
         height, width = self.image_shape[:2]

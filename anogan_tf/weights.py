@@ -1,6 +1,9 @@
 """Weight files of Keras 2 and Keras 3, told apart by their content."""
 
+from __future__ import annotations
+
 import itertools
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from anogan_tf import atomic
 ABSENT = ("-", [])
 
 
-def load_weights(network, path):
+def load_weights(network: keras.Model, path: str | os.PathLike) -> None:
     """Loads a weight file into a network, whatever the file is called.
 
     Args:
@@ -49,7 +52,7 @@ def load_weights(network, path):
         network.load_weights(named)
 
 
-def save_keras2_weights(network, path):
+def save_keras2_weights(network: keras.Model, path: str | os.PathLike) -> None:
     """Writes a weights file as Keras 2 does, which `tf_keras` and old programs load into the same topology.
 
     Args:
@@ -69,7 +72,7 @@ def save_keras2_weights(network, path):
                 group[name] = weight.numpy()
 
 
-def check_hdf5(file, path):
+def check_hdf5(file: h5py.File, path: str | os.PathLike) -> None:
     """Raises a ValueError if an HDF5 file has links, or arrays that lie in other files."""
 
     def elsewhere(name, item):

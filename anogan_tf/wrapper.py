@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from anogan_tf import judging, scoring
 from anogan_tf.gan import GAN
-from anogan_tf.scoring import Calibration, Outputs, Scorer
+from anogan_tf.scoring import Calibration, Images, Outputs, Scorer
 
 
 class Wrapper:
-    """A scorer around another one, for pictures larger than its networks take: what it hands on.
+    """A scorer around another one, for pictures larger than its networks take; what is here asks the one inside.
 
     Args:
         scorer: The scorer inside.
     """
 
     OWN: tuple[str, ...] = ()  # names of the arguments beside the scorer inside
-    any_size = False
+    method: ClassVar[str]
+    any_size: ClassVar[bool] = False
+    reference: Any
+    calibration: Calibration | None
+    info: dict[str, Any]
 
     def __init__(self, scorer: Scorer) -> None:
         if scorer.any_size:
@@ -30,17 +34,13 @@ class Wrapper:
                 f"{type(scorer).__name__}, which takes images of any size."
             )
         self.scorer = scorer
-        self.calibration: Calibration | None = None
-        self.info: dict[str, Any] = {}
+        self.calibration = None
+        self.info = {}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of the scorer inside, and its own."""
+        """The arguments of the scorer inside, and its own, as JSON can hold them."""
         return self.scorer.settings | self._own_settings
-
-    @property
-    def inner(self) -> Scorer:
-        return self.scorer.inner
 
     @property
     def reference_type(self) -> type:
@@ -78,11 +78,11 @@ class Wrapper:
         """Copies and pickles are made of what the scorer was made of, and what it learned."""
         return _restored, (type(self), self.scorer, self._own_settings, self.reference, self.calibration)
 
-    def score_batches(self, data: Any, *, draw: bool = True) -> Iterator[Outputs]:
+    def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a few images at a time; memory stays flat."""
         return scoring.score_batches(self, data, draw)
 
-    def calibrate(self, data: Any, alpha: float = 0.05) -> None:
+    def calibrate(self, data: Images, alpha: float = 0.05) -> None:
         """Sets the thresholds from normal images that nothing was learned from, see `scoring.calibrate`."""
         scoring.calibrate(self, data, alpha)
 
@@ -96,13 +96,13 @@ class Wrapper:
 
     def test(
         self,
-        data: Any,
+        data: Images,
         threshold: float | str | None = None,
         *,
         results_dir: str | os.PathLike | None = None,
         pictures: int = 100,
     ) -> judging.TestResult:
-        """Scores labelled images, decides and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
+        """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
 

@@ -84,8 +84,9 @@ def search(gan, images, dtype, steps):
     """The package's own search."""
     anogan = agt.AnoGAN(gan, chunk=len(images) - scoring.GUARD, dtype=None if dtype == "float32" else dtype)
     context = anogan._context(images)
-    anogan._search.start(anogan._start(images))
-    return lambda: anogan._search.advance(context, tf.constant(steps)).numpy()
+    search = anogan._search(len(images))
+    search.start(anogan._start(images))
+    return lambda: search.advance(context, tf.constant(steps)).numpy()
 
 
 def convolutions(gan, rows, dtype, steps):

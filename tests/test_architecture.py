@@ -7,12 +7,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · atomic · losses · search · subspace · architectures · local_features · thresholds · folds
-    networks · distances · metrics · data.samples · listing · published · weights
-    transformations · table · plots · data.cache · data.pipeline · data.sources · kinds · diagnosis
-    data · callbacks · report · reference
-    training · comparison · scoring
-    gan
+    data.images · data.records · atomic · losses · search · subspace · architectures
+    local_features · thresholds · folds · networks · metrics · data.samples · data.listing
+    distances · written · published · weights · data.reading
+    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    data.folder_layouts · kinds · report
+    data.published_layouts · reference
+    data.layouts
+    data.sources
+    data · callbacks
+    training · comparison · scoring · data.sheet
+    gan · diagnosis
     judging
     wrapper · anogan · fanogan
     neighbours · patches
@@ -20,7 +25,7 @@ LAYERS = """
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
     commands.calibrate · commands.info
-    commands.train · commands.test · commands.score · commands.demo
+    commands.train · commands.test · commands.score · commands.data · commands.demo
     commands.protocols
     commands.cli
     __main__

@@ -11,7 +11,7 @@ import pytest
 import anogan_tf as agt
 from anogan_tf.distances import Scales
 from anogan_tf.kinds import KINDS
-from anogan_tf.scoring import Scorer
+from anogan_tf.scoring import Scorer, unwrapped
 from tests.conftest import small_gan
 
 BLENDS = ["features+transformations"]
@@ -77,9 +77,9 @@ def assert_equal(found, expected):
 
 def test_it_is_a_scorer(scorer):
     assert isinstance(scorer, Scorer)
-    assert isinstance(scorer.inner, Scorer)
-    assert scorer.inner.inner is scorer.inner
-    assert scorer.gan is scorer.inner.gan
+    assert isinstance(unwrapped(scorer), Scorer)
+    assert unwrapped(unwrapped(scorer)) is unwrapped(scorer)
+    assert scorer.gan is unwrapped(scorer).gan
     json.dumps(scorer.settings)
 
 

@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import os
 import re
 import subprocess
@@ -13,6 +15,7 @@ from anogan_tf import data
 from anogan_tf.data import cache as cached
 from anogan_tf.data import sources
 from anogan_tf.data.samples import Preprocessing
+from anogan_tf.scoring import image_rows
 
 SHAPE = (8, 8, 1)
 
@@ -122,10 +125,37 @@ def test_crop_is_applied_once_however_images_are_kept(mvtec, tmp_path):
     assert {(12, 12)} == set(zip(column(splits.test, "height"), column(splits.test, "width"), strict=True))
 
 
-def test_mask_of_another_size_than_its_image_is_refused(mvtec):
-    Image.new("L", (5, 5)).save(mvtec / "ground_truth/scratch/000_mask.png")
-    with pytest.raises(Exception, match=r"000_mask\.png.*20×16"):
-        list(load(mvtec).test)
+def test_masks_of_another_size_are_resized_by_nearest_neighbour_and_told(mvtec):
+    for i in range(4):
+        path = mvtec / f"ground_truth/scratch/{i:03}_mask.png"
+        Image.open(path).resize((32, 40), Image.Resampling.NEAREST).save(path)
+    splits = load(mvtec, batch_size=10)
+    batch = next(splits.test.as_numpy_iterator())
+    wanted = np.zeros((4, 20, 16), bool)
+    for i in range(4):
+        wanted[i, i : i + 3, 2:9] = True
+    np.testing.assert_array_equal(batch["mask"][3:], wanted)
+    assert "4 masks are of another size than their pictures, and are resized" in splits.describe()
+    assert splits.describe().count("another size") == 1
+
+
+def test_masks_of_other_proportions_are_left_out_of_pixel_figures_with_a_count(mvtec):
+    Image.new("L", (5, 5), 255).save(mvtec / "ground_truth/scratch/000_mask.png")
+    splits = load(mvtec, batch_size=10)
+    np.testing.assert_array_equal(next(splits.test.as_numpy_iterator())["has_mask"], [1, 1, 1, 0, 1, 1, 1])
+    assert re.search(r"1 masks are not used: .*000_mask\.png: of 5×5.*its picture of 20×16", splits.describe())
+    assert "1 anomalous images have no mask, and are left out of the figures of pixels" in splits.describe()
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_missing_and_broken_masks_stop_nothing_and_are_no_pixels(mvtec, spoil, cache):
+    spoil(mvtec / "ground_truth/scratch/002_mask.png")
+    splits = load(mvtec, cache=cache)
+    rows = list(image_rows(splits.test, SHAPE))
+    assert [row["id"] for row in rows if "mask" not in row] == ["test/scratch/002.png"]
+    assert not any("has_mask" in row for row in rows)
+    assert splits.plan.rows[-1] == ("test", "scratch", "anomalous", 4, 3)
 
 
 def test_masks_of_nested_folders_are_their_own(mvtec):
@@ -156,7 +186,7 @@ def test_normal_class_is_found_by_name_not_by_position(tmp_path):
 @pytest.mark.parametrize("name", ["validation", "val"])
 @pytest.mark.parametrize("inside", ["", "/good"])
 def test_validation_folder_is_used_and_training_images_are_not_split(mvtec, name, inside):
-    paint(mvtec, [*numbered(f"{name}{inside}", 3), *numbered(f"{name}/scratch", 2)])
+    paint(mvtec, [*numbered(f"{name}{inside}", 3), *numbered(f"{name}/scratch", 2)], first=200)
     splits = load(mvtec)
     assert ids(splits, "validation") == set(numbered(f"{name}{inside}", 3))
     assert ids(splits, "train") == set(numbered("train/good", 10))
@@ -210,7 +240,9 @@ def test_class_folders_test_on_held_out_normals_and_all_anomalies(classes, norma
 
 
 def test_mask_folder_beside_class_folders_is_no_class(classes):
-    paint(classes, numbered("ground_truth/knot", 5))
+    for name in numbered("ground_truth/knot", 5):
+        (classes / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(10, 12, dtype=np.uint8)).save(classes / name)
     assert set(load(classes, normal="oak").samples.classes) == {"ash", "knot", "oak"}
 
 
@@ -313,8 +345,7 @@ def test_photographs_of_mixed_sizes_and_orientations_are_upright(tmp_path):
         orientation = rng.choice(list(EXIF_TURNS))
         exif = Image.Exif()
         exif[0x0112] = int(orientation)
-        path = tmp_path / f"day {i % 7}" / f"IMG_{i:04}.{rng.choice(['jpg', 'JPG', 'png', 'tif'])}"
-        path.parent.mkdir(exist_ok=True)
+        path = tmp_path / f"IMG_{i:04}.{rng.choice(['jpg', 'JPG', 'png', 'tif'])}"
         Image.fromarray(np.rot90(upright, EXIF_TURNS[orientation])).save(path, exif=exif)
     splits = load(tmp_path, batch_size=32)
     assert len(splits.samples) == 300
@@ -348,7 +379,7 @@ def test_a_fifth_is_held_out_unless_said_otherwise(tmp_path):
 @pytest.mark.parametrize("fraction", [0, 1, 1.5])
 def test_a_fraction_that_leaves_nothing_is_refused(classes, fraction):
     with pytest.raises(ValueError, match=f"fraction of {fraction}"):
-        load(classes, validation_fraction=fraction)
+        load(classes, normal="oak", validation_fraction=fraction)
 
 
 def test_split_is_a_function_of_the_seed(classes):
@@ -982,10 +1013,191 @@ def test_streamed_folders_are_checked_before_training(tmp_path):
         data.load(tmp_path, cache=False)
 
 
-def test_an_anomaly_without_its_mask_is_refused(tmp_path):
-    for name in ("train/good/0", "train/good/1", "train/good/2", "test/bad/0", "test/bad/1", "ground_truth/bad/0_mask"):
-        path = tmp_path / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((8, 8), 60, np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"no mask of 1 anomalous images: 'test/bad/1\.png'"):
-        data.load(tmp_path)
+# Copies, groups, and what is told
+
+
+def noise(folder, names, seed=0):
+    """Pictures each of its own content, those in a tuple of names of the same one."""
+    rng = np.random.default_rng(seed)
+    for same in names:
+        pixels = rng.integers(0, 256, (10, 12), np.uint8)
+        for name in (same,) if isinstance(same, str) else same:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return folder
+
+
+def contents_by_part(splits):
+    return {part: set(splits.hashes(part)) for part in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_never_straddle_a_split(tmp_path, seed):
+    pairs = [(f"good/{i:02}.png", f"good/copy of {i:02}.png") for i in range(20)]
+    splits = load(noise(tmp_path, [*pairs, *numbered("bad", 4)]), normal="good", seed=seed)
+    parts = contents_by_part(splits)
+    assert all(parts.values())
+    assert sum(map(len, parts.values())) == 24
+    assert len(splits.samples) == 44
+    assert "20 images are copies of others; equal ones are kept together" in splits.describe()
+
+
+def test_copies_of_tested_images_are_not_trained_on(tmp_path):
+    names = [("train/good/000.png", "test/good/000.png"), ("train/good/001.png", "test/bad/000.png")]
+    splits = load(noise(tmp_path, [*names, *[f"train/good/{i:03}.png" for i in range(2, 12)]]))
+    assert not ids(splits, "train") & {"train/good/000.png", "train/good/001.png"}
+    assert ids(splits, "test") == {"test/good/000.png", "test/bad/000.png"}
+    assert "2 images are left out, as others of their group, or equal ones, are in another part" in splits.describe()
+    assert "1 contents are among the normal and among the anomalous images" in splits.describe()
+
+
+def test_copies_in_two_groups_join_these(tmp_path):
+    names = [f"p{i % 8}_{i:02}.png" for i in range(40)]
+    folder = noise(tmp_path, [("p0_copy.png", "p1_copy.png"), ("p1_again.png", "p2_copy.png"), *names])
+    for seed in range(6):
+        splits = load(folder, group_by=r"p\d", seed=seed)
+        of_part = {part: {name[:2] for name in ids(splits, part)} for part in ("train", "validation")}
+        assert not of_part["train"] & of_part["validation"]
+        assert len({"p0", "p1", "p2"} & of_part["train"]) in (0, 3)
+
+
+def test_a_source_of_hardly_more_than_copies_is_split_all_the_same_and_told():
+    pictures = np.zeros((20, 8, 8), np.uint8)
+    pictures[7] = 200
+    splits = data.load(pictures)
+    assert len(ids(splits, "train")) == 16
+    assert "18 images are copies of others; too few would be left to train on" in splits.describe()
+
+
+def test_a_split_without_copies_is_not_touched(fifty):
+    order = np.random.default_rng((2, 1)).permutation(50)
+    assert ids(fifty, "validation") == {str(number + 1) for number in order[:10]}
+
+
+def test_hashes_find_the_same_files_in_another_place(tmp_path):
+    one = noise(tmp_path / "one", numbered("good", 12))
+    other = noise(tmp_path / "other", numbered("test/good", 3))
+    noise(other, numbered("test/bad", 2), seed=1)
+    splits = load(one)
+    samples = data.labelled(other, Preprocessing(SHAPE))
+    known = splits.hashes("train", "validation")
+    assert len(known) == 12
+    assert samples.without(known).ids.tolist() == numbered("test/bad", 2)
+    assert data.content_hash(one / "good/000.png") == data.content_hash(str(other / "test/good/000.png")) in known
+
+
+def test_fingerprint_is_of_the_content_and_not_of_its_size(tmp_path):
+    small, large, cropped = (
+        data.load("leaves/train", data_dir=tmp_path, **options)
+        for options in ({"image_shape": (4, 4, 1)}, {"image_shape": SHAPE}, {"image_shape": SHAPE, "crop": 6})
+    )
+    assert small.fingerprint == large.fingerprint == cropped.fingerprint
+    assert small.hashes("train") == large.hashes("train")
+
+
+def test_fingerprints_of_earlier_versions_are_known(tmp_path):
+    splits = data.load("leaves/train", data_dir=tmp_path, image_shape=(4, 4, 1))
+    earlier = dataclasses.replace(splits.samples, contents=None).fingerprint()
+    assert earlier != splits.fingerprint
+    assert splits.matches(earlier)
+    assert splits.matches(splits.fingerprint)
+    assert not data.load("leaves/train", data_dir=tmp_path, image_shape=(4, 4, 1), seed=1).matches(earlier)
+
+
+def test_fingerprint_of_bytes_of_their_own_size_is_as_it_was(tmp_path):
+    samples = data.load("leaves/train", data_dir=tmp_path, image_shape=(9, 7, 1)).samples
+    assert samples.contents is not None
+    assert samples.fingerprint() == dataclasses.replace(samples, contents=None).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "reached"), [([7, 7, 3, 3], 4, 3), ([9, 1, 1, 8, 1], 3, 3), ([5, 5], 2, 5), ([4, 6, 10], 4, 4)]
+)
+def test_groups_meet_the_fraction_as_nearly_as_they_can(tmp_path, sizes, wanted, reached):
+    names = [f"g{group}_{i}.png" for group, size in enumerate(sizes) for i in range(size)]
+    folder = noise(tmp_path, names)
+    for seed in range(5):
+        splits = load(folder, group_by=r"g\d", seed=seed, validation_fraction=wanted / len(names))
+        assert len(ids(splits, "validation")) == reached
+        told = f"{reached} of {len(names)} normal images are held out for validation" in splits.describe()
+        assert told == (reached != wanted)
+
+
+def test_group_by_that_is_no_regular_expression_is_refused(classes):
+    with pytest.raises(ValueError, match=r"group_by='lot\(\\\\d\+' \(--group-by\) is no regular expression: missing"):
+        load(classes, normal="oak", group_by=r"lot(\d+")
+
+
+def test_group_by_whose_group_is_missing_is_refused(classes):
+    with pytest.raises(ValueError, match=r"The first group of .* is not in 'ash/000\.png'"):
+        load(classes, normal="oak", group_by=r"0(5)?")
+
+
+def test_unreadable_files_are_left_out_on_request_and_named(tmp_path):
+    noise(tmp_path, numbered("good", 20))
+    (tmp_path / "good/IMG_1.jpg").write_bytes(b"\0\0\0\x24ftypheic" + bytes(40))
+    (tmp_path / "good/empty.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"(?s)2 of 22 images cannot be used.*HEIC.*an empty file.*--skip-unreadable"):
+        load(tmp_path)
+    splits = load(tmp_path, skip_unreadable=True)
+    assert len(splits.samples) == 20
+    assert re.search(r"Not used: 2 images that cannot be read: .*IMG_1\.jpg.*HEIC.*empty\.png", splits.describe())
+
+
+def test_of_many_unreadable_files_the_first_are_listed(tmp_path):
+    for i in range(30):
+        (tmp_path / f"{i:02}.png").write_bytes(b"words%d" % i)
+    with pytest.raises(ValueError, match=r"(?s)30 of 30 images.*09\.png.*and 20 more") as error:
+        load(tmp_path)
+    assert "10.png" not in str(error.value)
+
+
+def test_too_few_images_are_refused_before_training(tmp_path):
+    noise(tmp_path, numbered("good", 2))
+    with pytest.raises(ValueError, match=r"2 normal images to train on are the fewest.*has 1, besides 1"):
+        load(tmp_path).check()
+    load(noise(tmp_path, numbered("good", 3))).check()
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+def test_flat_and_transparent_images_and_pages_are_told(tmp_path, cache):
+    noise(tmp_path, numbered("good", 10))
+    Image.new("L", (12, 10), 7).save(tmp_path / "good/black.png")
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (10, 12, 4), np.uint8)).save(tmp_path / "good/clear.png")
+    pages = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9), np.uint8)) for i in range(3)]
+    pages[0].save(tmp_path / "good/pages.tif", save_all=True, append_images=pages[1:])
+    told = load(tmp_path, cache=cache).describe()
+    assert "1 images are of one colour, or nearly: 'good/black.png'" in told
+    assert "1 images have transparency, and are laid on black" in told
+    assert "Not used: 2 pages after the first of 1 files, such as pages.tif" in told
+
+
+def test_files_of_many_pages_are_warned_of_when_scored(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.tif", save_all=True, append_images=[Image.new("L", (8, 8))])
+    with pytest.warns(UserWarning, match=r"Of 1 files only the first page is read, such as .*a\.tif"):
+        list(data.read_files(data.list_files([tmp_path]), Preprocessing(SHAPE), 4, []))
+
+
+@pytest.mark.parametrize("inverted", [True, False])
+def test_inverted_masks_are_warned_of(mvtec, inverted):
+    for path in (mvtec / "ground_truth/scratch").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(255 - mask if inverted else mask).save(path)
+    with pytest.warns(UserWarning, match="masks mark most") if inverted else contextlib.nullcontext():
+        load(mvtec)
+
+
+def test_masks_that_mark_nothing_are_told(mvtec):
+    Image.new("L", (16, 20)).save(mvtec / "ground_truth/scratch/000_mask.png")
+    assert "The masks of 1 anomalous images mark nothing" in load(mvtec).describe()
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".gif", ".ppm", ".tga"])
+def test_half_a_folder_of_another_suffix_is_not_left_out(tmp_path, suffix):
+    noise(tmp_path, numbered("good", 6))
+    for name in numbered("good", 3):
+        path = tmp_path / name
+        Image.open(path).save(path.with_suffix(suffix), format={".jfif": "JPEG"}.get(suffix))
+        path.unlink()
+    assert len(load(tmp_path).samples) == 6

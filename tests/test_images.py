@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -140,11 +143,122 @@ def test_sixteen_bits_take_three_channels_and_a_crop(tmp_path):
     assert size == (4, 4)
 
 
-@pytest.mark.parametrize("value", [65536, -1])
-def test_values_beyond_sixteen_bits_are_refused(tmp_path, value):
+@pytest.mark.parametrize("value", [65536, -1, 5])
+def test_signed_integers_of_32_bits_are_refused_with_the_way_out(tmp_path, value):
     path = saved(tmp_path / "deep.tif", np.full((4, 4), value, np.int32))
-    with pytest.raises(ValueError, match=rf"deep\.tif.*{value}"):
+    with pytest.raises(ValueError, match=rf"deep\.tif: signed 32 bits.*{value}.*unsigned 16 bits"):
         images.read(path, (4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "kind"),
+    [(8, 2, "signed 8"), (16, 2, "signed 16"), (32, 2, "signed 32"), (32, 1, "unsigned 32")],
+)
+def test_other_integers_are_refused_by_their_kind_and_true_values(tmp_path, bits, sample_format, kind):
+    values = np.array([[0, 1], [2, 2 ** (bits - 1) + 2**bits // 4 if sample_format == 1 else -5]])
+    dtype = f"{'iu'[sample_format == 1]}{bits // 8}"
+    tags = {
+        256: 2,
+        257: 2,
+        258: bits,
+        259: 1,
+        262: 1,
+        273: 8,
+        277: 1,
+        278: 2,
+        279: values.size * bits // 8,
+        339: sample_format,
+    }
+    raw = values.astype(dtype).tobytes()
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path = tmp_path / "deep.tif"
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", 8 + len(raw)) + raw + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+    with pytest.raises(ValueError, match=rf"{kind} bits, values from {values.min()} to {values.max()},"):
+        images.read(path, (2, 2, 1))
+
+
+def deep(levels):
+    """A PNG of 16 bits, which Pillow does not write in colour."""
+    height, width, channels = levels.shape
+    colour_type = {2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)), (b"IDAT", zlib.compress(rows))
+    parts = (
+        struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in (*chunks, (b"IEND", b""))
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def deep_tiff(levels, order):
+    """An uncompressed colour TIFF of 16 bits."""
+    height, width, channels = levels.shape
+    raw = levels.astype(f"{order}u2").tobytes()
+    start = 8 + len(raw)
+    tags = {256: width, 257: height, 258: start, 259: 1, 262: 2, 273: 8, 277: channels, 278: height, 279: len(raw)}
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 3, channels, value)
+        if tag == 258
+        else struct.pack(f"{order}HHII", tag, 4, 1, value)
+        for tag, value in tags.items()
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start + 2 * channels)
+    sizes = struct.pack(f"{order}{channels}H", *[16] * channels)
+    return head + raw + sizes + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "encode", [deep, lambda x: deep_tiff(x, "<"), lambda x: deep_tiff(x, ">")], ids=["png", "II", "MM"]
+)
+@pytest.mark.parametrize("bits", [12, 16])
+def test_colour_of_sixteen_bits_is_kept(tmp_path, encode, bits):
+    levels = np.random.default_rng(0).integers(0, 2**bits, (6, 7, 3))
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(levels))
+    assert images.is_sixteen_bit(path)
+    assert images.largest_level(path) == levels.max()
+    array, size = images.read(path, (6, 7, 3), bits=bits)
+    np.testing.assert_allclose(array, levels / ((2**bits - 1) / 2) - 1, atol=1e-6)
+    assert size == (6, 7)
+    gray, _ = images.read(path, (6, 7, 1), bits=bits)
+    np.testing.assert_allclose(gray[..., 0], array @ [0.299, 0.587, 0.114], atol=1e-5)
+    cropped, _ = images.read(path, (4, 4, 3), crop=4, bits=bits)
+    np.testing.assert_array_equal(cropped, array[1:5, 1:5])
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_transparency_of_sixteen_bits_is_laid_on_black(tmp_path, channels):
+    levels = np.random.default_rng(0).integers(0, 2**16, (6, 7, channels))
+    (tmp_path / "a.png").write_bytes(deep(levels))
+    array, _ = images.read(tmp_path / "a.png", (6, 7, 3))
+    wanted = levels[..., :-1] * (levels[..., -1:] / 65535)
+    np.testing.assert_allclose(array, np.broadcast_to(wanted / 32767.5 - 1, array.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\0\0\0\x24ftypheic", "HEIC"),
+        (b"\0\0\0\x24ftypmif1", "HEIC"),
+        (b"\0\0\0\x24ftypisom", "a video"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<svg xmlns=", "SVG"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"\x93NUMPY", "a NumPy array"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"", "an empty file"),
+    ],
+)
+def test_what_is_no_image_is_called_by_its_name(tmp_path, start, kind):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(start + bytes(64) if start else b"")
+    with pytest.raises(
+        ValueError, match=rf"photo\.jpg: not a readable image \(it is {kind}" if kind != "Git LFS" else kind
+    ):
+        images.read(path, (8, 8, 3))
 
 
 def test_floating_point_tiff_is_refused_by_name(tmp_path):
@@ -233,6 +347,52 @@ def test_mask_is_true_exactly_where_painted(tmp_path):
     }.items():
         np.testing.assert_array_equal(images.read_mask(saved(tmp_path / f"{name}.png", values)), painted, name)
     np.testing.assert_array_equal(images.read_mask(tmp_path / "byte.png", crop=(20, 24)), painted[2:22, 4:28])
+
+
+PAINTED = np.pad(np.ones((6, 10), bool), ((3, 15), (20, 2)))
+
+
+@pytest.mark.parametrize("inked", [255, 0])
+def test_transparent_ground_of_a_mask_is_not_marked(tmp_path, inked):
+    layers = np.zeros((24, 32, 4), np.uint8)
+    layers[..., :3] = np.where(PAINTED, inked, 255 - inked)[..., None]
+    layers[..., 3] = PAINTED * 255
+    layers[..., :3] *= PAINTED[..., None]
+    np.testing.assert_array_equal(images.read_mask(saved(tmp_path / "a.png", layers)), PAINTED)
+
+
+def test_white_under_a_transparent_ground_of_a_mask_is_not_marked(tmp_path):
+    layers = np.full((24, 32, 4), 255, np.uint8)
+    layers[..., 3] = PAINTED * 255
+    np.testing.assert_array_equal(images.read_mask(saved(tmp_path / "a.png", layers)), PAINTED)
+
+
+@pytest.mark.parametrize("quality", [60, 90])
+@pytest.mark.parametrize("again", [True, False])
+def test_noise_of_lossy_compression_is_not_marked(tmp_path, quality, again):
+    path = saved(tmp_path / "a.jpg", PAINTED * np.uint8(255), quality=quality)
+    assert (np.asarray(Image.open(path))[~PAINTED] > 0).any()
+    path = saved(tmp_path / "again.png", np.asarray(Image.open(path))) if again else path
+    np.testing.assert_array_equal(images.read_mask(path), PAINTED)
+
+
+def test_soft_edges_of_a_mask_are_marked(tmp_path):
+    soft = np.zeros((24, 32), np.uint8)
+    soft[3:9, 20:30], soft[2, 20:30] = 255, 10
+    np.testing.assert_array_equal(images.read_mask(saved(tmp_path / "a.png", soft)), soft > 0)
+
+
+def test_faint_colour_in_a_mask_is_marked(tmp_path):
+    colour = PAINTED[..., None] * np.array([0, 0, 1], np.uint8)
+    np.testing.assert_array_equal(images.read_mask(saved(tmp_path / "a.png", colour)), PAINTED)
+
+
+def test_masks_of_one_image_are_united_and_resized_before_they_are_cropped(tmp_path):
+    one, other = (np.zeros((24, 32), bool) for _ in range(2))
+    one[:12, :16], other[12:, 16:] = True, True
+    paths = [saved(tmp_path / f"{name}.png", mask) for name, mask in (("one", one), ("other", other))]
+    mask = images.read_mask(*paths, size=(48, 64), crop=(48, 32))
+    np.testing.assert_array_equal(mask, np.kron(one | other, np.ones((2, 2), bool))[:, 16:48])
 
 
 def truncated(path):

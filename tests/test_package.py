@@ -2,13 +2,16 @@
 
 import ast
 import json
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import keras
 import pytest
 
 import anogan_tf as agt
+from anogan_tf.commands import cli
 
 
 def test_checkers_and_editors_see_every_public_name():
@@ -42,3 +45,10 @@ def test_keras_2_is_told(monkeypatch):
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     with pytest.warns(UserWarning, match="take those of `import keras`"):
         agt.DCGAN  # noqa: B018
+
+
+def test_the_command_line_runs_on_tensorflow_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    cli.main.callback(debug=False)
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 import anogan_tf as agt
-from anogan_tf import data, metrics, patches, scoring
+from anogan_tf import data, metrics, patches, scoring, thresholds
 from anogan_tf.data.samples import Preprocessing
 from tests.conftest import small_gan
 
@@ -18,8 +18,11 @@ class Brightness:
     """A scorer of tiles whose map is |image| and whose score is its largest value: exact, whatever the tiles."""
 
     image_shape = (SIDE, SIDE, 1)
+    any_size = False
     chunk = 4
     learns = False
+    needs_z = maps_need_z = False
+    fingerprint = "of no networks"
     smoothing = 0.0
     seed = 0
     settings = {"chunk": 4}  # noqa: RUF012
@@ -32,17 +35,17 @@ class Brightness:
     def fit_reference(self, tiles):
         self.seen = [row["image"] for row in scoring.image_rows(tiles, self.image_shape)]
 
-    def score_chunk(self, images, progress=None):
+    def score_chunk(self, images, *, decide=True, draw=True, progress=None):
         self.seen.append(images)
         maps = np.abs(images).mean(axis=-1)
-        return {
-            "anomaly_score": maps.max(axis=(1, 2)),
+        decided = {"anomaly_score": maps.max(axis=(1, 2)), "anomaly_map": maps}
+        drawn = {
             "residual": maps.mean(axis=(1, 2)),
             "discrimination": maps.min(axis=(1, 2)),
             "reconstruction": images.copy(),
-            "anomaly_map": maps,
             "z": np.zeros((len(images), 3)),
         }
+        return (decided if decide else {}) | (drawn if draw else {})
 
 
 def textures(n, size=(80, 80), seed=0):
@@ -228,7 +231,8 @@ def test_calibration_is_on_the_scores_of_images():
     patched.calibrate(images, alpha=0.05)
     largest = np.sort(np.abs(images).max(axis=(1, 2, 3)))
     np.testing.assert_array_equal(patched.calibration.scores, largest)
-    np.testing.assert_allclose(patched.calibration.pixel_threshold, largest[-1], atol=1e-6)
+    threshold, _ = thresholds.level(largest, scoring.REGION_RATE)
+    np.testing.assert_allclose(patched.calibration.pixel_threshold, threshold, atol=1e-6)
 
 
 def test_reference_tiles_are_spread_over_all_images(monkeypatch):
@@ -272,8 +276,8 @@ def test_defects_in_a_folder_are_found_with_masks_and_regions_of_their_own_pixel
     assert boxes == {
         "test/good/0.png": [],
         "test/good/1.png": [],
-        "test/spot/0.png": [(0, 0, 3, 3)],
-        "test/spot/1.png": [(21, 40, 24, 43)],
+        "test/spot/0.png": [(0, 0, 2, 2)],
+        "test/spot/1.png": [(21, 40, 23, 42)],
     }
     assert (tmp_path / "results" / "test_image_001.png").exists()
 

@@ -41,7 +41,7 @@ def test_the_command_line_takes_the_name_of_a_published_run(shelf):
     Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save("image.png")
     scored = run("score", "tiny", "image.png", "--out", "scored")
     assert scored.exit_code == 0, scored.output
-    tested = run("test", "tiny", "digits", "--out", "tested")
+    tested = run("test", "tiny", "digits", "--pictures", 1, "--out", "tested")
     assert tested.exit_code == 0, tested.output
     assert "auroc" in tested.output
 
@@ -55,7 +55,7 @@ def test_a_local_folder_has_precedence_if_it_is_a_run(shelf, is_run, tmp_path):
 
 
 def test_an_unknown_name_lists_the_published_ones(shelf, tmp_path, monkeypatch):
-    for arguments in (["test", "mnist-9"], ["score", "mnist-9", "."]):
+    for arguments in (["test", "mnist-9"], ["score", "mnist-9", ".", "--out", tmp_path / "out"]):
         result = run(*arguments)
         assert result.exit_code == 1
         assert "mnist-9 is no run" in result.output

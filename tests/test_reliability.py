@@ -89,6 +89,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(images, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.filterwarnings("ignore:Of .* files only the first page is read")
 def test_damaged_images_are_read_or_refused(tmp_path):
     result = reliability.mutate(200, tmp_path)
     assert result["read"] + result["refused"] == 200

@@ -1,6 +1,7 @@
 import csv
 import functools
 import json
+import os
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import listing, metrics, plots, report, table
+from anogan_tf import metrics, plots, report, table, written
 
 RNG = np.random.default_rng(0)
 
@@ -108,7 +109,7 @@ def test_what_others_put_there_stays_and_is_not_shown(folder):
 
 
 def test_every_file_of_a_report_is_listed_and_may_be_replaced(folder):
-    assert listing.listed(folder) == {path.name for path in folder.iterdir()} - {"files.txt"}
+    assert written.listed(folder) == {path.name for path in folder.iterdir()} - {"files.txt"}
     report.check(folder)
     (folder / "roc.png").unlink()
     (folder / "test_image_001.png").write_bytes(b"mine")
@@ -123,7 +124,7 @@ def test_what_a_crash_left_is_listed(tmp_path):
     drawn = {1: picture(), 2: picture() | {"size": (30, 20), "picture": fail}}
     with pytest.raises(KeyboardInterrupt):
         report.write(tmp_path, results(2), [[], []], drawn, METRICS)
-    assert {path.name for path in tmp_path.iterdir()} - {"files.txt"} <= listing.listed(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {"files.txt"} <= written.listed(tmp_path)
     report.check(tmp_path)
 
 
@@ -153,7 +154,9 @@ def test_json_has_numbers_that_json_knows(tmp_path):
 def test_map_file_is_the_map_at_the_picture_s_own_size(tmp_path):
     drawn = picture(16) | {"size": (300, 200)}
     report.write(tmp_path, results(1), [[]], {1: drawn}, METRICS)
-    written = np.asarray(Image.open(tmp_path / "anomaly_map_001.tiff"))
+    with Image.open(tmp_path / "anomaly_map_001.tiff") as file:
+        assert file.tag_v2[317] == 3  # differences of floats, which are small
+        written = np.asarray(file)
     assert written.dtype == np.float32
     np.testing.assert_array_equal(written, metrics.resize_map(drawn["anomaly_map"], (300, 200)))
 
@@ -192,9 +195,10 @@ def test_whether_a_folder_can_be_written_is_told_without_making_it(tmp_path, mon
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"file/a/b: .*file is a file"):
         report.check_writable(tmp_path / "file" / "a" / "b")
-    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(OSError, match="may not be written to"):
-        report.check_writable(tmp_path / "a")
+    for missing in (os.W_OK, os.X_OK):
+        monkeypatch.setattr("os.access", lambda _, mode, missing=missing: not mode & missing)  # root may do anything
+        with pytest.raises(OSError, match="may not be written to"):
+            report.check_writable(tmp_path / "a")
 
 
 def test_names_that_are_no_utf8_are_escaped(tmp_path):

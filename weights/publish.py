@@ -80,7 +80,7 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
     neutral = settings | {"source": source or settings["source"], "data_dir": None, "cache": "auto"}
     known = {key: description[key] for key in ABOUT}
     save_run(path, scorer, **known | {"settings": neutral})
-    gan = scorer.inner.gan
+    gan = scorer.gan
     if keras2:
         for network in (gan.generator, gan.discriminator):
             save_keras2_weights(network, path / f"{network.name}.h5")
@@ -121,7 +121,7 @@ def write_table():
 
 
 def _round(scorer, splits):
-    gan = scorer.inner.gan
+    gan = scorer.gan
     for network in (gan.generator, gan.discriminator, gan.transformation_head):
         if network is not None:
             network.set_weights([weight.astype(np.float16) for weight in network.get_weights()])

@@ -21,6 +21,7 @@ from anogan_tf.commands import options
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
 def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # that of other work with Keras on this machine is no matter here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
@@ -33,6 +34,7 @@ def command(function: Callable) -> click.Command:
     def guarded(*args, **kwargs):
         try:
             with _terminable():
+                _import_quietly()
                 return function(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
             again = shlex.join(["anogan-tf", *sys.argv[1:]])
@@ -66,9 +68,9 @@ def demo(out: str, normal: str, seed: int) -> None:
 def train(context: click.Context, **settings) -> None:
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
 
-    SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images), an .npz file, or a name of
-    TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with the same settings, it goes on
-    where it stopped.
+    SOURCE is `digits`, a folder (MVTec layout, class folders, or only normal images; see docs/data.md), a .csv list of
+    files, an .npz file, or a name of TensorFlow Datasets such as mnist; --encoder-only RUN needs none. Run again with
+    the same settings, it goes on where it stopped.
     """
     from anogan_tf.commands.settings import settings_of_gan
     from anogan_tf.commands.train import run
@@ -79,6 +81,18 @@ def train(context: click.Context, **settings) -> None:
     elif settings["source"] is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
     run(**settings)
+
+
+@command
+@click.argument("source")
+@options.add(options.SOURCE)
+@click.option("--seed", default=0, help="Seed of the split.")
+@click.option("--out", default="data.png", type=click.Path(dir_okay=False), help="Contact sheet, a PNG image.")
+def data(source: str, out: str, **settings) -> None:
+    """Shows what SOURCE is taken for, without training: parts, classes, counts, masks, and what is not used."""
+    from anogan_tf.commands.data import run
+
+    run(source, out, **settings)
 
 
 @command
@@ -171,6 +185,21 @@ def benchmark(name: str, source: str | None, out: str | None, **settings) -> Non
 
     protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
+
+
+def _import_quietly() -> None:
+    """Imports TensorFlow without what it writes to standard error while it does, past any setting of its own."""
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -39,15 +39,15 @@ def run(
     anogan.calibrate(splits.validation, alpha=0.05)
 
     print("3. Test: search for each image the nearest one that the GAN can draw, score it, decide.")
-    shown = next(iter(splits.test))["image"].numpy()[:8]
-    path = anogan.search_path(shown)
+    queries = next(iter(splits.test))["image"].numpy()[:8]
+    path = anogan.search_path(queries)
     steps = (0, 2, 5, 10, 20, 50)
     drawn = [gan.generator(path["z"][step], training=False).numpy() for step in steps]
     figures = {
         "losses": plots.losses(history),
         "samples": plots.samples(gan.generate(64), title="drawn by the generator"),
         "mapping_loss": plots.mapping_loss(path["loss"]),
-        "search_path": plots.search_path(shown, drawn, steps),
+        "search_path": plots.search_path(queries, drawn, steps),
     }
     compared = compare(splits)
     settings = {"baselines": compared}

@@ -1,5 +1,6 @@
 """Prints what a run is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def run(run: str | Path) -> None:
         print(f"Mind: {sentence}")
 
 
-def histogram(scores, threshold):
+def histogram(scores: Sequence[float], threshold: float) -> list[str]:
     """Lines of a histogram of scores, from the lowest; those at or above the threshold are told apart."""
     edges = np.histogram_bin_edges([*scores, threshold], BARS)
     counts, _ = np.histogram(scores, edges)

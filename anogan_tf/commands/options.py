@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
@@ -12,7 +13,7 @@ from anogan_tf.commands.recipes import RECIPES
 class Number(click.FloatRange):
     """A number within bounds; what is no number (`nan`) or has no end is refused, though no bound excludes it."""
 
-    def convert(self, value, parameter, context):
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
         number = super().convert(value, parameter, context)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", parameter, context)
@@ -24,7 +25,7 @@ class Threshold(Number):
 
     name = "number|f1|midpoint"
 
-    def convert(self, value, parameter, context):
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float | str:
         return value if value in ("f1", "midpoint") else super().convert(value, parameter, context)
 
 
@@ -62,7 +63,9 @@ def _expression(context, parameter, value):
 
 
 SOURCE = [
-    click.option("--normal", multiple=True, help="Normal class, or attribute such as Eyeglasses=0; may be repeated."),
+    click.option(
+        "--normal", multiple=True, help='Normal class, "*" for all, or attribute such as Eyeglasses=0; may be repeated.'
+    ),
     click.option("--size", callback=_size, help="Height and width of the networks, 64 or 64x48; default the source's."),
     click.option(
         "--channels", type=click.Choice(["1", "3"]), help="1 for gray, 3 for colour; default the source's, or 3."
@@ -85,16 +88,19 @@ SOURCE = [
     ),
     click.option("--cache", default="auto", help='"memory", or a folder to keep decoded images in.'),
     click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets."),
+    click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read, and say which."),
 ]
 MODEL = [
     click.option(
         "--recipe",
         type=click.Choice(list(RECIPES)),
-        help="Defaults for a kind of images: gray shapes, colour photos, or parts seen from one side. Default: parts "
+        help="Defaults for gray shapes, for colour photos, or for parts seen from one side. Default: parts "
         "for a folder, else by the channels.",
     ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
-    click.option("--architecture", type=click.Choice(["dcgan", "residual", "hazelnut"]), default="dcgan"),
+    click.option(
+        "--architecture", default="dcgan", help="Of the networks: dcgan, residual, hazelnut, or another that was added."
+    ),
     click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
     click.option("--latent-dim", type=AT_LEAST_1, default=64, help="Dimension of z."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
@@ -184,7 +190,7 @@ TRAINING = [
 
 
 def of_training(arguments: Sequence[str]) -> dict:
-    """What a list of arguments of `anogan-tf train` sets, a dict."""
+    """The settings that a list of arguments of `anogan-tf train` makes."""
     command = click.Command("anogan-tf train", params=[])
     add(TRAINING)(command)
     return command.make_context("anogan-tf train", list(arguments)).params

@@ -223,30 +223,32 @@ def _measure(place):
     settings = read_run(place)["settings"]
     scorer = load_run(place)
     splits = load_splits(settings)
-    is_around = scorer is not scorer.inner
+    is_around = scorer is not scoring.unwrapped(scorer)
     tested = load_splits(settings, scorer.image_shape[:2]) if is_around else splits
     result = scorer.test(tested.test, pictures=0)
-    figures = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
-    row = {name: getattr(result, name) for name in (*figures, "pixel_auroc", "aupro", "seconds_per_image")}
+    names = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
+    figures = {name: getattr(result, name) for name in (*names, "pixel_auroc", "aupro", "seconds_per_image")}
     rows = list(scoring.image_rows(splits.test, splits.preprocessing.image_shape))
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
-    masks = [row["mask"] for row in rows] if "mask" in rows[0] else None
+    masks = [row["mask"] for row in rows if "mask" in row]
     chosen = _stratified(splits.samples.part("test").classes)
-    paper = _paper(scorer.inner)
-    row |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
-    row["baselines"], taken = {}, ("training_steps", "batch_size", "latent_dim")
+    paper = _paper(scoring.unwrapped(scorer))
+    figures |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
+    figures["baselines"], taken = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])
     for name, baseline in _baselines(*(settings[k] for k in taken)).items():
         maps = baseline(train, images)
-        row["baselines"][name] = {"auroc": float(roc_auc_score(labels, maps.mean(axis=(1, 2))))}
+        figures["baselines"][name] = {"auroc": float(roc_auc_score(labels, maps.mean(axis=(1, 2))))}
         if masks:
             smooth = scoring.smooth(maps, scorer.smoothing * max(maps.shape[1:]))
-            row["baselines"][name] |= metrics.pixel_metrics(masks, smooth)
+            figures["baselines"][name] |= metrics.pixel_metrics(
+                masks, [smoothed for smoothed, image in zip(smooth, rows, strict=True) if "mask" in image]
+            )
     if not is_around:  # local features are untrained themselves
         untrained = _untrained(scorer)
         untrained.fit_reference(splits.reference)
-        row["baselines"]["ours, untrained"] = {"auroc": _auroc(labels, untrained, images)}
-    return row
+        figures["baselines"]["ours, untrained"] = {"auroc": _auroc(labels, untrained, images)}
+    return figures
 
 
 def _auroc(labels, scorer, images):

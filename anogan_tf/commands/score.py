@@ -1,4 +1,4 @@
-"""Scores images with a run."""
+"""Judges images, whose labels nobody knows, with a run."""
 
 import collections
 import hashlib
@@ -23,7 +23,7 @@ def run(
     pictures: int = 100,
     pattern: str | None = None,
 ) -> Path:
-    """Scores image files, and folders of them; a file that cannot be read is reported, and the others are scored.
+    """Judges image files, and folders of them; a file that cannot be read is reported, and the others are judged.
 
     Interrupted, it goes on where it stopped, if neither the run nor a file has changed.
 
@@ -39,6 +39,10 @@ def run(
 
     Returns:
         The folder of the results.
+
+    Raises:
+        ValueError: If there are no images to score, or `out` lies among them.
+        OSError: If `out` cannot be written into, or holds files that no report wrote.
     """
     check_apart(out, *paths)
     report.check(out)
@@ -50,13 +54,13 @@ def run(
         return data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
 
     try:
-        with atomic.exclusive(out), table.ScoreTable(out, _key(run, files, alpha, threshold)) as rows:
-            left = (file for file in files if table.text(file) not in rows.ids)
-            for results, regions in judging.decided_chunks(scorer, looks.watch(batches(left, skipped)), threshold):
-                rows.add(results, regions)
-            if not rows.ids:
+        with atomic.exclusive(out), table.ScoreTable(out, _key(run, files, alpha, threshold)) as scored:
+            left = (file for file in files if table.text(file) not in scored.ids)
+            for results, regions in judging.judged_chunks(scorer, looks.watch(batches(left, skipped)), threshold):
+                scored.add(results, regions)
+            if not scored.ids:
                 raise ValueError("There are no images to score.")
-            rows.finish(skipped)
+            scored.finish(skipped)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
             images = (

@@ -16,12 +16,8 @@ HASH = "S16"  # 128 bits of a SHA-256
 
 
 def hashes(samples: Samples) -> np.ndarray:
-    """A hash of the content of each image, `(n,)`: of the bytes of a file, else of those of the array."""
-    if samples.files is not None:
-        contents = (Path(file).read_bytes() for file in samples.files)
-    else:
-        contents = (samples.images[row].tobytes() for row in samples.rows)
-    return np.array([hashlib.sha256(content).digest()[:16] for content in contents], HASH)
+    """A hash of the content of each image, `(n,)`, see `Samples.hashes`."""
+    return np.array([bytes.fromhex(content)[:16] for content in samples.hashes()], HASH)
 
 
 def save(run: str | Path, samples: Samples) -> None:
@@ -97,7 +93,7 @@ class Looks:
     ranges: dict = dataclasses.field(default_factory=dict)
 
     def add(self, batch: dict) -> None:
-        """Takes a batch in, a dict of `image` `(n, height, width, channels)`, `height` and `width`."""
+        """Widens the ranges by a batch, a dict of `image` `(n, height, width, channels)`, `height` and `width`."""
         images = np.asarray(batch["image"], np.float32)
         means = images.mean(axis=(1, 2))  # (n, channels)
         brightness = means.mean(axis=1)
@@ -110,7 +106,7 @@ class Looks:
             self.ranges[name] = [min(low, found[0]), max(high, found[1])]
 
     def watch(self, batches: Iterable[dict]) -> Iterable[dict]:
-        """The batches as they are, each taken in when it passes."""
+        """Hands the batches on as they are, and adds each when it passes."""
         for batch in batches:
             self.add(batch)
             yield batch
@@ -144,7 +140,7 @@ def _range(low, high):
 
 
 def looks(batches: Iterable[dict]) -> dict:
-    """The ranges of `Looks` of all batches."""
+    """The ranges that `Looks` finds in all batches."""
     found = Looks()
     for batch in batches:
         found.add(batch)

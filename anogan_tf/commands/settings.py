@@ -52,7 +52,7 @@ def with_recipe(settings: dict, channels: int) -> dict:
     chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
     settings = settings | {"recipe": chosen}
     recipe = {name: value for name, value in recipes.RECIPES[settings["recipe"]].items() if settings.get(name) is None}
-    if gan_kind(settings) != "dcgan":
+    if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | recipe
     kind = KINDS.get(filled["score_kind"])
@@ -75,11 +75,12 @@ def load_splits(settings: dict, size: tuple[int, int] | None = None) -> data.Spl
     options = {key: settings[key] for key in keys}
     batch_size = settings["batch_size"]
     options["batch_size"] = BATCH_SIZE if batch_size is None else batch_size
+    options["skip_unreadable"] = settings.get("skip_unreadable", False)  # which older runs do not have
     return data.load(settings["source"], image_shape=shape, normal=settings["normal"] or None, **options)
 
 
-def gan_kind(settings: dict) -> str:
-    """The kind of the GAN: the one asked for, else that of the method."""
+def gan_name(settings: dict) -> str:
+    """The name of the GAN in `runs.GANS`: the one asked for, else that of the method."""
     return settings["gan"] or GAN_OF[settings["method"]]
 
 
@@ -110,7 +111,7 @@ def preprocessing_of(description: dict) -> Preprocessing:
 
 
 def pattern_of(description: dict, given: str | None = None) -> str | None:
-    """The pattern of the files that are taken of a folder: the one given, else that of a run's training, told."""
+    """Which files of a folder are taken: the pattern given, else that of the training, of which the user is told."""
     pattern = given or description.get("settings", {}).get("pattern")
     if pattern and not given:
         print(f"Of folders the files named {pattern}, as in the training; --pattern names others.")
@@ -129,7 +130,7 @@ def check_apart(out: str | Path, *sources: str | Path | None) -> None:
 
 def check_fingerprint(run: str | Path, description: dict, splits: data.Splits) -> None:
     """Raises a ValueError if images or their split are not those that a run was trained by."""
-    if splits.fingerprint != description["fingerprint"]:
+    if not splits.matches(description["fingerprint"]):
         raise ValueError(
             f"The images of {description['settings']['source']} changed since {run} was trained, so its split cannot "
             "be made again, and training images could be tested on. Bring them back, or test on another SOURCE."
@@ -148,7 +149,7 @@ def check_bound(out: Path, earlier: dict, settings: dict) -> None:
     """
     there, now = earlier.get("settings", {}), jsonable(settings)
     if not earlier["complete"]:
-        there, now = ({**some, "gan": gan_kind(some)} for some in (there, now))
+        there, now = ({**some, "gan": gan_name(some)} for some in (there, now))
     changed = {name for name in {*there, *now} if there.get(name) != now.get(name)}
     if not earlier["complete"]:
         changed &= _bound(out, {*there, *now}, settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from anogan_tf import atomic, data, judging, plots, published, report
+from anogan_tf import atomic, data, judging, plots, published, report, scoring
 from anogan_tf.commands import seen
 from anogan_tf.commands.settings import (
     absolute,
@@ -48,6 +48,10 @@ def run(
         pictures: Images to draw at most, the most anomalous first.
         pattern: Which files of a folder are taken; None for the pattern of the training.
         data_dir: Folder of prepared TensorFlow Datasets.
+
+    Raises:
+        ValueError: If nothing is left to test on, the images of the training changed, or `out` lies among them.
+        OSError: If `out` cannot be written into, or holds files that no report wrote.
     """
     description = read_run(run)
     settings = description.get("settings", {}) | ({"data_dir": data_dir} if data_dir else {})
@@ -105,7 +109,7 @@ def _shifted(scorer, result):
 
 def _search(scorer, tested) -> dict[str, Figure]:
     """The search of a few images, where there is one: the mapping loss, and G(z) along the way."""
-    searcher = scorer.inner
+    searcher = scoring.unwrapped(scorer)
     if not hasattr(searcher, "search_path"):
         return {}
     images = scorer.examples(next(iter(tested))["image"].numpy())[: searcher.chunk]

@@ -3,10 +3,11 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from anogan_tf import atomic, kinds, plots, report
+from anogan_tf import atomic, kinds, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.commands import calibrate, seen
@@ -17,7 +18,7 @@ from anogan_tf.commands.settings import (
     check_bound,
     check_fingerprint,
     description_of,
-    gan_kind,
+    gan_name,
     load_splits,
     needs_encoder,
     resolved,
@@ -35,7 +36,7 @@ RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
 
-def run(source: str, out: str | Path, **settings) -> Scorer:
+def run(source: str, out: str | Path, **settings: Any) -> Scorer:
     """Trains what scores the images of a source, and saves it as a run; goes on where a like run stopped.
 
     That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds. All of it is
@@ -54,6 +55,8 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
     if settings["score_kind"] not in (None, "neighbours"):
         kinds.of_score(settings["score_kind"])
     splits = load_splits(settings)
+    splits.check()
+    print(splits.describe())
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
@@ -62,7 +65,7 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
             "--calibration cross is for --score neighbours, which is learned in seconds: networks that were trained on "
             f"an image may not judge it as new. Received: --score {settings['score_kind']}."
         )
-    shown = load_splits(settings, _picture_size(splits)) if neighbours else splits
+    pictures = load_splits(settings, _picture_size(splits)) if neighbours else splits
     if (out / "run.json").exists():
         earlier = read_run(out)
         check_bound(out, earlier, settings)
@@ -70,32 +73,26 @@ def run(source: str, out: str | Path, **settings) -> Scorer:
         if earlier["complete"]:
             print(f"{out} is trained already, with these settings.")
             return load_run(out)
-    models = _build(settings, splits, shown)
+    models = _build(settings, splits, pictures)
     with atomic.exclusive(out):
-        return _train(out, settings, splits, shown, *models)
+        return _train(out, settings, splits, pictures, *models)
 
 
-def _build(settings, splits, shown):
+def _build(settings, splits, pictures):
     """The GAN, what trains an encoder for it, or None, and the scorer of both, none of them trained yet."""
     gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
     fanogan = _fanogan(gan, settings) if needs_encoder(settings) else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
-    images = len(splits.samples.part("train"))
     neighbours = settings["score_kind"] == "neighbours"
-    if images < 2 and (neighbours or scorer.learns):
-        raise ValueError(
-            f"At least 2 normal images to train on are needed by --score {settings['score_kind']}. Received: {images}, "
-            f"and {len(splits.samples.part('validation'))} held out for calibration."
-        )
     if settings["patches"]:
         return gan, fanogan, Patched(scorer, overlap=settings["overlap"])
-    factor = shown.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
+    factor = pictures.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
     return gan, fanogan, LocalNeighbours(scorer, factor=factor) if neighbours else scorer
 
 
-def _train(out, settings, splits, shown, gan, fanogan, scorer):
-    """Trains on `splits`; what is compared with is of `shown`, the same images in the size that decides."""
-    description = description_of(shown, settings)
+def _train(out, settings, splits, pictures, gan, fanogan, scorer):
+    """Trains on `splits`; what is compared with is of `pictures`, the same images in the size that decides."""
+    description = description_of(pictures, settings)
     report.write_json(
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
@@ -104,13 +101,14 @@ def _train(out, settings, splits, shown, gan, fanogan, scorer):
         _train_gan(gan, splits, out, settings)
     if fanogan:
         _train_encoder(fanogan, splits, out, settings)
-    calibrate.from_splits(scorer, shown, settings["alpha"], _calibration(settings))
+    calibrate.from_splits(scorer, pictures, settings["alpha"], _calibration(settings))
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
-    found = [] if settings["patches"] else diagnose(scorer.inner, *images, shown=scorer is not scorer.inner)
+    networks = scoring.unwrapped(scorer)
+    found = [] if settings["patches"] else diagnose(networks, *images, shown=scorer is not networks)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     seen.save(out, splits.samples)
-    save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(shown.reference))
+    save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(pictures.reference))
     for sentence in found:
         print(f"Mind: {sentence}")
     calibrate.tell(scorer, out)
@@ -132,11 +130,11 @@ def _picture_size(splits):
 def _gan_of(run, splits):
     check_fingerprint(run, read_run(run), splits)
     scorer = load_run(run)
-    return scorer.inner.gan
+    return scorer.gan
 
 
 def _gan(splits, settings):
-    return GANS[gan_kind(settings)](
+    return GANS[gan_name(settings)](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
         architecture=settings["architecture"],
@@ -148,12 +146,12 @@ def _gan(splits, settings):
 
 
 def _train_gan(gan, splits, out, settings):
-    kind, rate = gan_kind(settings), settings["learning_rate"]
-    rate = RATES[kind] if rate is None else rate
+    name, rate = gan_name(settings), settings["learning_rate"]
+    rate = RATES[name] if rate is None else rate
     epochs = _epochs(settings, "epochs", splits)
-    if kind == "dcgan":
+    if name == "dcgan":
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
-    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[kind]) for _ in range(2)))
+    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[name]) for _ in range(2)))
     samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
     _fit(gan, splits, out, epochs, GAN_CHECKPOINT, "losses.png", samples)
     plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)

@@ -1,18 +1,28 @@
-"""Images in: a folder, a TFDS name, an `.npz` file or arrays become `Samples`, and these `tf.data` pipelines."""
+"""Images in: a folder, a list of files, a TFDS name, an `.npz` file or arrays become `Samples`, and these pipelines."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import itertools
 import os
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from anogan_tf.data import cache as cached
-from anogan_tf.data import images, pipeline, sources
-from anogan_tf.data.samples import Preprocessing, Samples, assign_parts, complete_shape
+from anogan_tf.data import images, inspection, pipeline, sources
+from anogan_tf.data.images import Crop, content_hash
+from anogan_tf.data.plan import Plan
+from anogan_tf.data.samples import FEWEST, LISTED, Preprocessing, Samples, assign_parts, complete_shape
+
+__all__ = ["Plan", "Splits", "content_hash", "labelled", "list_files", "load", "load_labelled", "read_files"]
 
 DEFAULT_SHAPE = (64, 64, 3)
 MEMORY_LIMIT = 2**30
@@ -29,10 +39,11 @@ class Splits:
         test: The same of normal and anomalous images, with `mask` where the source has masks; padded to the largest of
             the batch, `height` and `width` tell its own size. None if the source has no test part and no anomalous
             images.
-        reference: The training images in a fixed order, as dicts.
+        reference: The training images in a fixed order, as dicts, for `fit_reference`.
         samples: The manifest behind them.
         fingerprint: A hash of the images, before they were decoded, and of the split.
         preprocessing: How pictures become network inputs.
+        plan: What the source was taken for, what of it is not used, and what one should know; `describe` is its text.
 
     Loaded with `patches=True`, `train` has random patches, an epoch as many of each image as would cover it once; the
     other parts have whole images, one a batch, each of its own size.
@@ -43,54 +54,84 @@ class Splits:
     preprocessing: Preprocessing
     batch_size: int
     seed: int
+    plan: Plan | None = None
+
+    def describe(self) -> str:
+        """The parts, classes, counts and masks as a small table, and what is not used, as text."""
+        return str(self.plan)
+
+    def hashes(self, *parts: str) -> list[str]:
+        """The SHA-256 of the content of each image of the parts named, a list; see `Samples.hashes`."""
+        return self.samples.take(np.isin(self.samples.parts, parts)).hashes()
+
+    def matches(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is that of these images and parts.
+
+        Of images that are kept resized it may be that of earlier versions, which was of the resized ones.
+        """
+        earlier = dataclasses.replace(self.samples, contents=None)
+        return self.fingerprint == fingerprint or (not earlier.are_files and earlier.fingerprint() == fingerprint)
+
+    def check(self) -> None:
+        """Raises a ValueError if there are too few normal images for what is learned and compared with."""
+        count = np.count_nonzero(self.samples.parts == "train")
+        if count < FEWEST:
+            held_out = np.count_nonzero(self.samples.parts == "validation")
+            raise ValueError(
+                f"{FEWEST} normal images to train on are the fewest, and hundreds are better. {self.plan.source} has "
+                f"{count}, besides {held_out} held out for calibration."
+            )
 
     @functools.cached_property
-    def train(self):
+    def train(self) -> tf.data.Dataset:
         return pipeline.training(self.samples.part("train"), self.preprocessing, self.batch_size, self.seed)
 
     @functools.cached_property
-    def reference(self):
+    def reference(self) -> tf.data.Dataset:
         return pipeline.ordered(self.samples.part("train"), self.preprocessing, self.batch_size)
 
     @functools.cached_property
-    def validation(self):
+    def validation(self) -> tf.data.Dataset:
         return pipeline.ordered(self.samples.part("validation"), self.preprocessing, self.batch_size)
 
     @functools.cached_property
-    def test(self):
+    def test(self) -> tf.data.Dataset | Any:  # or None, which a checker would ask about at each use
         test = self.samples.part("test")
         return pipeline.ordered(test, self.preprocessing, self.batch_size) if len(test) else None
 
 
 def load(
-    source,
-    labels=None,
+    source: str | os.PathLike | np.ndarray,
+    labels: ArrayLike | None = None,
     *,
-    image_shape=None,
-    normal=None,
-    batch_size=32,
-    crop=None,
-    pattern=None,
-    validation_fraction=0.2,
-    test_fraction=0.2,
-    group_by=None,
-    bits=16,
-    patches=False,
-    scale=None,
-    seed=0,
-    cache="auto",
-    data_dir=None,
-):
+    image_shape: Sequence[int | None] | None = None,
+    normal: str | int | Sequence[str | int] | None = None,
+    batch_size: int = 32,
+    crop: Crop = None,
+    pattern: str | None = None,
+    validation_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    group_by: str | Callable[[str], object] | ArrayLike | None = None,
+    bits: int = 16,
+    patches: bool = False,
+    scale: float | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike | Literal[False] = "auto",
+    data_dir: str | os.PathLike | None = None,
+    skip_unreadable: bool = False,
+) -> Splits:
     """Loads images, and splits them into training, validation and test parts.
 
     Args:
-        source: `"digits"`, a folder, an `.npz` file, a name of TensorFlow Datasets such as `"mnist"`, or an array
-            `(n, height, width[, channels])` of bytes or of floats in [-1, 1].
+        source: `"digits"`, a folder in one of the layouts of docs/data.md, a `.csv` list of files, an `.npz` file, a
+            name of TensorFlow Datasets such as `"mnist"`, or an array `(n, height, width[, channels])` of bytes or of
+            floats in [-1, 1].
         labels: For an array: the class of each image.
         image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
             (64, 64, 3) for files; for patches sides of 64.
-        normal: Name of the normal class, or several; for attributes `"Eyeglasses=0"`. None for the source's habit:
-            `good` in MVTec layout, 8 of the digits, the first class elsewhere, everything where there are no classes.
+        normal: Name of the normal class, or several, or a pattern such as `"*"`; for attributes `"Eyeglasses=0"`. None
+            for the source's habit: `good`, `ok` and the like in `train/`, 8 of the digits, the first class elsewhere,
+            everything where there are no classes; class folders alone need it.
         batch_size: Images in a batch of any part.
         crop: Side, or (height, width), in pixels of the centre crop before resizing; `"square"` for the largest.
         pattern: Glob pattern of file names in a folder.
@@ -108,14 +149,18 @@ def load(
         cache: `"memory"` to read files once; a folder to keep them there, decoded; False to read them anew each time;
             `"auto"` for memory up to 1 GiB. Sets of TensorFlow Datasets are always kept in memory or in a folder.
         data_dir: Folder of prepared TensorFlow Datasets.
+        skip_unreadable: Whether to leave out files that cannot be read, and say which, rather than to refuse them.
 
     Returns:
         `Splits`.
 
     Raises:
-        ValueError: For a source or a class that is not there, images that cannot be read or are smaller than a patch
-            (all are listed), or too few to split.
+        ValueError: For a source or a class that is not there, a folder in no layout that is understood, images that
+            cannot be read or are smaller than a patch (they are listed), or too few to split.
         FileNotFoundError: For a folder or file that does not exist.
+
+    Warns:
+        UserWarning: If pictures look black for want of `bits`, or masks inverted.
     """
     normal = (normal,) if isinstance(normal, (str, int)) else normal
     normal = normal and tuple(str(name) for name in normal)
@@ -129,43 +174,86 @@ def load(
     )  # refuses what makes no sense before anything is read
     cache_folder = None if cache in ("memory", "auto", False) else cache
     is_array = not isinstance(source, (str, os.PathLike))
+    is_list = not is_array and str(source).endswith(".csv")
     is_folder = not is_array and Path(source).is_dir() and not (Path(source) / "run.json").exists()
     for name, value, meant in (
         ("labels", labels, is_array),
         ("pattern", pattern, is_folder),
-        ("group_by", group_by, is_array or is_folder),
+        ("group_by", group_by, is_array or is_folder or is_list),
+        ("skip_unreadable", skip_unreadable or None, is_folder or is_list),
     ):
         if value is not None and not meant:
             raise ValueError(f"{name} has no meaning for this source. Received: {name}={value!r} for {source}.")
+    plan = Plan("images" if is_array else str(source), "arrays" if is_array else "a data set with its own parts")
     if is_array:
         samples = sources.from_arrays(source, labels, normal=normal, groups=group_by)
     elif str(source) == "digits":
         samples = sources.from_digits(normal)
     elif str(source).endswith(".npz"):
         samples = sources.from_npz(source, normal)
-    elif is_folder:
-        samples = sources.from_folder(source, normal=normal, pattern=pattern, group_by=group_by)
-    elif str(source).startswith((os.sep, ".")):
-        raise FileNotFoundError(f"No such folder: {source}.")
+    elif is_folder or (is_list and Path(source).is_file()):
+        samples, plan = sources.from_folder(source, normal=normal, pattern=pattern, group_by=group_by)
+    elif is_list or str(source).startswith((os.sep, ".")):
+        raise FileNotFoundError(f"No such {'file' if is_list else 'folder'}: {source}.")
     else:
         # patches are of the set's own images, which are cropped and scaled when they are read
         shape, cropped = ((None, None, image_shape and image_shape[-1]), None) if patches else (image_shape, crop)
         options = (str(source), normal, data_dir and str(data_dir), shape, cropped)
-        samples = cached.keep(cache_folder, options, functools.partial(sources.from_tfds, *options))
+        read = functools.partial(sources.from_tfds, *options)
+        samples = cached.keep(cache_folder, (*options, "with contents"), read)
         samples = dataclasses.replace(samples, sizes=None) if patches else samples
     own_shape = DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:]
     own_shape = (*DEFAULT_SHAPE[:2], own_shape[-1]) if patches else own_shape
     preprocessing = Preprocessing(complete_shape(image_shape, own_shape), crop, bits, scale)
+    if skip_unreadable:
+        samples, plan = _readable(samples, preprocessing, plan)
+    samples = samples.take(samples.parts != "").hashed()
+    before = samples
     samples = assign_parts(samples, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed)
+    plan = plan.add(
+        told=[*inspection.copies(samples), *_told_of_split(before, samples, validation_fraction, test_fraction)]
+    )
     samples = samples.take(samples.parts != "")
     fingerprint = samples.fingerprint()
     if samples.are_files:
         files = samples.images[samples.rows]
+        samples, told = inspection.sound_masks(samples)
+        unused, told_of_files = inspection.left_in_files(files)
         samples = _kept(samples, preprocessing, cache, cache_folder)
+        plan = plan.add(unused=unused, told=[*told, *told_of_files, *inspection.flat(samples)])
         _warn_of_dark_files(files, bits)
     elif patches:
         samples.shapes(preprocessing)  # refuses images smaller than a patch
-    return Splits(samples, fingerprint, preprocessing, batch_size, seed)
+    return Splits(samples, fingerprint, preprocessing, batch_size, seed, plan.of(samples))
+
+
+def _readable(samples, preprocessing, plan):
+    """The samples that can be read, and the plan with the others named."""
+    problems = np.array(samples.problems(preprocessing), object)
+    broken = [problem for problem in problems if problem]
+    if not broken:
+        return samples, plan
+    listing = "; ".join(problem.rstrip(".") for problem in broken[:LISTED])
+    more = f" and {len(broken) - LISTED} more" if len(broken) > LISTED else ""
+    plan = plan.add(unused=[f"{len(broken)} images that cannot be read: {listing}{more}"])
+    return samples.take(problems == None), plan  # noqa: E711 (an element each)
+
+
+def _told_of_split(before, after, validation_fraction, test_fraction):
+    """Sentences on images that went, and on parts that groups kept from what was asked for."""
+    if left_out := np.count_nonzero(after.parts == ""):
+        yield f"{left_out} images are left out, as others of their group, or equal ones, are in another part."
+    if after.groups is None:
+        return
+    training = np.count_nonzero((before.parts == "train") & (after.parts != ""))
+    for part, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+        chosen = (before.parts == "train") & (after.parts == part)
+        training -= 0 if part == "test" else np.count_nonzero((before.parts == "train") & (after.parts == "test"))
+        if chosen.any() and abs(np.count_nonzero(chosen) - fraction * training) > 0.5:
+            yield (
+                f"{np.count_nonzero(chosen)} of {training} normal images are held out for {part}, a fraction of "
+                f"{np.count_nonzero(chosen) / training:.2g} where {fraction:g} was asked for: groups stay whole."
+            )
 
 
 def _kept(samples, preprocessing, cache, cache_folder):
@@ -178,46 +266,68 @@ def _kept(samples, preprocessing, cache, cache_folder):
         files = samples.images[samples.rows]
         versions = [(os.path.abspath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         decode = functools.partial(samples.decoded, preprocessing)
+        of_pixels = ("images", "rows", "sizes", "spreads")
         decoded = cached.keep(cache_folder, (versions, preprocessing), decode)
-        return dataclasses.replace(samples, images=decoded.images, rows=decoded.rows, sizes=decoded.sizes)
+        return dataclasses.replace(samples, **{name: getattr(decoded, name) for name in of_pixels})
     return samples.measured(preprocessing)
 
 
 def load_labelled(
-    source, preprocessing, *, normal=None, batch_size=32, data_dir=None, pattern=None, keep=lambda samples: samples
-):
+    source: str | os.PathLike | np.ndarray,
+    preprocessing: Preprocessing,
+    *,
+    normal: str | Sequence[str] | None = None,
+    batch_size: int = 32,
+    data_dir: str | os.PathLike | None = None,
+    pattern: str | None = None,
+    keep: Callable[[Samples], Samples] = lambda samples: samples,
+) -> tf.data.Dataset | None:
     """All labelled images of a source for testing; of one with a training part, its test part, or None without one.
 
     Args:
         source: As in `load`.
         preprocessing: A `Preprocessing`, that of the training.
-        normal: As in `load`.
+        normal: As in `load`; class folders that are called good, ok and the like need no name.
         batch_size: Images in a batch.
         data_dir: Folder of prepared TensorFlow Datasets.
         pattern: As in `load`.
         keep: A function of the `Samples` to those that are tested on.
     """
-    options = {"image_shape": preprocessing.image_shape, "normal": normal, "data_dir": data_dir}
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        samples = sources.from_folder(
-            source, normal=normal or (None if (Path(source) / "train").is_dir() else ("good",)), pattern=pattern
-        )
-        samples = samples.part("test") if (Path(source) / "train").is_dir() else samples
-    else:
-        options |= {"crop": preprocessing.crop, "bits": preprocessing.bits, "scale": preprocessing.scale}
-        samples = load(source, patches=preprocessing.scale is not None, **options).samples.part("test")
-    samples = keep(samples)
+    samples = keep(labelled(source, preprocessing, normal=normal, data_dir=data_dir, pattern=pattern))
     return pipeline.ordered(samples, preprocessing, batch_size) if len(samples) else None
 
 
-def list_files(paths, pattern=None):
-    """Files, and all images in folders (named `pattern`), each once, as text; one without any raises a ValueError."""
+def labelled(
+    source: str | os.PathLike | np.ndarray,
+    preprocessing: Preprocessing,
+    *,
+    normal: str | Sequence[str] | None = None,
+    data_dir: str | os.PathLike | None = None,
+    pattern: str | None = None,
+) -> Samples:
+    """All labelled images of a source for testing, as `Samples`; the arguments are those of `load_labelled`."""
+    normal = (normal,) if isinstance(normal, str) else normal and tuple(normal)
+    if isinstance(source, (str, os.PathLike)) and (Path(source).is_dir() or str(source).endswith(".csv")):
+        samples, _ = sources.from_folder(source, normal=normal, pattern=pattern, testing=True)
+        return inspection.sound_masks(samples.part("test"))[0]
+    options = {"image_shape": preprocessing.image_shape, "normal": normal, "data_dir": data_dir}
+    options |= {"crop": preprocessing.crop, "bits": preprocessing.bits, "scale": preprocessing.scale}
+    return load(source, patches=preprocessing.scale is not None, **options).samples.part("test")
+
+
+def list_files(paths: Iterable[str | os.PathLike], pattern: str | None = None) -> list[str]:
+    """Files, and all pictures in folders, each once, as text; a folder without pictures raises a ValueError.
+
+    Masks, and what this package wrote, are no pictures; `pattern` is a glob pattern that those in folders must match.
+    """
     paths = map(Path, paths)
     files = (file for path in paths for file in (sources.image_files_in(path, pattern) if path.is_dir() else [path]))
     return list(dict.fromkeys(os.fspath(file) for file in files))
 
 
-def read_files(files, preprocessing, batch_size, skipped):
+def read_files(
+    files: Iterable[str], preprocessing: Preprocessing, batch_size: int, skipped: list[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
     """Batches of image files, dicts of `image`, `id`, `height`, `width`, `file`, `bits`; of one where sizes differ.
 
     Args:
@@ -225,9 +335,15 @@ def read_files(files, preprocessing, batch_size, skipped):
         preprocessing: A `Preprocessing`.
         batch_size: Files read at once, in parallel.
         skipped: A list that gets a pair of id and reason for each file that cannot be read.
+
+    Warns:
+        UserWarning: At the end, if files have pages after the first, which are not read.
     """
+    paged = []
 
     def read(file):
+        if (images.header(file) or {"pages": 0})["pages"]:
+            paged.append(file)
         try:
             return file, *preprocessing.read(file)
         except ValueError as error:
@@ -246,6 +362,8 @@ def read_files(files, preprocessing, batch_size, skipped):
                 bits = np.full(len(names), preprocessing.bits)
                 columns = {"id": names, "file": names, "height": heights, "width": widths, "bits": bits}
                 yield {"image": np.stack(arrays), **columns}
+    if paged:
+        warnings.warn(f"Of {len(paged)} files only the first page is read, such as {min(paged)}.", stacklevel=2)
 
 
 def _warn_of_dark_files(files, bits, looked_at=16):

@@ -1,19 +1,22 @@
 """Where decoded images are kept: in memory, or in a folder that is read through the page cache."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from anogan_tf.data.samples import Samples
+from anogan_tf.data.samples import Allocate, Samples
 
 HOST = platform.node()
 
 
-def keep(cache, key, build):
+def keep(cache: str | os.PathLike | None, key: object, build: Callable[[Allocate], Samples]) -> Samples:
     """The samples that `build` makes, with their images where `cache` says; made only once for a folder and a key.
 
     From a folder they come without masks and files, which the folder does not hold.

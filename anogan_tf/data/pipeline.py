@@ -1,13 +1,17 @@
 """Samples to `tf.data`: shuffled batches to train on, ordered batches to score."""
 
+from __future__ import annotations
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.data.samples import Preprocessing, Samples
 
-def training(samples, preprocessing, batch_size, seed):
+
+def training(samples: Samples, preprocessing: Preprocessing, batch_size: int, seed: int) -> tf.data.Dataset:
     """(image, label) batches, in an order that is a function of (seed, epoch).
 
     With a scale in `preprocessing` they are of random patches: an epoch takes as many of each image as would cover it
@@ -47,11 +51,11 @@ def training(samples, preprocessing, batch_size, seed):
     return dataset
 
 
-def ordered(samples, preprocessing, batch_size):
+def ordered(samples: Samples, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
     """Batches as dicts, in order: `image`, `label`, `id`, `height`, `width`, and some where the source has them.
 
-    These are `mask`, and `file` and `bits`, from which the picture itself can be read again. With a scale in
-    `preprocessing` an image a batch, as each may have a size of its own.
+    These are `mask` with `has_mask`, whether it is known, and `file` and `bits`, from which the picture itself can be
+    read again. With a scale in `preprocessing` an image a batch, as each may have a size of its own.
     """
     names = ("image", "height", "width", "mask")[: 3 if samples.masks is None else 4]
     types = (tf.float32, tf.int64, tf.int64, tf.bool)[: len(names)]
@@ -59,6 +63,8 @@ def ordered(samples, preprocessing, batch_size):
     if samples.files is not None:
         columns["file"] = np.array([os.fsencode(file) for file in samples.files])
         columns["bits"] = np.full(len(samples), preprocessing.bits)
+    if samples.masks is not None:
+        columns["has_mask"] = samples.have_masks
 
     def read(indices):
         images, sizes = _read_batch(samples, preprocessing, indices)
@@ -104,9 +110,10 @@ def _read_batch(samples, preprocessing, indices):
 
 
 def _read_masks(samples, preprocessing, indices, sizes):
-    """Masks `(batch, height, width)`, padded with False to the largest of the batch."""
+    """Masks `(batch, height, width)`, padded with False to the largest of the batch; False where there is none."""
     masks = np.zeros((len(indices), *np.max(sizes, axis=0)), bool)
     for row, (index, size) in enumerate(zip(indices, sizes, strict=True)):
-        mask = samples.mask(index, size, preprocessing)
-        masks[row, : mask.shape[0], : mask.shape[1]] = mask
+        mask = samples.mask(index, preprocessing)
+        if mask is not None:
+            masks[row, : size[0], : size[1]] = mask
     return masks

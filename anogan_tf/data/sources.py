@@ -4,80 +4,65 @@ Each function gives `Samples` whose parts are what the source itself says: anoma
 images for training unless the source sets some of them apart.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import itertools
+import hashlib
+import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from anogan_tf.data import images as image_files
-from anogan_tf.data.samples import Preprocessing, Samples, complete_shape, fit_array, to_bytes
+from anogan_tf.data import layouts, records
+from anogan_tf.data.images import Crop
+from anogan_tf.data.listing import list_folder
+from anogan_tf.data.plan import Plan
+from anogan_tf.data.samples import Allocate, Preprocessing, Samples, complete_shape, fit_array, to_bytes
 
 PART_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
-def from_folder(folder, *, normal=None, pattern=None, group_by=None):
-    """A folder in MVTec layout, a folder of class folders, or a plain folder of normal images.
-
-    MVTec layout: `train/good`, `test/good`, `test/<defect>`, and masks `ground_truth/<defect>/<name>_mask.png`; a
-    `validation/` or `val/` folder beside them is used for calibration. `normal` names the normal class folder where it
-    is not `good`, and is needed for class folders without `train/`.
+def from_folder(
+    folder: str | os.PathLike,
+    *,
+    normal: Sequence[str] | None = None,
+    pattern: str | None = None,
+    group_by: str | Callable[[str], object] | None = None,
+    testing: bool = False,
+) -> tuple[Samples, Plan]:
+    """A folder in any of the layouts in `layouts`, or a list of files; also the `Plan` of it.
 
     Args:
         folder: Path.
-        normal: Names of normal classes; None for `good`, or for a plain folder.
+        normal: Names of normal classes; None for what the layout says.
         pattern: Glob pattern of file names, such as `"*_front.png"`; None for all image files.
         group_by: Regular expression on ids (relative paths), whose first group (or whole match) names the group of
             an image; or a function of the id.
+        testing: See `layouts.read`.
     """
-    folder = Path(folder)
-    files = image_files_in(folder, pattern)
-    paths = [file.relative_to(folder).parts for file in files]
-    layout = any(path[0] == "train" and len(path) > 1 for path in paths)
-    used = [path[0] in PART_NAMES if layout else path[0] != "ground_truth" for path in paths]
-    files, paths = list(itertools.compress(files, used)), list(itertools.compress(paths, used))
-    if layout:
-        if {"val", "validation"} <= {path[0] for path in paths}:
-            raise ValueError(f"{folder} has val/ and validation/, which mean the same; there can be only one of them.")
-        parts = np.array([PART_NAMES[path[0]] for path in paths])
-        in_part = [path[1:] for path in paths]
-    else:
-        folders = {path[0] for path in paths if len(path) > 1}
-        if normal is None and "good" in folders and len(folders) > 1:
-            raise ValueError(f"{folder} has class folders, one of them good/. Say which are normal: normal='good'.")
-        parts = np.full(len(paths), "train")
-        in_part = paths
-    classes = np.array([path[0] if (layout or normal) and len(path) > 1 else "" for path in in_part])
-    if "" in classes[parts == "test"] or (normal and not layout and "" in classes):
-        where = folder / "test" if layout else folder
-        raise ValueError(f"Images in {where} lie in no class folder, such as good/ and defect/ in {where.name}.")
-    labels = np.where(np.isin(classes, ("", *(normal or ("good",)))), 0, 1)
-    if not layout:
-        parts = np.where(labels == 1, "test", parts)
-    _need_normal(labels[parts == "train"], normal, classes[parts == "train"] if layout else classes, folder)
-    _need_known(normal or (), np.unique(classes), folder)
-    ids = np.array(["/".join(path) for path in paths])
-    masks = [_mask(folder, path) for path in in_part]
-    bare = [name for name, mask, label in zip(ids, masks, labels, strict=True) if label == 1 and mask is None]
-    if layout and any(masks) and bare:
-        raise ValueError(
-            f"{folder / 'ground_truth'} has no mask of {len(bare)} anomalous images: {_listed(bare[:10])}."
-        )
-    return Samples(
+    reading = layouts.read(folder, normal=normal, pattern=pattern, testing=testing)
+    ids, labels, parts = np.array(reading.ids), np.array(reading.labels), np.array(reading.parts)
+    groups = np.array(reading.groups) if reading.groups else None
+    masks = [masks or None for masks in reading.masks]
+    is_record = isinstance(reading.files[0], records.Record)
+    samples = Samples(
         ids=ids,
         labels=labels,
-        classes=classes,
+        classes=np.array(reading.classes),
         parts=np.where((labels == 1) & (parts != "test"), "", parts),
-        images=_objects(files),
-        files=_objects(files),
-        rows=np.arange(len(files)),
-        groups=None if group_by is None else _groups(ids, group_by),
+        images=_objects(reading.files),
+        files=None if is_record else _objects(reading.files),
+        rows=np.arange(len(ids)),
+        groups=groups if group_by is None else _groups(ids, group_by),
         masks=_objects(masks) if any(masks) else None,
     )
+    return samples, Plan(str(folder), reading.layout, unused=reading.unused, told=reading.told)
 
 
-def from_digits(normal):
+def from_digits(normal: Sequence[str] | None) -> Samples:
     """The 1,797 handwritten digits of 8×8 pixels that come with scikit-learn; 8 is normal unless `normal` says so."""
     from sklearn.datasets import load_digits
 
@@ -86,10 +71,19 @@ def from_digits(normal):
     return from_arrays(images, digits.target, normal=normal or ("8",))
 
 
-def from_arrays(images, labels=None, *, normal=None, groups=None):
+def from_arrays(
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    normal: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
+) -> Samples:
     """Arrays `(n, height, width[, channels])` of bytes, or of floats in [-1, 1]; labels are classes, one an image.
 
     Without labels all images are normal; with them `normal` is class 0 unless it says otherwise.
+
+    Raises:
+        ValueError: For what are no such images, not as many labels, or a class that is not there.
     """
     images = _checked(images)
     normal = normal or ("0",)
@@ -101,8 +95,12 @@ def from_arrays(images, labels=None, *, normal=None, groups=None):
     return samples if groups is None else dataclasses.replace(samples, groups=_one_each(images, groups, "", "group"))
 
 
-def from_npz(path, normal):
-    """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them."""
+def from_npz(path: str | os.PathLike, normal: Sequence[str] | None) -> Samples:
+    """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them.
+
+    Raises:
+        ValueError: Without `train_images`, without labels of the test, or as `from_arrays`.
+    """
     with np.load(path, allow_pickle=False) as file:
         names = [name for name in ("train", "val", "test") if f"{name}_images" in file.files]
         if "train" not in names:
@@ -123,7 +121,14 @@ def from_npz(path, normal):
     return _numbered(np.concatenate([images[name] for name in names]), classes, labels, parts)
 
 
-def from_tfds(name, normal=None, data_dir=None, image_shape=None, crop=None, allocate=np.empty):
+def from_tfds(
+    name: str,
+    normal: Sequence[str] | None = None,
+    data_dir: str | None = None,
+    image_shape: Sequence[int | None] | None = None,
+    crop: Crop = None,
+    allocate: Allocate = np.empty,
+) -> Samples:
     """A data set of TensorFlow Datasets, read once into an array of bytes of the networks' size.
 
     `normal` names classes, or attributes such as `Eyeglasses=0`; a set with neither is all normal. The `test` split
@@ -154,10 +159,11 @@ def from_tfds(name, normal=None, data_dir=None, image_shape=None, crop=None, all
                 continue
             image, size = fit_array(example["image"], preprocessing)
             images[len(columns)] = to_bytes(image)
-            columns.append((f"{split}/{number}", label, class_name, part, size))
-    ids, labels, classes, parts, sizes = map(np.array, zip(*columns, strict=True))
+            content = hashlib.sha256(np.ascontiguousarray(example["image"])).hexdigest()
+            columns.append((f"{split}/{number}", label, class_name, part, size, content))
+    ids, labels, classes, parts, sizes, contents = map(np.array, zip(*columns, strict=True))
     _need_normal(labels[parts == "train"], normal, classes, name)
-    return Samples(ids, labels, classes, parts, images, rows=np.arange(len(ids)), sizes=sizes)
+    return Samples(ids, labels, classes, parts, images, np.arange(len(ids)), sizes, contents=contents)
 
 
 def _prepared(tfds, name, data_dir):
@@ -216,37 +222,26 @@ def _classifier(features, normal, name):
     return lambda example: (0, "")
 
 
-def image_files_in(folder, pattern=None):
-    """All image files in a folder and below, hidden ones left out, in the order of their names."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"No such folder: {folder}.")
-    found = sorted(
-        path
-        for path in folder.rglob(pattern or "*")
-        if path.suffix.lower() in image_files.SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        kinds = f"named {pattern}" if pattern else f"ending in {', '.join(image_files.SUFFIXES)}"
-        raise ValueError(f"No images {kinds} in {folder} or below.")
-    return found
-
-
-def _mask(root, path):
-    """The mask of an image, which lies under `ground_truth` as the image does in its part; None without one."""
-    beside = root / "ground_truth" / Path(*path)
-    candidates = (beside.with_name(f"{beside.stem}_mask.png"), beside.with_name(f"{beside.stem}.png"))
-    return next((path for path in candidates if path.is_file()), None)
+def image_files_in(folder: str | os.PathLike, pattern: str | None = None) -> list[Path]:
+    """All pictures in a folder and below, in the order of their names; neither masks nor what this package wrote."""
+    listing = list_folder(folder, pattern)
+    listing.check(pattern)
+    return [listing.file(path) for path in listing.pictures]
 
 
 def _groups(ids, group_by):
     if callable(group_by):
         return np.array([str(group_by(name)) for name in ids])
-    matches = [re.search(group_by, name) for name in ids]
+    try:
+        matches = [re.search(group_by, name) for name in ids]
+    except re.error as error:
+        raise ValueError(f"group_by={group_by!r} (--group-by) is no regular expression: {error}.") from None
     if None in matches:
         raise ValueError(f"group_by={group_by!r} does not match {_listed([ids[matches.index(None)]])}.")
-    return np.array([match[1] if match.re.groups else match[0] for match in matches])
+    found = [match[1] if match.re.groups else match[0] for match in matches]
+    if None in found:
+        raise ValueError(f"The first group of group_by={group_by!r} is not in {_listed([ids[found.index(None)]])}.")
+    return np.array(found)
 
 
 def _need_normal(train_labels, normal, classes, where):

@@ -1,4 +1,4 @@
-"""Which files of a folder are ours: a list beside them, and nothing else in the folder is ever deleted or replaced."""
+"""What reports wrote into a folder: a list beside the files; nothing else in the folder is ever deleted or replaced."""
 
 import re
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 import pytest
 
-from anogan_tf import listing
+from anogan_tf import written
 
 
 def put(folder, *names):
@@ -14,23 +14,23 @@ def names(folder):
 
 def test_only_listed_files_are_removed(tmp_path):
     put(tmp_path, "test_image_001.png", "test_image_002.png", "scores.csv", "mine.txt")
-    listing.add(tmp_path, "test_image_001.png", "scores.csv", "never_written.png")
-    listing.remove(tmp_path, keep=("scores.csv", "regions.json"))
+    written.add(tmp_path, "test_image_001.png", "scores.csv", "never_written.png")
+    written.remove(tmp_path, keep=("scores.csv", "regions.json"))
     assert names(tmp_path) == {"test_image_002.png", "scores.csv", "mine.txt", "files.txt"}
-    assert listing.listed(tmp_path) == {"scores.csv"}
+    assert written.listed(tmp_path) == {"scores.csv"}
 
 
 def test_a_name_is_listed_once(tmp_path):
-    listing.add(tmp_path, "roc.png")
-    listing.add(tmp_path, "roc.png", "histogram.png")
+    written.add(tmp_path, "roc.png")
+    written.add(tmp_path, "roc.png", "histogram.png")
     assert (tmp_path / "files.txt").read_text() == "roc.png\nhistogram.png\n"
 
 
 def test_a_list_reaches_no_file_outside_of_its_folder(tmp_path):
     (tmp_path / "results").mkdir()
     put(tmp_path, "precious.txt")
-    listing.add(tmp_path / "results", "../precious.txt", str(tmp_path / "precious.txt"))
-    listing.remove(tmp_path / "results")
+    written.add(tmp_path / "results", "../precious.txt", str(tmp_path / "precious.txt"))
+    written.remove(tmp_path / "results")
     assert (tmp_path / "precious.txt").exists()
 
 
@@ -41,28 +41,28 @@ def test_a_list_reaches_no_file_outside_of_its_folder(tmp_path):
 def test_a_folder_with_files_that_a_report_would_replace_is_refused(tmp_path, name):
     put(tmp_path, name, "holiday.png")
     if name == "files.json.part":
-        return listing.check(tmp_path)
+        return written.check(tmp_path)
     with pytest.raises(FileExistsError, match=rf"holds 1 files .* such as {name}"):
-        listing.check(tmp_path)
-    listing.add(tmp_path, name)
-    listing.check(tmp_path)
+        written.check(tmp_path)
+    written.add(tmp_path, name)
+    written.check(tmp_path)
     return None
 
 
 def test_a_figure_of_another_name_is_looked_for_too(tmp_path):
     put(tmp_path, "losses.png")
-    listing.check(tmp_path)
+    written.check(tmp_path)
     with pytest.raises(FileExistsError, match=r"losses\.png"):
-        listing.check(tmp_path, "losses.png")
+        written.check(tmp_path, "losses.png")
 
 
 def test_a_report_from_before_there_were_lists_is_replaced(tmp_path):
     put(tmp_path, "index.html", "metrics.json", "scores.csv", "test_image_001.png")
-    listing.check(tmp_path)
+    written.check(tmp_path)
     (tmp_path / "scores.csv").unlink()
     with pytest.raises(FileExistsError):
-        listing.check(tmp_path)
+        written.check(tmp_path)
 
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path):
-    listing.check(tmp_path / "new")
+    written.check(tmp_path / "new")
