@@ -18,7 +18,7 @@ from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
-FOLDS, FOLDS_OF_KINDS = 10, 5  # of cross-calibration
+FOLDS, FOLDS_OF_KINDS = 20, 10  # of cross-calibration
 
 
 class LocalNeighbours(wrapper.Wrapper):

@@ -3,8 +3,8 @@
     python -m benchmarks.decisions study FOLDER      # with a folder for each of SETS, in MVTec layout
     python -m benchmarks.decisions coverage FOLDER   # the rate of false alarms over 200 random splits of good pictures
     python -m benchmarks.decisions simulation        # the same of simulated pictures
-    python -m benchmarks.decisions picture FOLDER    # docs/images/decisions.png, from a defect of the bottles
-    python -m benchmarks.decisions table
+    python -m benchmarks.decisions picture FOLDER    # docs/images/decisions.png, of the pills' scores
+    python -m benchmarks.decisions table             # the figures of all studies so far
 
 Local features decide, so no GAN is trained. `before` is a reference of four fifths of the good pictures, and thresholds
 of scores and pixels of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them.
@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
@@ -220,9 +221,86 @@ def simulation(n, splits, new=100):
     return {"n": n, "promised_of_split": promised, "places": summary(rates[True]), "kinds": summary(rates[False])}
 
 
+def picture(folder):
+    """Scores of good and of defective pictures, and the cost of decisions by α; and the scores."""
+    good, bad = files_of(folder)
+    good = [good[i] for i in np.random.default_rng(0).permutation(len(good))]
+    scorer = scorer_of(3)
+    scorer.cross_calibrate(read(good[:GOOD], 3), ALPHA)
+    new, defects = (scorer.score(read(files, 3), draw=False)["anomaly_score"] for files in (good[GOOD:], bad))
+    calibration = scorer.calibration
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    bins = np.histogram_bin_edges(np.concatenate([calibration.scores, defects]), 40)
+    for scores, name in ((calibration.scores, "good, each held out"), (defects, "defective")):
+        left.hist(scores, bins, alpha=0.6, density=True, label=name)
+    for threshold, name, style in (
+        (calibration.threshold, "suspicious above, α = 0.05", "--"),
+        (calibration.strict[0], "anomalous above, α = 0.01", "-"),
+    ):
+        left.axvline(threshold, color="black", linestyle=style, label=name)
+    left.set(xlabel="anomaly score", ylabel="density", title="150 good pills, 141 defective ones")
+    left.legend()
+    alphas = np.arange(1, 46) / 151
+    missed = [np.mean(defects <= calibration.at(float(alpha)).threshold) for alpha in alphas]
+    for ratio in (1, 10, 100):
+        cost = 0.01 * ratio * np.array(missed) + 0.99 * alphas
+        right.plot(alphas, cost / cost.min(), label=f"a miss costs {ratio} false alarms")
+    right.set(xlabel="α", ylabel="cost, of the least", ylim=(0.9, 4), title="one part in 100 is defective")
+    right.legend()
+    figure.savefig("docs/images/decisions.png", dpi=90)
+    rows = [
+        (alpha, float(np.mean(new > t)), float(np.mean(defects > t)))
+        for alpha in (0.01, 0.02, 0.05, 0.1, 0.2)
+        for t in [calibration.at(alpha).threshold]
+    ]
+    return {"alpha, false alarms of new good pictures, found": rows}
+
+
+def table(folder):
+    """The studies in a folder as Markdown: sums over seeds of a set, and means."""
+    studies = [json.loads(file.read_text()) for file in sorted(folder.glob("*_[0-9].json"))]
+    rows = []
+    for name in SETS:
+        own = [study for study in studies if study["set"] == name]
+        for when in ("before", "now") if own else ():
+            each = [study[when] for study in own]
+            total = {key: sum(row[key] for row in each) for key in each[0] if isinstance(each[0][key], int)}
+            means = [
+                np.mean([row[key] for row in each if row.get(key) is not None] or [np.nan])
+                for key in ("false_regions", "iou", "iou_alarms", "auroc")
+            ]
+            rows.append(
+                (
+                    name,
+                    f"{own[0]['good']}",
+                    f"{len(own)}",
+                    when,
+                    f"{total['found']} of {total['defects']}",
+                    f"{total['false_alarms']} of {total['new_good']}",
+                    f"{total['alarms_with_region']} of {total['found']}",
+                    *means,
+                )
+            )
+    titles = [
+        "set",
+        "good",
+        "seeds",
+        "",
+        "found",
+        "false alarms",
+        "alarms with a region",
+        "regions a good picture",
+        "IoU, all defects",
+        "IoU, alarms",
+        "AUROC",
+    ]
+    return measuring.table(titles, rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("study", "coverage", "simulation"))
+    parser.add_argument("what", choices=("study", "coverage", "simulation", "picture", "table"))
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sets", nargs="+", default=list(SETS))
@@ -230,6 +308,10 @@ def main():
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     started_on = measuring.machine()
+    if options.what == "table":
+        print(table(options.out))
+    if options.what == "picture":
+        measuring.write(options.out / "alphas.json", "decisions", started_on, picture(options.folder / SETS["pill"]))
     if options.what == "simulation":
         found = {"simulation": [simulation(n, options.splits) for n in (12, 30, 60, 150)]}
         measuring.write(options.out / "simulation.json", "decisions", started_on, found)
