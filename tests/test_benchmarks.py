@@ -7,7 +7,17 @@ import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import networks
-from benchmarks import local_features, measuring, scale, search_throughput, seeds, startup, time_to_quality, training
+from benchmarks import (
+    decisions,
+    local_features,
+    measuring,
+    scale,
+    search_throughput,
+    seeds,
+    startup,
+    time_to_quality,
+    training,
+)
 
 HAZELNUT = {"image_shape": (16, 16, 3), "latent_dim": 8, "architecture": "hazelnut", "width": 4}
 DCGAN = {"image_shape": (28, 28, 1), "latent_dim": 8, "width": 4}
@@ -103,3 +113,10 @@ def test_seeds_are_compared_case_by_case(tmp_path):
     assert seeds.table([tmp_path / str(seed) for seed in range(3)]) == (
         "| a/b | 0.900 0.920 0.940 | 0.920 ± 0.020 | – | 0.500 ± 0.000 | PCA-32 0.792 |"
     )
+
+
+def test_simulated_rates_of_false_alarms_are_rates():
+    found = decisions.simulation(12, splits=2, new=10)
+    assert found["promised_of_split"] == pytest.approx(1 / 13)
+    for kind in ("places", "kinds"):
+        assert 0.0 <= found[kind]["low"] <= found[kind]["mean"] <= found[kind]["high"] <= 1.0
