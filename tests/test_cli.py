@@ -558,9 +558,9 @@ def test_a_small_network_judges_a_large_photograph_in_its_own_pixels(trained_run
     threshold = json.loads((tmp_path / "out" / "metrics.json").read_text())["pixel_threshold"]
     (found,) = json.loads((tmp_path / "out" / "regions.json").read_text()).values()
     assert sum(region["area"] for region in found) == np.sum(anomaly_map > threshold)
-    row, column = found[0]["peak_at"]
-    assert 500 < row < 1300
-    assert 2700 < column < 3700
+    inside = anomaly_map[600:1200, 2800:3600]
+    assert inside.mean() > anomaly_map[:, :2000].mean() + 1.0
+    assert inside.max() > 0.97 * found[0]["peak"]
 
 
 def test_the_documentation_has_the_options_that_the_commands_have():

@@ -196,7 +196,9 @@ def _import_quietly() -> None:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        tensorflow.get_logger().setLevel("ERROR")  # what it says of traces is of no use to whom runs a command
     finally:
         os.dup2(kept, 2)
         os.close(kept)
