@@ -72,6 +72,7 @@ def test_calibration_sets_the_conformal_thresholds(paper, normal):
     out = paper.score(normal)
     above = int(0.1 * (len(normal) + 1)) - 1  # the threshold is itself one of the scores
     assert np.sum(out["anomaly_score"] > paper.calibration.threshold) == above
+    above = int(scoring.REGION_RATE * (len(normal) + 1)) - 1
     assert np.sum(out["anomaly_map"].max(axis=(1, 2)) > paper.calibration.pixel_threshold) == above
 
 
