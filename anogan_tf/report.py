@@ -193,8 +193,8 @@ def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture
 
 
 def _write_mask(folder, number, regions, pixel_threshold):
-    with Image.open(folder / map_name(number)) as written:
-        mask = region_mask(np.asarray(written), regions, pixel_threshold)
+    with Image.open(folder / map_name(number)) as anomaly_map:
+        mask = region_mask(np.asarray(anomaly_map), regions, pixel_threshold)
     written.add(folder, mask_name(number))
     Image.fromarray(np.uint8(255) * mask).save(folder / mask_name(number))
 
