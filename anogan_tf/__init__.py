@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf.networks import Generator as Generator
     from anogan_tf.patches import Patched as Patched
     from anogan_tf.runs import load_run as load_run
+    from anogan_tf.runs import read_pictures as read_pictures
     from anogan_tf.runs import save_run as save_run
     from anogan_tf.weights import load_weights as load_weights
     from anogan_tf.weights import save_keras2_weights as save_keras2_weights
@@ -71,6 +72,7 @@ _HOME = {
     "LocalNeighbours": "neighbours",
     "Patched": "patches",
     "load_run": "runs",
+    "read_pictures": "runs",
     "load_weights": "weights",
     "save_keras2_weights": "weights",
     "save_run": "runs",

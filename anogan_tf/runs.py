@@ -7,6 +7,7 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import h5py
 import keras
 
 import anogan_tf
-from anogan_tf import atomic, published, report
+from anogan_tf import atomic, data, published, report
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
+from anogan_tf.data.samples import Preprocessing
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
 from anogan_tf.neighbours import LocalNeighbours
@@ -171,6 +173,42 @@ def _around_before(settings: dict[str, Any]) -> list[str]:
 def _wrappers(scorer: Scorer) -> list[Any]:
     """The wrappers around the scorer that holds the networks, from the inside."""
     return [] if scorer is unwrapped(scorer) else [*_wrappers(scorer.scorer), scorer]
+
+
+def read_pictures(
+    run: str | os.PathLike, paths: str | os.PathLike | Iterable[str | os.PathLike], batch_size: int = 32
+) -> Iterator[dict[str, Any]]:
+    """Reads image files as the scorer of a run takes them: cropped, resized and scaled as in its training.
+
+    Args:
+        run: As for `load_run`.
+        paths: A file, a folder, or several of them.
+        batch_size: Pictures read at once, in parallel.
+
+    Returns:
+        Batches, dicts with `image`, `id` and what else `score`, `score_batches` and `calibrate` take.
+
+    Raises:
+        ValueError: For a folder without pictures; after all others, for files that cannot be read.
+
+    Example:
+        >>> scorer = load_run("runs/parts")
+        >>> scores = scorer.score(read_pictures("runs/parts", ["photo.png", "more_photos"]))["anomaly_score"]
+    """
+    paths, skipped = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths), []
+    yield from data.read_files(data.list_files(paths), preprocessing_of(read_run(run)), batch_size, skipped)
+    if skipped:
+        raise ValueError("Files that cannot be read: " + "; ".join(f"{name}: {reason}" for name, reason in skipped))
+
+
+def preprocessing_of(description: dict) -> Preprocessing:
+    """How a run's pictures become what it scores; a run saved from Python may tell nothing but its networks' size."""
+    height, width, channels = description["gan"]["image_shape"]
+    factor = description["scorer"].get("factor", 1)
+    fields = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
+    fields = {"crop": None, "bits": 16, "scale": None} | fields
+    crop = tuple(fields["crop"]) if isinstance(fields["crop"], list) else fields["crop"]
+    return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"], fields["scale"])
 
 
 def read_run(path: str | os.PathLike) -> dict[str, Any]:

@@ -446,8 +446,8 @@ def _batches(data: Images) -> Iterable[Any]:
 def _no_images(thing: object) -> ValueError:
     return ValueError(
         "Scorers take an array (n, height, width, channels) in [-1, 1], or batches: a tf.data.Dataset or another "
-        "iterable of images, (image, label) or dicts. Image files are scored by `anogan-tf score RUN PATH…`, or "
-        f"loaded by anogan_tf.data.load. Received: {type(thing).__name__}."
+        "iterable of images, (image, label) or dicts. Image files are read by anogan_tf.read_pictures(RUN, "
+        f"PATHS), and scored by `anogan-tf score RUN PATH…`. Received: {type(thing).__name__}."
     )
 
 

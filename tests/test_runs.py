@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import anogan_tf as agt
 from tests.conftest import small_gan
@@ -120,6 +121,25 @@ def test_a_run_keeps_the_precision_of_its_networks(digits, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
     images = next(iter(digits.test))["image"].numpy()[:3]
     np.testing.assert_array_equal(loaded.score(images)["anomaly_score"], scorer.score(images)["anomaly_score"])
+
+
+def test_files_are_read_as_a_run_takes_them(scorer, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "folder").mkdir()
+    Image.fromarray(picture[8:32, 3:27]).save(tmp_path / "folder" / "b.png")
+    told = {"image_shape": [8, 8, 1], "crop": 24, "bits": 16, "scale": None}
+    agt.save_run(tmp_path / "run", scorer, preprocessing=told)
+    found = scorer.score(agt.read_pictures(tmp_path / "run", [tmp_path / "a.png", tmp_path / "folder"]))
+    assert found["id"].tolist() == [str(tmp_path / "a.png"), str(tmp_path / "folder" / "b.png")]
+    assert found["anomaly_score"][0] == found["anomaly_score"][1]  # the centre crop of one is the other
+    np.testing.assert_array_equal(
+        scorer.score(agt.read_pictures(tmp_path / "run", tmp_path / "a.png"))["anomaly_score"],
+        found["anomaly_score"][:1],
+    )
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot be read: .*broken\.png: not a readable image"):
+        scorer.score(agt.read_pictures(tmp_path / "run", tmp_path / "broken.png"))
 
 
 def test_nothing_of_an_older_run_is_left(trained, tmp_path):

@@ -14,11 +14,10 @@ from anogan_tf.commands.settings import (
     check_fingerprint,
     load_splits,
     pattern_of,
-    preprocessing_of,
 )
 from anogan_tf.diagnosis import few_images, unkept
 from anogan_tf.neighbours import LocalNeighbours
-from anogan_tf.runs import load_run, read_run, save_run
+from anogan_tf.runs import load_run, preprocessing_of, read_run, save_run
 from anogan_tf.scoring import Scorer
 
 

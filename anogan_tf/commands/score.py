@@ -8,8 +8,8 @@ from pathlib import Path
 
 from anogan_tf import atomic, data, judging, published, report, table
 from anogan_tf.commands.seen import Looks
-from anogan_tf.commands.settings import at_rate, check_apart, pattern_of, preprocessing_of
-from anogan_tf.runs import load_run, read_run
+from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
+from anogan_tf.runs import load_run, preprocessing_of, read_run
 
 
 def run(

@@ -7,7 +7,6 @@ import numpy as np
 
 from anogan_tf import data
 from anogan_tf.commands import recipes
-from anogan_tf.data.samples import Preprocessing
 from anogan_tf.kinds import KINDS
 from anogan_tf.runs import read_run
 from anogan_tf.scoring import Scorer
@@ -98,16 +97,6 @@ def description_of(splits: data.Splits, settings: dict) -> dict:
         "fingerprint": splits.fingerprint,
         "images": dict(zip(parts.tolist(), counts.tolist(), strict=True)),
     }
-
-
-def preprocessing_of(description: dict) -> Preprocessing:
-    """How a run's pictures become what it scores; a run saved from Python may tell nothing but its networks' size."""
-    height, width, channels = description["gan"]["image_shape"]
-    factor = description["scorer"].get("factor", 1)
-    fields = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
-    fields = {"crop": None, "bits": 16, "scale": None} | fields
-    crop = tuple(fields["crop"]) if isinstance(fields["crop"], list) else fields["crop"]
-    return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"], fields["scale"])
 
 
 def pattern_of(description: dict, given: str | None = None) -> str | None:

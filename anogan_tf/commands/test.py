@@ -15,10 +15,9 @@ from anogan_tf.commands.settings import (
     check_fingerprint,
     load_splits,
     pattern_of,
-    preprocessing_of,
 )
 from anogan_tf.diagnosis import shifted
-from anogan_tf.runs import load_run, read_run
+from anogan_tf.runs import load_run, preprocessing_of, read_run
 
 PRINTED = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro")
 SEARCH = ("mapping_loss", "search_path")  # figures
