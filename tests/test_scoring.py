@@ -363,3 +363,15 @@ def test_the_reference_of_many_images_is_a_random_sample(trained, monkeypatch):
         anogan.fit_reference(images)
         means.append(anogan.reference.learned["features"].mean)
     assert np.abs(means[0] - means[1]).max() > 1e-3
+
+
+def test_each_image_of_many_is_as_likely_in_a_sample():
+    image = np.zeros(1)
+    drawn = [
+        row["id"]
+        for seed in range(300)
+        for row in scoring.sample(({"id": i, "image": image} for i in range(100)), 5, seed)
+    ]
+    counts, _ = np.histogram(drawn, bins=4, range=(0, 100))
+    assert counts.sum() == 1500
+    assert np.all(np.abs(counts - 375) < 75)  # four and a half deviations
