@@ -239,7 +239,7 @@ def size_of(path: str | os.PathLike) -> tuple[int, int]:
 def content_hash(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with _stream(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.sha256(stream.read()).hexdigest()
 
 
 def fit(picture: Image.Image | Picture, image_shape: Sequence[int]) -> np.ndarray:
