@@ -123,14 +123,13 @@ def judge(
     results, regions, masks, maps, kept = [], [], [], [], []
     data, have_masks = _peeked(data)
     for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and have_masks):
-        found = [_result(row, outputs, i, need_labels) for i, row in enumerate(rows)]
-        regions.extend(_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
-        for i, row in enumerate(rows):
+        for row, own in _each_row(rows, outputs):
+            results.append(_result(row, own, need_labels))
+            regions.append(_regions(scorer, row, own))
             if "mask" in row:
                 masks.append(row["mask"].copy())
-                maps.append(outputs["anomaly_map"][i].copy())
-            _keep(kept, pictures, found[i]["anomaly_score"], len(results) + i + 1, row, outputs, i)
-        results.extend(found)
+                maps.append(own["anomaly_map"].copy())
+            _keep(kept, pictures, results[-1]["anomaly_score"], len(results), row, own)
     if not results:
         raise ValueError("There are no images to score.")
     drawn = {}
@@ -154,9 +153,9 @@ def judged_chunks(
     check_threshold(scorer, threshold)
     threshold, _ = _threshold(scorer, threshold, [])
     for rows, outputs in scored_chunks(scorer, data, draw=False):
-        results = [_result(row, outputs, i) for i, row in enumerate(rows)]
-        results = _decisions(scorer, results, threshold)
-        regions = (_regions(scorer, row, outputs, i) for i, row in enumerate(rows))
+        each = list(_each_row(rows, outputs))
+        results = _decisions(scorer, [_result(row, own) for row, own in each], threshold)
+        regions = (_regions(scorer, row, own) for row, own in each)
         yield results, [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
 
 
@@ -171,10 +170,8 @@ def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, 
     The regions are those of an alarm, see `outlined`.
     """
     for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
-        for i, row in enumerate(rows):
-            own = _of_row(outputs, i)
-            drawn = _drawing(row, own) | {"regions": _regions(scorer, row, own)}
-            yield row["id"], {name: float(own[name]) for name in PARTS if name in own}, drawn
+        for row, own in _each_row(rows, outputs):
+            yield row["id"], _scores(own), _drawing(row, own) | {"regions": _regions(scorer, row, own)}
 
 
 def test(
@@ -276,24 +273,26 @@ def _peeked(data: Images) -> tuple[Images, bool]:
     return rest, any("mask" in batch for batch in itertools.islice(first, 1) if isinstance(batch, dict))
 
 
-def _of_row(outputs: Outputs, i: int) -> dict[str, Any]:
-    return {name: values[i] for name, values in outputs.items()}
+def _each_row(rows: list[Row], outputs: Outputs) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Each of the rows with its own outputs."""
+    for i, row in enumerate(rows):
+        yield row, {name: values[i] for name, values in outputs.items()}
 
 
 def _scores(outputs: dict[str, Any]) -> dict[str, float]:
     return {name: float(outputs[name]) for name in PARTS if name in outputs}
 
 
-def _result(row: Row, outputs: Outputs, i: int, need_labels: bool = False) -> dict[str, Any]:
+def _result(row: Row, outputs: dict[str, Any], need_labels: bool = False) -> dict[str, Any]:
     """The scores of a row, None where there are none, with its id and its label."""
-    return {"id": row["id"], **dict.fromkeys(PARTS), **_scores(_of_row(outputs, i)), "label": _label(row, need_labels)}
+    return {"id": row["id"], **dict.fromkeys(PARTS), **_scores(outputs), "label": _label(row, need_labels)}
 
 
-def _keep(kept: list, most: int, score: float, number: int, row: Row, outputs: Outputs, i: int) -> None:
+def _keep(kept: list, most: int, score: float, number: int, row: Row, outputs: dict[str, Any]) -> None:
     """Keeps an image if it is among the most anomalous so far, in a heap; copied, as views keep their whole chunk."""
     if len(kept) == most and (not kept or (score, number) < kept[0][:2]):
         return
-    own = {name: np.copy(value) for name, value in _of_row(outputs, i).items()}
+    own = {name: np.copy(value) for name, value in outputs.items()}
     heapq.heappush(kept, (score, number, {**row, "image": row["image"].copy()}, own))
     if len(kept) > most:
         heapq.heappop(kept)
@@ -303,7 +302,7 @@ def _reconstructed(scorer: Scorer, kept: list) -> Iterator[tuple[int, Row, dict[
     """Numbers, rows and outputs of kept images, with their reconstructions, which are made where they are missing."""
     missing = [{"image": row["image"], "id": row["id"]} for *_, row, own in kept if "reconstruction" not in own]
     chunks = scored_chunks(scorer, missing, decide=False) if missing else ()
-    more = (_of_row(outputs, i) for rows, outputs in chunks for i in range(len(rows)))
+    more = (own for chunk in chunks for _, own in _each_row(*chunk))
     for _, number, row, own in kept:
         yield number, row, own if "reconstruction" in own else own | next(more)
 
@@ -352,12 +351,11 @@ def _label(row, needed):
     return None if label is None else int(label)
 
 
-def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], i: int | None = None) -> list[dict[str, Any]]:
+def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any]) -> list[dict[str, Any]]:
     """The anomalous regions of a row in its own pixels, the strongest if there is none; none without a map."""
     if scorer.calibration is None or "anomaly_map" not in outputs:
         return []
-    anomaly_map = outputs["anomaly_map"] if i is None else outputs["anomaly_map"][i]
-    anomaly_map = metrics.resize_map(anomaly_map, _size(row))
+    anomaly_map = metrics.resize_map(outputs["anomaly_map"], _size(row))
     return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold) or [metrics.strongest_region(anomaly_map)]
 
 

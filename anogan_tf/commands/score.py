@@ -63,10 +63,7 @@ def run(
             scored.finish(skipped)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
-            images = (
-                (drawn[table.text(name)] | scores, image) for name, scores, image in judging.drawn_images(scorer, again)
-            )
-            _show(run, scorer, out, map(_outlined, images), skipped, threshold, masks)
+            _show(run, scorer, out, _drawn(scorer, again, drawn), skipped, threshold, masks)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
@@ -75,10 +72,11 @@ def run(
     return Path(out)
 
 
-def _outlined(pair):
-    """A row and what is drawn of it, with the regions that its decision shows."""
-    row, image = pair
-    return row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
+def _drawn(scorer, batches, rows):
+    """Pairs of a row of the table and what is drawn of it, with the regions that its decision shows."""
+    for name, scores, image in judging.drawn_images(scorer, batches):
+        row = rows[table.text(name)] | scores
+        yield row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
 
 
 def _show(run, scorer, out, images, skipped, threshold, masks):

@@ -1,13 +1,13 @@
 """What a run saw: the images that it learned from, by their content, and what they look like, in a few numbers."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from anogan_tf import atomic
+from anogan_tf.data.images import content_hash
 from anogan_tf.data.samples import Samples
 
 FILE = "images.npz"
@@ -17,51 +17,53 @@ HASH = "S16"  # 128 bits of a SHA-256
 
 def hashes(samples: Samples) -> np.ndarray:
     """A hash of the content of each image, `(n,)`, see `Samples.hashes`."""
-    return np.array([bytes.fromhex(content)[:16] for content in samples.hashes()], HASH)
+    return _short(samples.hashes())
 
 
 def save(run: str | Path, samples: Samples) -> None:
     """Writes the hashes of what is trained on and calibrated with into the folder of a run."""
-    with atomic.replacing(Path(run) / FILE) as partial:
-        np.savez(partial, **{part: np.sort(hashes(samples.part(part))) for part in LEARNED_FROM})
+    _write(run, {part: hashes(samples.part(part)) for part in LEARNED_FROM})
 
 
 def new_files(run: str | Path, files: Sequence[str | Path]) -> tuple[list[str | Path], np.ndarray]:
     """Those of the files that a run has not seen, each content once, and their hashes."""
-    known, new, found = set(_known(run)), [], []
-    for file in files:
-        content = np.array(hashlib.sha256(Path(file).read_bytes()).digest()[:16], HASH).item()
-        if content not in known:
-            known.add(content)
-            new.append(file)
-            found.append(content)
+    found = _short(map(content_hash, files))
+    _, first = np.unique(found, return_index=True)
+    new = np.sort(first[~np.isin(found[first], _known(run))])
     if len(new) < len(files):
         print(
             f"Left out {len(files) - len(new)} of {len(files)} images that the run has seen, or that are there twice."
         )
-    return new, np.array(found, HASH)
+    return [files[i] for i in new], found[new]
 
 
 def add(run: str | Path, out: str | Path, more: np.ndarray) -> None:
     """Writes the hashes that a run keeps, and more that calibrate, into a folder."""
-    file = Path(run) / FILE
-    parts = {}
-    if file.is_file():
-        with np.load(file, allow_pickle=False) as known:
-            parts = {part: known[part] for part in LEARNED_FROM}
-    parts["validation"] = np.sort(np.concatenate([parts.get("validation", more[:0]), more]))
+    parts = _parts(run)
     Path(out).mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(Path(out) / FILE) as partial:
-        np.savez(partial, **{part: parts.get(part, more[:0]) for part in LEARNED_FROM})
+    _write(out, parts | {"validation": np.concatenate([parts["validation"], more])})
+
+
+def _short(contents):
+    return np.array([bytes.fromhex(content)[:16] for content in contents], HASH)
+
+
+def _write(folder, parts):
+    with atomic.replacing(Path(folder) / FILE) as partial:
+        np.savez(partial, **{part: np.sort(found) for part, found in parts.items()})
+
+
+def _parts(run):
+    """The hashes of the images that a run learned from, by part; none of a run that kept none."""
+    file = Path(run) / FILE
+    if not file.is_file():
+        return dict.fromkeys(LEARNED_FROM, np.empty(0, HASH))
+    with np.load(file, allow_pickle=False) as known:
+        return {part: known[part] for part in LEARNED_FROM}
 
 
 def _known(run):
-    """The hashes of the images that a run learned from; none of a run that kept none."""
-    file = Path(run) / FILE
-    if not file.is_file():
-        return np.empty(0, HASH)
-    with np.load(file, allow_pickle=False) as known:
-        return np.concatenate([known[part] for part in LEARNED_FROM])
+    return np.concatenate(list(_parts(run).values()))
 
 
 def unseen(run: str | Path, samples: Samples) -> Samples:
@@ -70,10 +72,10 @@ def unseen(run: str | Path, samples: Samples) -> Samples:
     Raises:
         ValueError: If none is left.
     """
-    file = Path(run) / FILE
-    if not file.is_file():
+    known = _known(run)
+    if not len(known):
         return samples
-    seen = np.isin(hashes(samples), _known(run))
+    seen = np.isin(hashes(samples), known)
     count = int(seen.sum())
     if count and seen.all():
         raise ValueError(f"All {count} images were trained on or calibrated with: name others to test on.")
