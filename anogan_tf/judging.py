@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
-from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, scored_chunks
+from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, batches, scored_chunks
 
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 SHOWN = 8  # of the most anomalous images, in a result that shows itself
@@ -269,7 +269,7 @@ def _peeked(data: Images) -> tuple[Images, bool]:
         return data, isinstance(data, dict) and "mask" in data
     if hasattr(data, "element_spec"):
         return data, isinstance(data.element_spec, dict) and "mask" in data.element_spec
-    first, rest = itertools.tee(data, 2)
+    first, rest = itertools.tee(batches(data), 2)
     return rest, any("mask" in batch for batch in itertools.islice(first, 1) if isinstance(batch, dict))
 
 

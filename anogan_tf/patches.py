@@ -63,22 +63,6 @@ class Patched(wrapper.Wrapper):
         return self.scorer.image_shape
 
     @property
-    def learns(self) -> bool:
-        return self.scorer.learns
-
-    @property
-    def needs_z(self) -> bool:
-        return self.scorer.needs_z
-
-    @property
-    def maps_need_z(self) -> bool:
-        return self.scorer.maps_need_z
-
-    @property
-    def fingerprint(self) -> str:
-        return self.scorer.fingerprint
-
-    @property
     def reference(self) -> Any:
         """That of the scorer of tiles."""
         return self.scorer.reference

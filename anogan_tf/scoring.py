@@ -290,7 +290,7 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
         UserWarning: If the images cannot be in [-1, 1], or the first batch has no value below 0.
     """
     number = 0
-    for batch in _batches(data):
+    for batch in batches(data):
         if isinstance(batch, dict) and np.ndim(batch["image"]) == 3:
             yield batch
             continue
@@ -435,7 +435,8 @@ def _peaks(outputs: Outputs) -> list[float]:
     return outputs["anomaly_map"].max(axis=(1, 2)).tolist()
 
 
-def _batches(data: Images) -> Iterable[Any]:
+def batches(data: Images) -> Iterable[Any]:
+    """Data as batches, one of an array or a dict; a ValueError for what is neither that nor any iterable of batches."""
     if hasattr(data, "shape") or isinstance(data, dict):
         return [data]
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):

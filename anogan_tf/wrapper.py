@@ -71,6 +71,22 @@ class Wrapper:
         return self.scorer.seed
 
     @property
+    def learns(self) -> bool:
+        return self.scorer.learns
+
+    @property
+    def needs_z(self) -> bool:
+        return self.scorer.needs_z
+
+    @property
+    def maps_need_z(self) -> bool:
+        return self.scorer.maps_need_z
+
+    @property
+    def fingerprint(self) -> str:
+        return self.scorer.fingerprint
+
+    @property
     def _own_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.OWN}
 

@@ -217,6 +217,8 @@ def test_what_is_no_images_is_refused(scorer):
     for thing in ("photo.png", ["a.png", "b.png"], 42, None):
         with pytest.raises(ValueError, match=r"array \(n, height, width, channels\).*Received: (str|int|None)"):
             scorer.score(thing)
+        with pytest.raises(ValueError, match="Scorers take an array"):
+            scorer.test(thing)
     with pytest.raises(ValueError, match="no images to score"):
         scorer.score([])
     with pytest.raises(ValueError, match=r"networks take images \(n, "):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
@@ -149,7 +150,11 @@ def _matches(name, patterns):
 
 
 def need_normal(
-    where: Path, parts: Sequence[str], classes: Sequence[str], labels: Sequence[int], normal: Sequence[str] | None
+    where: str | os.PathLike,
+    parts: Sequence[str],
+    classes: Sequence[str],
+    labels: Sequence[int],
+    normal: Sequence[str] | None,
 ) -> None:
     """Raises a ValueError if there is no normal picture to train on."""
     if not any(part == "train" and label == 0 for part, label in zip(parts, labels, strict=True)):

@@ -20,6 +20,7 @@ from anogan_tf.data import layouts, records
 from anogan_tf.data.images import Crop
 from anogan_tf.data.listing import list_folder
 from anogan_tf.data.plan import Plan
+from anogan_tf.data.reading import need_normal
 from anogan_tf.data.samples import Allocate, Preprocessing, Samples, complete_shape, fit_array, to_bytes
 
 PART_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -89,9 +90,10 @@ def from_arrays(
     normal = normal or ("0",)
     classes = _one_each(images, labels, normal[0], "label")
     labels = np.where(np.isin(classes, normal), 0, 1)
-    _need_normal(labels, normal, classes, "The labels")
+    parts = np.where(labels == 0, "train", "test")
+    need_normal("The labels", parts, classes, labels, normal)
     _need_known(normal, np.unique(classes), "The labels")
-    samples = _numbered(images, classes, labels, np.where(labels == 0, "train", "test"))
+    samples = _numbered(images, classes, labels, parts)
     return samples if groups is None else dataclasses.replace(samples, groups=_one_each(images, groups, "", "group"))
 
 
@@ -115,7 +117,7 @@ def from_npz(path: str | os.PathLike, normal: Sequence[str] | None) -> Samples:
     parts = np.repeat([PART_NAMES[name] for name in names], [len(images[name]) for name in names])
     classes = np.concatenate([_one_each(images[name], labels[name], normal[0], "label") for name in names])
     labels = np.where(np.isin(classes, normal), 0, 1)
-    _need_normal(labels[parts == "train"], normal, classes[parts == "train"], path)
+    need_normal(path, parts, classes, labels, normal)
     _need_known(normal, np.unique(classes), path)
     parts = np.where((labels == 1) & (parts != "test"), "" if "test" in names else "test", parts)
     return _numbered(np.concatenate([images[name] for name in names]), classes, labels, parts)
@@ -162,7 +164,7 @@ def from_tfds(
             content = hashlib.sha256(np.ascontiguousarray(example["image"])).hexdigest()
             columns.append((f"{split}/{number}", label, class_name, part, size, content))
     ids, labels, classes, parts, sizes, contents = map(np.array, zip(*columns, strict=True))
-    _need_normal(labels[parts == "train"], normal, classes, name)
+    need_normal(name, parts, classes, labels, normal)
     return Samples(ids, labels, classes, parts, images, np.arange(len(ids)), sizes, contents=contents)
 
 
@@ -242,14 +244,6 @@ def _groups(ids, group_by):
     if None in found:
         raise ValueError(f"The first group of group_by={group_by!r} is not in {_listed([ids[found.index(None)]])}.")
     return np.array(found)
-
-
-def _need_normal(train_labels, normal, classes, where):
-    if not np.any(train_labels == 0):
-        raise ValueError(
-            f"{where}: no images of the normal class {_listed(normal or ('good',))} to train on. There are: "
-            f"{_listed(np.unique(classes))}. Name the normal class with normal= (--normal)."
-        )
 
 
 def _need_known(names, known, where):
