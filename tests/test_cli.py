@@ -580,7 +580,7 @@ def own_run(trained_run, tmp_path):
 def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     good = parts / "test" / "good"
     before = agt.load_run(own_run)
-    preprocessing = settings.preprocessing_of(agt.runs.read_run(own_run))
+    preprocessing = agt.runs.preprocessing_of(agt.runs.read_run(own_run))
     images = list(agt.data.read_files(sorted(good.iterdir()), preprocessing, 8, []))
     scores = before.score(images, draw=False)["anomaly_score"].tolist()
     result = run("calibrate", own_run, good, parts / "train" / "good" / "000.png", "--alpha", "0.1")
@@ -623,7 +623,7 @@ def test_learned_images_are_remembered_in_another_run(own_run, parts, tmp_path):
     assert len(more.calibration.scores) == 35
     assert more.calibration.alpha == 0.2
     assert (own_run / "run.json").read_bytes() == description
-    preprocessing = settings.preprocessing_of(agt.runs.read_run(own_run))
+    preprocessing = agt.runs.preprocessing_of(agt.runs.read_run(own_run))
     images = list(agt.data.read_files(sorted((parts / "test" / "good").iterdir()), preprocessing, 8, []))
     known, new = (scorer.score(images, draw=False)["anomaly_map"].max() for scorer in (more, agt.load_run(own_run)))
     assert known < 0.1 < new

@@ -48,8 +48,8 @@ def name_of(recipe):
 
 
 def save(folder, name, shape, scratch=False):
-    """Noise, brighter in a part of it that is a scratch, and then with a mask."""
-    pixels = np.random.default_rng(len(name)).integers(60, 120, shape, dtype=np.uint8)
+    """Noise of its own, brighter in a part of it that is a scratch, and then with a mask."""
+    pixels = np.random.default_rng(list(name.encode())).integers(60, 120, shape, dtype=np.uint8)
     mask = np.zeros(shape[:2], np.uint8)
     if scratch:
         mask[20:24, 10:30] = 255
