@@ -121,11 +121,12 @@ def judge(
     check_threshold(scorer, threshold)
     need_labels = need_labels or isinstance(threshold, str)
     results, regions, masks, maps, kept = [], [], [], [], []
+    limit = -np.inf if isinstance(threshold, str) else _threshold(scorer, threshold, ())[0]  # labels tell theirs last
     data, have_masks = _peeked(data)
     for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and have_masks):
         for row, own in _each_row(rows, outputs):
             results.append(_result(row, own, need_labels))
-            regions.append(_regions(scorer, row, own))
+            regions.append(_regions(scorer, row, own, limit))
             if "mask" in row:
                 masks.append(row["mask"].copy())
                 maps.append(own["anomaly_map"].copy())
@@ -136,7 +137,7 @@ def judge(
     for number, row, outputs in _reconstructed(scorer, kept):
         drawn[number] = _drawing(row, outputs)
         results[number - 1] |= _scores(outputs)
-        regions[number - 1] = regions[number - 1] or _regions(scorer, row, outputs)
+        regions[number - 1] = regions[number - 1] or _regions(scorer, row, outputs, limit)
     threshold, method = _threshold(scorer, threshold, results)
     results = _decisions(scorer, results, threshold)
     regions = [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
@@ -155,8 +156,7 @@ def judged_chunks(
     for rows, outputs in scored_chunks(scorer, data, draw=False):
         each = list(_each_row(rows, outputs))
         results = _decisions(scorer, [_result(row, own) for row, own in each], threshold)
-        regions = (_regions(scorer, row, own) for row, own in each)
-        yield results, [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
+        yield results, [_regions(scorer, row, own, threshold) for row, own in each]
 
 
 def outlined(regions: list[dict], prediction: int) -> list[dict]:
@@ -351,12 +351,14 @@ def _label(row, needed):
     return None if label is None else int(label)
 
 
-def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The anomalous regions of a row in its own pixels, the strongest if there is none; none without a map."""
+def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], limit: float = -np.inf) -> list[dict[str, Any]]:
+    """The anomalous regions of a row in its own pixels; of a score above the limit the strongest, if there is none."""
     if scorer.calibration is None or "anomaly_map" not in outputs:
         return []
     anomaly_map = metrics.resize_map(outputs["anomaly_map"], _size(row))
-    return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold) or [metrics.strongest_region(anomaly_map)]
+    found = metrics.regions(anomaly_map, scorer.calibration.pixel_threshold)
+    is_alarm = outputs.get("anomaly_score", np.inf) > limit
+    return found or ([metrics.strongest_region(anomaly_map)] if is_alarm else [])
 
 
 def _picture(file, size, bits):

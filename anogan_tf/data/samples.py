@@ -13,11 +13,10 @@ from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from anogan_tf.data import images as image_files
 from anogan_tf.data.images import Crop
+from anogan_tf.folds import linked
 
 Allocate: TypeAlias = Callable[..., np.ndarray]  # of a shape and a dtype to an array to fill
 Use: TypeAlias = Callable[[int, np.ndarray, tuple[int, int]], None]  # of an index, an image and its own size
@@ -372,7 +371,9 @@ def _assigned(samples, copies, fractions, seed):
     parts = samples.parts.astype("U10")  # as long as "validation"
     test = parts == "test"
     ours = test.any() and samples.labels[test].all()
-    groups = samples.groups if copies is None or samples.groups is None else _joined(samples.groups, copies)
+    groups = samples.groups
+    if groups is not None and copies is not None:
+        groups = groups[linked([groups, copies])]  # those that have an image in common are one
     parts = _together(_together(parts, groups, ours), copies, ours)
     held_out = ("test",) if ours else ()
     held_out += () if "validation" in parts else ("validation",)
@@ -401,18 +402,6 @@ def _copies(samples):
         return None
     contents, numbers = np.unique(samples.contents, return_inverse=True)
     return numbers if 1 < len(contents) < len(samples) else None
-
-
-def _joined(groups, copies):
-    """The groups, those one that have an image in common; named by the first of them."""
-    names, members = np.unique(groups, return_inverse=True)
-    links = sparse.coo_array(
-        (np.ones(len(groups)), (members, len(names) + copies)), shape=(len(names) + copies.max() + 1,) * 2
-    )
-    _, component = csgraph.connected_components(links, directed=False)
-    _, first = np.unique(component[: len(names)], return_index=True)
-    name_of = dict(zip(component[first], names[first], strict=True))
-    return np.array([name_of[component[member]] for member in members])
 
 
 def _chosen(parts, groups, fraction, seed):
