@@ -148,10 +148,11 @@ class AnoGAN:
         }
 
     def score(self, images: Images, *, draw: bool = True) -> Outputs:
-        """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
+        """Scores an array `(n, height, width, channels)` in [-1, 1], batches as `test` takes them, or pictures.
 
         Args:
-            images: Images, see `scoring.image_rows`.
+            images: Images, see `scoring.rows_of`; pictures are files, folders, images of Pillow, arrays of 8 or 16
+                unsigned bits, of any size, and lists of these.
             draw: Whether to search z and reconstruct each image, which takes most of the time. Without it there are
                 `anomaly_score` and `id` alone, unless the score is made of the reconstruction.
 
@@ -249,7 +250,7 @@ class AnoGAN:
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
-        rows = scoring.image_rows(data, self.image_shape)
+        rows = scoring.rows_of(self, data)
         return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
 
     def score_chunk(
@@ -264,7 +265,7 @@ class AnoGAN:
     def __reduce__(self) -> tuple:
         """Copies and pickles are made of what the scorer was made of, and what it learned."""
         settings = self.settings | {"learning_rate": self.learning_rate}
-        return _restored, (self.gan, self.encoder, settings, self.reference, self.calibration)
+        return _made, (self.gan, self.encoder, settings), scoring.learned(self)
 
     def _search(self, n: int) -> LatentSearch:
         """The search of so many images at once, made when it is first asked for."""
@@ -329,9 +330,5 @@ class AnoGAN:
         return loss
 
 
-def _restored(
-    gan: GAN, encoder: keras.Model | None, settings: dict, reference: Reference | None, calibration: Calibration | None
-) -> AnoGAN:
-    scorer = AnoGAN(gan, encoder=encoder, **settings)
-    scorer.reference, scorer.calibration = reference, calibration
-    return scorer
+def _made(gan: GAN, encoder: keras.Model | None, settings: dict) -> AnoGAN:
+    return AnoGAN(gan, encoder=encoder, **settings)

@@ -162,7 +162,7 @@ class LocalNeighbours(wrapper.Wrapper):
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
-        rows = scoring.image_rows(data, self.image_shape)
+        rows = scoring.rows_of(self, data)
         for chunk in iter(lambda: list(itertools.islice(rows, self.chunk)), []):
             images = np.stack([row["image"] for row in chunk]).astype(np.float32)
             yield chunk, self.score_chunk(images, decide=decide, draw=draw, progress=progress)
@@ -199,7 +199,7 @@ class LocalNeighbours(wrapper.Wrapper):
 
     def _remembered(self, data: Any, groups: Sequence[Any] | None = None) -> list[Row]:
         """The pictures to learn from, each with its `group` where there are groups."""
-        rows = scoring.image_rows(data, self.image_shape)
+        rows = scoring.rows_of(self, data)
         if groups is not None:
             rows = _grouped(rows, groups)
         rows = scoring.sample(rows, REMEMBERED, self.seed)

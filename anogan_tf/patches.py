@@ -149,7 +149,7 @@ class Patched(wrapper.Wrapper):
             yield from tiles(row["image"], self._corners(row["image"], row["id"]), self.image_shape)
 
     def _rows(self, data):
-        return scoring.image_rows(data, (None, None, self.image_shape[-1]))
+        return scoring.rows_of(self, data)
 
 
 def grid(size: Sequence[int], patch: Sequence[int], *, overlap: float = 0.5, name: str = "the image") -> np.ndarray:

@@ -195,20 +195,16 @@ def read_pictures(
         >>> scorer = load_run("runs/parts")
         >>> scores = scorer.score(read_pictures("runs/parts", ["photo.png", "more_photos"]))["anomaly_score"]
     """
-    paths, skipped = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths), []
-    yield from data.read_files(data.list_files(paths), preprocessing_of(read_run(run)), batch_size, skipped)
-    if skipped:
-        raise ValueError("Files that cannot be read: " + "; ".join(f"{name}: {reason}" for name, reason in skipped))
+    paths = paths if isinstance(paths, (str, os.PathLike)) else list(paths)
+    return data.read_pictures(paths, preprocessing_of(read_run(run)), batch_size)
 
 
 def preprocessing_of(description: dict) -> Preprocessing:
     """How a run's pictures become what it scores; a run saved from Python may tell nothing but its networks' size."""
     height, width, channels = description["gan"]["image_shape"]
     factor = description["scorer"].get("factor", 1)
-    fields = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
-    fields = {"crop": None, "bits": 16, "scale": None} | fields
-    crop = tuple(fields["crop"]) if isinstance(fields["crop"], list) else fields["crop"]
-    return Preprocessing(tuple(fields["image_shape"]), crop, fields["bits"], fields["scale"])
+    told = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
+    return Preprocessing.of(told)
 
 
 def read_run(path: str | os.PathLike) -> dict[str, Any]:

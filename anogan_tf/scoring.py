@@ -16,10 +16,12 @@ from scipy import ndimage
 from tqdm.auto import tqdm
 
 from anogan_tf import thresholds
+from anogan_tf.data import pictures, read_pictures
+from anogan_tf.data.samples import Preprocessing
 from anogan_tf.reference import Reference
 
 Row: TypeAlias = dict[str, Any]  # an image with all that travels with it, see `image_rows`
-Images: TypeAlias = np.ndarray | Iterable[Any]  # an array, or batches, see `image_rows`
+Images: TypeAlias = np.ndarray | Iterable[Any]  # an array, batches, or pictures, see `rows_of`
 Outputs: TypeAlias = dict[str, np.ndarray]  # a row an image, see `Scorer.score_chunk`
 
 PARTS = ("anomaly_score", "residual", "discrimination")
@@ -208,6 +210,11 @@ class Scorer(Protocol):
         ...
 
 
+def learned(scorer: Scorer) -> dict[str, Any]:
+    """What a scorer has beside what it was made of, for its copies and pickles."""
+    return {name: getattr(scorer, name) for name in ("reference", "calibration", "info")}
+
+
 def unwrapped(scorer: Any) -> Any:
     """The scorer that holds the networks: itself, or the one inside."""
     while hasattr(scorer, "scorer"):
@@ -315,6 +322,27 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
             yield row
 
 
+def rows_of(scorer: Scorer, data: Images) -> Iterator[Row]:
+    """The `image_rows` of data for a scorer.
+
+    Pictures are read as `preprocessing_of` tells, so that they score as by the command line: files and folders, by
+    path, images of Pillow, arrays of 8 or 16 unsigned bits, of any size, or a list of these, see `data.pictures`.
+    """
+    preprocessing = preprocessing_of(scorer)
+    if pictures.are_pictures(data):
+        data = read_pictures(data, preprocessing)
+    return image_rows(data, preprocessing.common_shape)
+
+
+def preprocessing_of(scorer: Scorer) -> Preprocessing:
+    """How pictures become what a scorer takes: as the run that it was loaded from tells, else by its `image_shape`.
+
+    A `Patched` that no run tells of takes pictures in their own size.
+    """
+    told = scorer.info.get("preprocessing")
+    return Preprocessing.of(told or {"image_shape": scorer.image_shape, "scale": 1.0 if scorer.any_size else None})
+
+
 class Reservoir:
     """At most n of the rows that are added, each as likely as any other; their images are copied.
 
@@ -353,7 +381,7 @@ def fit_reference(scorer: Any, data: Images) -> None:
     """
     if not scorer.learns:
         return
-    rows = iter(sample(image_rows(data, scorer.image_shape), REFERENCE_IMAGES, scorer.seed))
+    rows = iter(sample(rows_of(scorer, data), REFERENCE_IMAGES, scorer.seed))
     found = [
         {k: v.numpy()[:n] for k, v in scorer.evidence(images).items()} for _, images, n in _chunks(rows, scorer.chunk)
     ]
@@ -446,9 +474,9 @@ def batches(data: Images) -> Iterable[Any]:
 
 def _no_images(thing: object) -> ValueError:
     return ValueError(
-        "Scorers take an array (n, height, width, channels) in [-1, 1], or batches: a tf.data.Dataset or another "
-        "iterable of images, (image, label) or dicts. Image files are read by anogan_tf.read_pictures(RUN, "
-        f"PATHS), and scored by `anogan-tf score RUN PATH…`. Received: {type(thing).__name__}."
+        "Scorers take an array (n, height, width, channels) in [-1, 1]; batches: a tf.data.Dataset or another iterable "
+        "of images, (image, label) or dicts; or pictures: files, folders, images of Pillow, arrays of unsigned 8 or 16 "
+        f"bits, or a list of these. Received: {type(thing).__name__}."
     )
 
 

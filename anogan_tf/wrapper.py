@@ -92,7 +92,7 @@ class Wrapper:
 
     def __reduce__(self) -> tuple:
         """Copies and pickles are made of what the scorer was made of, and what it learned."""
-        return _restored, (type(self), self.scorer, self._own_settings, self.reference, self.calibration)
+        return _made, (type(self), self.scorer, self._own_settings), scoring.learned(self)
 
     def score_batches(self, data: Images, *, draw: bool = True) -> Iterator[Outputs]:
         """As `score`, a few images at a time; memory stays flat."""
@@ -122,7 +122,5 @@ class Wrapper:
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
 
-def _restored(cls: type, scorer: Scorer, own_settings: dict, reference: Any, calibration: Calibration | None) -> Any:
-    around = cls(scorer, **own_settings)
-    around.reference, around.calibration = reference, calibration
-    return around
+def _made(cls: type, scorer: Scorer, own_settings: dict) -> Any:
+    return cls(scorer, **own_settings)

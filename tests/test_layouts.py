@@ -503,6 +503,21 @@ def test_masks_apart_from_classes_fit_by_their_name_if_only_one_picture_has_it(f
     assert masked == ["cut/010.png", "good/009.png"]
 
 
+@pytest.mark.parametrize("where", [".", "crack"])
+def test_black_and_white_twins_of_another_suffix_are_masks(folder, where):
+    folder.pictures("good" if where == "crack" else ".", 10, ".jpg").pictures(where, 4, ".jpg", first=20)
+    folder.masks(where, 4, "{:03}.png", first=20)
+    samples = load(folder, **({} if where == "." else {"normal": "good"})).samples
+    masked = [name for name, mask in zip(samples.ids, samples.masks, strict=True) if mask is not None]
+    assert [name.rpartition("/")[2] for name in masked] == ["020.jpg", "021.jpg", "022.jpg", "023.jpg"]
+    assert len(samples) == 14
+
+
+def test_twins_that_are_pictures_stay_pictures(folder):
+    folder.pictures(".", 4, ".jpg").pictures(".", 3, ".png").masks(".", 1, "{:03}.png", first=3)
+    assert len(load(folder).samples) == 8
+
+
 def test_a_mask_whose_picture_is_gone_is_no_picture(folder):
     splits = load(folder.pictures(".", 10).masks(".", 1, "{:03}_mask.png", first=50))
     assert len(splits.samples) == 10

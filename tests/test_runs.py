@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -140,6 +142,65 @@ def test_files_are_read_as_a_run_takes_them(scorer, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot be read: .*broken\.png: not a readable image"):
         scorer.score(agt.read_pictures(tmp_path / "run", tmp_path / "broken.png"))
+
+
+@pytest.fixture
+def cropping(scorer, tmp_path):
+    """A scorer of a run whose pictures are cropped to 24 pixels, and two files of one content after that."""
+    picture = np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "folder").mkdir()
+    Image.fromarray(picture[8:32, 3:27]).save(tmp_path / "folder" / "b.png")
+    told = {"image_shape": [8, 8, 1], "crop": [24, 24], "bits": 16, "scale": None}
+    agt.save_run(tmp_path / "run", scorer, preprocessing=told)
+    return agt.load_run(tmp_path / "run")
+
+
+def test_pictures_of_all_kinds_score_alike(cropping, tmp_path):
+    file = tmp_path / "a.png"
+    expected = cropping.score(agt.read_pictures(tmp_path / "run", file))["anomaly_score"]
+    pillow = Image.open(file)
+    gray = np.asarray(pillow)
+    deep = gray.astype(np.uint16) * 257
+    opaque = np.dstack([gray, gray, gray, np.full_like(gray, 255)])
+    several = [
+        *(str(file), file, [file], tmp_path / "folder", pillow, pillow.convert("RGBA"), gray, gray[..., None]),
+        *(opaque, opaque[..., :3], np.stack([gray[..., None]] * 2), [str(file), pillow, gray]),
+    ]
+    for pictures in several:
+        scores = cropping.score(pictures, draw=False)["anomaly_score"]
+        np.testing.assert_array_equal(scores, np.repeat(expected, len(scores)))
+    assert cropping.score([pillow, gray, pillow], draw=False)["id"].tolist() == ["1", "2", "3"]
+    colours = np.dstack([deep, deep // 2, deep // 3])
+    for sixteen in (deep, colours):  # not resized in whole levels of 8 bits
+        close = cropping.score([sixteen, (sixteen // 257).astype(np.uint8)], draw=False)["anomaly_score"]
+        np.testing.assert_allclose(*close, rtol=0.02)
+
+
+def test_copies_take_pictures_as_the_run_does(cropping, tmp_path):
+    expected = cropping.score(tmp_path / "a.png")["anomaly_score"]
+    for copied in (copy.deepcopy(cropping), pickle.loads(pickle.dumps(cropping))):
+        np.testing.assert_array_equal(copied.score(tmp_path / "a.png")["anomaly_score"], expected)
+
+
+def test_pictures_are_judged_and_calibrated_with(cropping, tmp_path):
+    cropping.calibrate([tmp_path / "a.png", tmp_path / "folder"], alpha=0.5)
+    assert len(cropping.calibration.scores) == 2
+    assert len(set(cropping.calibration.scores)) == 1
+
+
+def test_what_is_no_picture_is_refused(cropping, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    wrong = {
+        "cannot be read: .*broken.png: not a readable image": [tmp_path / "broken.png"],
+        "missing.png: not a readable image": tmp_path / "missing.png",
+        "the picture: of 8×8 pixels, smaller than the crop": np.zeros((8, 8), np.uint8),
+        r"A picture is \(height, width\) or .*shape \(30, 40, 30\)": np.zeros((30, 40, 30), np.uint8),
+        "Scorers take an array .*Received: int": 42,
+    }
+    for message, pictures in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            cropping.score(pictures)
 
 
 def test_nothing_of_an_older_run_is_left(trained, tmp_path):

@@ -17,12 +17,22 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from anogan_tf.data import cache as cached
-from anogan_tf.data import images, inspection, pipeline, sources
-from anogan_tf.data.images import Crop, content_hash
+from anogan_tf.data import images, inspection, pictures, pipeline, sources
+from anogan_tf.data.images import Crop, Source, content_hash
 from anogan_tf.data.plan import Plan
 from anogan_tf.data.samples import FEWEST, LISTED, Preprocessing, Samples, assign_parts, complete_shape
 
-__all__ = ["Plan", "Splits", "content_hash", "labelled", "list_files", "load", "load_labelled", "read_files"]
+__all__ = [
+    "Plan",
+    "Splits",
+    "content_hash",
+    "labelled",
+    "list_files",
+    "load",
+    "load_labelled",
+    "read_files",
+    "read_pictures",
+]
 
 DEFAULT_SHAPE = (64, 64, 3)
 MEMORY_LIMIT = 2**30
@@ -326,12 +336,12 @@ def list_files(paths: Iterable[str | os.PathLike], pattern: str | None = None) -
 
 
 def read_files(
-    files: Iterable[str], preprocessing: Preprocessing, batch_size: int, skipped: list[tuple[str, str]]
+    files: Iterable[Source], preprocessing: Preprocessing, batch_size: int, skipped: list[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
-    """Batches of image files, dicts of `image`, `id`, `height`, `width`, `file`, `bits`; of one where sizes differ.
+    """Batches of pictures, dicts of `image`, `id`, `height`, `width`, `bits`, and `file`; of one where sizes differ.
 
     Args:
-        files: See `list_files`.
+        files: See `list_files`; or pictures in memory, whose ids are their numbers, from 1, and which have no `file`.
         preprocessing: A `Preprocessing`.
         batch_size: Files read at once, in parallel.
         skipped: A list that gets a pair of id and reason for each file that cannot be read.
@@ -341,29 +351,47 @@ def read_files(
     """
     paged = []
 
-    def read(file):
-        if (images.header(file) or {"pages": 0})["pages"]:
+    def read(numbered):
+        number, file = numbered
+        name = file if isinstance(file, str) else str(number)
+        if isinstance(file, str) and (images.header(file) or {"pages": 0})["pages"]:
             paged.append(file)
         try:
-            return file, *preprocessing.read(file)
+            return name, *preprocessing.read(file)
         except ValueError as error:
-            return file, str(error).removeprefix(f"{file}: ")
+            return name, str(error).removeprefix(f"{file}: ")
 
-    files = iter(files)
+    files = iter(enumerate(files, start=1))
     with ThreadPoolExecutor() as pool:
         while some := list(itertools.islice(files, batch_size)):
             found = list(pool.map(read, some))
-            skipped.extend((file, reason[0]) for file, *reason in found if len(reason) == 1)
+            skipped.extend((name, reason[0]) for name, *reason in found if len(reason) == 1)
             good = [row for row in found if len(row) == 3]
             one_size = preprocessing.scale is None
             for rows in [good] if one_size and good else [[row] for row in good]:
                 names, arrays, sizes = zip(*rows, strict=True)
                 heights, widths = np.transpose(sizes)
                 bits = np.full(len(names), preprocessing.bits)
-                columns = {"id": names, "file": names, "height": heights, "width": widths, "bits": bits}
+                columns = {"id": names, "height": heights, "width": widths, "bits": bits}
+                if all(isinstance(file, str) for _, file in some):
+                    columns["file"] = names
                 yield {"image": np.stack(arrays), **columns}
     if paged:
         warnings.warn(f"Of {len(paged)} files only the first page is read, such as {min(paged)}.", stacklevel=2)
+
+
+def read_pictures(things: Any, preprocessing: Preprocessing, batch_size: int = 32) -> Iterator[dict[str, Any]]:
+    """Batches, as of `read_files`, of all pictures in what `pictures.are_pictures` takes.
+
+    Raises:
+        ValueError: For a folder without pictures; after all others, for files that cannot be read.
+    """
+    each, skipped = [], []
+    for thing in pictures.each(things):
+        each += list_files([thing]) if isinstance(thing, (str, os.PathLike)) else [thing]
+    yield from read_files(each, preprocessing, batch_size, skipped)
+    if skipped:
+        raise ValueError("Files that cannot be read: " + "; ".join(f"{name}: {reason}" for name, reason in skipped))
 
 
 def _warn_of_dark_files(files, bits, looked_at=16):

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Crop: TypeAlias = int | tuple[int, int] | str | None  # pixels, (height, width) in pixels, "square", nothing
 Picture: TypeAlias = tuple[Image.Image, ...]  # one image, or its red, green and blue
+Source: TypeAlias = str | os.PathLike | Image.Image | np.ndarray  # a file; or levels of 8 or 16 bits in memory
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".apng", ".avif", ".dib", ".gif", ".jfif", ".jpe",
@@ -115,21 +116,24 @@ def _resized_mask(mask, size):
     return np.asarray(Image.fromarray(mask).resize(tuple(size)[::-1], Image.Resampling.NEAREST))
 
 
-def open_cropped(path: str | os.PathLike, *, crop: Crop = None, bits: int = 16) -> Picture:
+def open_cropped(path: Source, *, crop: Crop = None, bits: int = 16) -> Picture:
     """The centre crop of the picture as `open_picture` gives it."""
     planes = open_picture(path, bits=bits)
-    box = crop_box(planes[0].size[::-1], crop, path)
+    box = crop_box(planes[0].size[::-1], crop, name_of(path))
     return tuple(plane.crop(box) for plane in planes)
 
 
-def open_picture(path: str | os.PathLike, *, bits: int = 16) -> Picture:
+def open_picture(path: Source, *, bits: int = 16) -> Picture:
     """The picture, upright: one Pillow image of mode `"L"`, `"RGB"`, or `"F"` (0 to 255, from 16 bits), or three `"F"`.
 
-    Three are the red, green and blue of colour in 16 bits.
+    Three are the red, green and blue of colour in 16 bits. An array is `(height, width)` or `(height, width, channels)`
+    of 1 channel, or of red, green, blue and perhaps opacity, as unsigned integers of 8 or 16 bits.
 
     Raises:
         ValueError: If the file cannot be read, or nothing says which of its values are black and white.
     """
+    if isinstance(path, np.ndarray) and path.ndim == 3 and path.shape[2] > 1 and path.dtype == np.uint16:
+        return tuple(map(Image.fromarray, _laid_on_black(path.astype(np.float32), bits)))
     file, raw_mode = _decoded(path)
     if _DEEP_COLOUR.fullmatch(raw_mode):
         return tuple(map(Image.fromarray, _laid_on_black(_deep_levels(path, file, raw_mode), bits)))
@@ -197,6 +201,15 @@ def _check_levels(path, file, raw):
         f"{path}: {stored}, values from {levels.min()} to {levels.max()}, of which nothing says what is black and what "
         "is white. Rescale all images alike to unsigned 16 bits, such as (values - black) / (white - black) * 65535."
     )
+
+
+def is_black_and_white(path: str | os.PathLike) -> bool:
+    """Whether a file has at most two levels, one of them black, as masks have; not if it is broken."""
+    try:
+        levels = np.unique(np.asarray(_decoded(path)[0].convert("L")))
+    except ValueError:
+        return False
+    return len(levels) <= 2 and levels[0] == 0
 
 
 def is_sixteen_bit(path: str | os.PathLike) -> bool:
@@ -292,6 +305,11 @@ def check_patch(size: Sequence[int], patch: Sequence[int], name: object) -> None
         )
 
 
+def name_of(source: Source) -> object:
+    """What to call a picture in an error: its file's name, where it has one."""
+    return "the picture" if isinstance(source, (np.ndarray, Image.Image)) else source
+
+
 def _stream(path):
     """The bytes of a file, or of a record, which opens itself."""
     # Not by name: of named files Pillow 13 maps gray TIFF into memory with the sides of its turned picture.
@@ -303,12 +321,17 @@ def _decoded(path, raw_mode=None):
 
     Whatever goes wrong with that is a ValueError with the file's name.
 
-    Pillow refuses more than twice `Image.MAX_IMAGE_PIXELS`, 179 million pixels, by the size that the file declares.
+    What is no file is decoded already. Pillow refuses more than twice `Image.MAX_IMAGE_PIXELS`, 179 million pixels, by
+    the size that the file declares.
 
     Args:
         path: The file.
         raw_mode: What to take it for instead, of the same size.
     """
+    if isinstance(path, np.ndarray):
+        path = Image.fromarray(path[..., 0] if path.ndim == 3 and path.shape[2] == 1 else path)
+    if isinstance(path, Image.Image):
+        return ImageOps.exif_transpose(path), _raw_mode_of(path)
     try:
         with _stream(path) as stream, Image.open(stream) as file:
             if raw_mode:

@@ -70,6 +70,7 @@ def list_folder(folder: str | os.PathLike, pattern: str | None = None) -> Listin
     paths = sorted(_walk(folder, (), (), left_out))
     images = [path for path in paths if Path(path[-1]).suffix.lower() in image_files.SUFFIXES]
     masks = _masks(images)
+    masks |= _black_and_white(folder, [path for path in images if path not in masks])
     pictures = [path for path in images if path not in masks]
     pictures = _one_sensor(pictures, left_out)
     if pattern:
@@ -163,6 +164,23 @@ def _beside_pictures(images):
         elif len(marked) < len(paths):
             named.update(marked)
     return pairs | named
+
+
+def _black_and_white(folder, images):
+    """Files such as `000.png` beside `000.jpg` of which those of one suffix have no more than two levels."""
+    twins = collections.defaultdict(list)
+    for path in images:
+        twins[path[:-1], _stem(path)].append(path)
+    twins = [path for paths in twins.values() if len(paths) == 2 for path in paths]
+    by_suffix = collections.defaultdict(list)
+    for path in twins:
+        by_suffix[path[:-1], Path(path[-1]).suffix.lower()].append(path)
+    return {
+        path
+        for paths in by_suffix.values()
+        if all(image_files.is_black_and_white(folder.joinpath(*path)) for path in paths)
+        for path in paths
+    }
 
 
 def _one_sensor(pictures, left_out):

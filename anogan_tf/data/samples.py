@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -56,6 +55,13 @@ class Preprocessing:
         if self.scale is not None and not self.scale > 0:
             raise ValueError(f"scale is a number above 0. Received: scale={self.scale}.")
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Preprocessing:
+        """That whose fields a `run.json` tells, which has lists for tuples, and may be older than some of them."""
+        crop = told.get("crop")
+        crop = tuple(crop) if isinstance(crop, list) else crop
+        return cls(tuple(told["image_shape"]), crop, told.get("bits", 16), told.get("scale"))
+
     @property
     def common_shape(self) -> tuple[int | None, int | None, int]:
         """The shape of all images once read, None for sides that differ."""
@@ -73,11 +79,11 @@ class Preprocessing:
         image_files.check_patch((height, width), self.image_shape, name)
         return height, width, self.image_shape[-1]
 
-    def read(self, path: str | os.PathLike) -> tuple[np.ndarray, tuple[int, int]]:
-        """The file as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
+    def read(self, path: image_files.Source) -> tuple[np.ndarray, tuple[int, int]]:
+        """The picture as float32 in [-1, 1], and its `(height, width)` in its own pixels."""
         picture = image_files.open_cropped(path, crop=self.crop, bits=self.bits)
         size = picture[0].size[::-1]
-        return image_files.fit(picture, self.shape_of(size, path)), size
+        return image_files.fit(picture, self.shape_of(size, image_files.name_of(path))), size
 
 
 @dataclasses.dataclass(frozen=True)
