@@ -81,6 +81,28 @@ def _dcgan_features(image_shape, width, initializer, momentum, seed):
         yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"features_{i}")
 
 
+def _upsampling_generator(image_shape, width, initializer, momentum):
+    height, img_width, channels = image_shape
+    filters = _filters(image_shape, width)[::-1]
+    base = _base(image_shape, len(filters))
+    yield keras.layers.Dense(
+        base[0] * base[1] * filters[0], use_bias=False, kernel_initializer=initializer(), name="project"
+    )
+    yield keras.layers.Reshape((*base, filters[0]), name="base")
+    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize_0")
+    yield keras.layers.ReLU(name="relu_0")
+    for i, units in enumerate([*filters[1:], max(width // 2, channels)], start=1):
+        yield keras.layers.UpSampling2D(2, name=f"double_{i}")
+        yield keras.layers.Conv2D(
+            units, 3, padding="same", use_bias=False, kernel_initializer=initializer(), name=f"upsample_{i}"
+        )
+        yield keras.layers.BatchNormalization(momentum=momentum, name=f"normalize_{i}")
+        yield keras.layers.ReLU(name=f"relu_{i}")
+    yield keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=initializer(), name="to_image")
+    yield _centre_crop(base[0] * 2 ** len(filters) - height, base[1] * 2 ** len(filters) - img_width)
+    yield keras.layers.Activation("tanh", dtype="float32", name="image")
+
+
 def _residual_generator(image_shape, width, initializer, momentum):
     height, img_width, channels = image_shape
     filters = _filters(image_shape, width)[::-1]
@@ -192,6 +214,7 @@ def _hazelnut_base(image_shape):
 
 ARCHITECTURES = {
     "dcgan": Architecture(_dcgan_generator, _dcgan_features, keras.initializers.RandomNormal(stddev=0.02)),
+    "upsampling": Architecture(_upsampling_generator, _dcgan_features, "he_normal"),
     "residual": Architecture(_residual_generator, _residual_features, "he_normal"),
     "hazelnut": Architecture(_hazelnut_generator, _hazelnut_features, "glorot_uniform", momentum=0.99, encodes=False),
 }

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import architectures, judging, losses, scoring, training
+from anogan_tf.augmentation import augmented
 from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
 from anogan_tf.networks import Encoder, check_functional, hidden_output
@@ -20,7 +21,7 @@ from anogan_tf.reference import Reference
 from anogan_tf.scoring import Calibration, Images, Outputs, Row
 from anogan_tf.search import sample_prior
 
-MODES = ("izi", "ziz", "izi_f")
+MODES = ("izi", "ziz", "izi_f", "joint")
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -159,7 +160,7 @@ class FAnoGAN(keras.Model):
         """
         training.check_compile(kwargs, "the encoder's optimizer")
         optimizer = training.optimizer(optimizer or keras.optimizers.Adam(1e-3), "optimizer")
-        super().compile(optimizer=training.prepared(optimizer, self._encoder_variables, self.dtype_policy), **kwargs)
+        super().compile(optimizer=training.prepared(optimizer, self._trained_variables, self.dtype_policy), **kwargs)
         self._compile_options = kwargs
 
     def fit(
@@ -194,7 +195,7 @@ class FAnoGAN(keras.Model):
             parts, weights = self._ziz(images, step) if self.mode == "ziz" else self._izi(images, step)
             loss = tf.add_n([weights[name] * part for name, part in parts.items()])
             own_loss = training.replica_loss(loss, self.optimizer)
-        training.descend(tape, own_loss, self._encoder_variables, self.optimizer)
+        training.descend(tape, own_loss, self._trained_variables, self.optimizer)
         for name, value in {"loss": loss, **parts}.items():
             self._trackers[name].update_state(value)
         return self.get_metrics_result()
@@ -208,6 +209,8 @@ class FAnoGAN(keras.Model):
 
     def _izi(self, images, step):
         """‖x - G(E(x))‖², with the distance of the features, and the divergence of a variational code."""
+        if self.mode == "joint":
+            images = augmented(images, self.aug, training.step_seed(self.seed, step, 1))
         z, hidden = self._encode_hidden(images)
         z = tf.cast(z, tf.float32)
         parts, weights = {}, {"image_loss": 1.0, "feature_loss": self.feature_weight, "kl_loss": self.kl_weight}
@@ -218,7 +221,10 @@ class FAnoGAN(keras.Model):
             z += tf.exp(0.5 * log_variance) * noise
         reconstructions = self.gan.generator(z, training=False)
         parts["image_loss"] = tf.reduce_mean(losses.residual(images, reconstructions, self.distance))
-        if self.mode == "izi_f":
+        if self.mode == "joint":
+            parts["prior_loss"] = losses.kl_of_codes(z)
+            weights["prior_loss"] = self.prior_w
+        if self.mode in ("izi_f", "joint"):
             features, reconstruction_features = (
                 self._comparison.features(batch, training=False) for batch in (images, reconstructions)
             )
@@ -288,7 +294,7 @@ class FAnoGAN(keras.Model):
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
     ) -> Iterator[tuple[list[Row], Outputs]]:
-        rows = scoring.image_rows(data, self.image_shape)
+        rows = scoring.rows_of(self, data)
         return scoring.raw_outputs(self, rows, decide=decide, draw=draw, progress=progress)
 
     def score_chunk(
@@ -302,7 +308,8 @@ class FAnoGAN(keras.Model):
 
     def __reduce__(self) -> tuple:
         """Copies and pickles are Keras' own, with what the scorer learned."""
-        return _restored, (super().__reduce__(), self.reference, self.calibration)
+        make, arguments, *_ = super().__reduce__()
+        return make, arguments, scoring.learned(self)
 
     @tf.function(autograph=False)
     def _encode(self, images):
@@ -330,11 +337,18 @@ class FAnoGAN(keras.Model):
         self.compile(**config | {"optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
 
     @property
-    def _encoder_variables(self):
-        return self.encoder.trainable_variables + (self._log_variance.trainable_variables if self.variational else [])
+    def _trained_variables(self):
+        variance = self._log_variance.trainable_variables if self.variational else []
+        generator = self.gan.generator.trainable_variables if self.mode == "joint" else []
+        return self.encoder.trainable_variables + variance + generator
 
     def _logged(self):
-        parts = {"izi": ["image_loss"], "ziz": ["z_loss"], "izi_f": ["image_loss", "feature_loss"]}[self.mode]
+        parts = {
+            "izi": ["image_loss"],
+            "ziz": ["z_loss"],
+            "izi_f": ["image_loss", "feature_loss"],
+            "joint": ["image_loss", "feature_loss", "prior_loss"],
+        }[self.mode]
         return ["loss", *parts, *(["kl_loss"] if self.variational else [])]
 
 
@@ -355,10 +369,3 @@ def _check_encoder(encoder, gan):
             f"The encoder maps the GAN's images to its z, {gan.image_shape} → {(gan.latent_dim,)}. Received: "
             f"{tuple(encoder.input_shape[1:])} → {tuple(encoder.output_shape[1:])}."
         )
-
-
-def _restored(reduced: tuple, reference: Reference | None, calibration: Calibration | None) -> FAnoGAN:
-    make, arguments, *_ = reduced
-    scorer = make(*arguments)
-    scorer.reference, scorer.calibration = reference, calibration
-    return scorer

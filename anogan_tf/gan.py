@@ -13,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import losses, training
+from anogan_tf.augmentation import augmented, check_policies
 from anogan_tf.networks import PRIORS, Discriminator, Generator, Initializer, check_functional, hidden_output
 from anogan_tf.search import sample_prior
 from anogan_tf.transformations import Transformations, transformation_head
 
 TASK_DRAW = 1000  # numbers of the draws of the second task, beyond those of z
+AUGMENTATION_DRAW = 2000  # and of those of the augmentation
 
 
 class GAN(keras.Model):
@@ -41,6 +43,8 @@ class GAN(keras.Model):
         discriminator: Your own Functional network from images to one logit; goes with `generator`.
         self_supervision: None for the papers' plain GANs; or what D also tells, `"rotation"`, `"shift"` or both, see
             `transformations.Transformations`.
+        augment: None, or how all that D sees is changed by chance in training, `"translation"`, `"color"`, `"cutout"`
+            or several, see `augmentation.augmented`: with few images, D does not learn them by heart so soon.
         seed: Seed of initial weights and training noise.
 
     Raises:
@@ -67,6 +71,7 @@ class GAN(keras.Model):
         generator: keras.Model | None = None,
         discriminator: keras.Model | None = None,
         self_supervision: str | Sequence[str] | None = None,
+        augment: str | Sequence[str] | None = None,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
@@ -83,6 +88,7 @@ class GAN(keras.Model):
         if generator is not None:
             _warn_of_ends(self.generator, self.discriminator)
         self.prior = prior
+        self.augment = check_policies(augment) if augment else None
         self.seed = seed
         self.transformations = self.transformation_head = self.tell_transformations = None
         if self_supervision:
@@ -129,12 +135,15 @@ class GAN(keras.Model):
         """Trains on images in [-1, 1]: a `tf.data.Dataset` of batches, an array, or any iterable of batches.
 
         As `keras.Model.fit`; labels are ignored, and what has no meaning here is refused, see `training.fit_arguments`.
+        An optimizer with `use_ema=True` leaves the moving average of the weights at the end, as Keras has it.
 
         Raises:
             ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
         """
         options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
-        return super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
+        history = super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
+        self.g_optimizer.finalize_variable_values(self.generator.trainable_variables)
+        return history
 
     def call(self, inputs: Any) -> None:
         raise NotImplementedError(
@@ -154,26 +163,37 @@ class GAN(keras.Model):
         for i in range(discriminator_steps):
             self._train_discriminator(images, step, i)
         for i in range(generator_steps):
-            self._train_generator(self._noise(images, step, self.DRAWS * discriminator_steps + i))
+            self._train_generator(images, step, discriminator_steps, i)
         return self.get_metrics_result()
 
     def _train_discriminator(self, images, step, i):
         generated = self._generated(self._noise(images, step, self.DRAWS * i))
+        real, generated = (
+            self._augmented(batch, step, 2 * i + number) for number, batch in enumerate((images, generated))
+        )
         with tf.GradientTape() as tape:
-            loss = self._discriminator_loss(images, generated, step, i)
+            loss = self._discriminator_loss(real, generated, step, i)
             own_loss = training.replica_loss(loss + self._task_loss(images, step, i), self.d_optimizer)
         training.descend(tape, own_loss, self._discriminator_variables, self.d_optimizer)
         self._log(d_loss=loss)
 
-    def _train_generator(self, z):
+    def _train_generator(self, images, step, discriminator_steps, i):
+        z = self._noise(images, step, self.DRAWS * discriminator_steps + i)
         with tf.GradientTape() as tape:
-            loss = self._generator_loss(self.discriminator(self._generated(z), training=True))
+            generated = self._augmented(self._generated(z), step, 2 * discriminator_steps + i)
+            loss = self._generator_loss(self.discriminator(generated, training=True))
             own_loss = training.replica_loss(loss, self.g_optimizer)
         training.descend(tape, own_loss, self.generator.trainable_variables, self.g_optimizer)
         self._log(g_loss=loss)
 
     def _generated(self, z):
         return tf.cast(self.generator(z, training=True), tf.float32)
+
+    def _augmented(self, images, step, draw):
+        """Images as D sees them in training."""
+        if self.augment is None:
+            return images
+        return augmented(images, self.augment, training.step_seed(self.seed, step, AUGMENTATION_DRAW + draw))
 
     @property
     def _steps(self) -> tuple[int, int]:
@@ -194,6 +214,7 @@ class GAN(keras.Model):
             "discriminator": keras.saving.serialize_keras_object(self.discriminator),
             "prior": self.prior,
             "self_supervision": self.self_supervision,
+            "augment": self.augment,
             "seed": self.seed,
             "name": self.name,
         }

@@ -107,6 +107,24 @@ def kl_to_normal(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
     return _per_image_mean(0.5 * (tf.square(mean) + tf.exp(log_variance) - log_variance - 1.0))
 
 
+def kl_of_codes(codes: tf.Tensor) -> tf.Tensor:
+    """KL(N(m, s²) ‖ N(0, 1)), with the mean m and the variance s² of the codes of a batch, a mean over dimensions.
+
+    Where each code alone is pulled to 0 by `latent_prior`, here all of them together are kept as the prior is.
+
+    Args:
+        codes: E(x), `(batch, latent_dim)`.
+
+    Returns:
+        A scalar.
+
+    References:
+        Ulyanov et al., "It Takes (Only) Two: Adversarial Generator-Encoder Networks", arXiv 1704.02304, section 3.
+    """
+    mean, variance = tf.nn.moments(codes, axes=0)  # (latent_dim,)
+    return tf.reduce_mean(kl_to_normal(mean[None], tf.math.log(variance + 1e-6)[None]))
+
+
 def residual(images: tf.Tensor, reconstructions: tf.Tensor, distance: str = "l1") -> tf.Tensor:
     """The residual loss R: the distance of each image to its reconstruction.
 

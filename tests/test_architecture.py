@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · atomic · losses · search · subspace · architectures
-    local_features · thresholds · folds · networks · metrics · data.listing
+    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
+    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
     data.samples · distances · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report
