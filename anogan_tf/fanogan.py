@@ -26,23 +26,28 @@ MODES = ("izi", "ziz", "izi_f", "joint")
 
 @keras.saving.register_keras_serializable("anogan_tf")
 class FAnoGAN(keras.Model):
-    """An encoder E around a trained GAN: `fit` trains E alone, `test` and `score` take z = E(x) in one pass.
+    """An encoder E around a trained GAN: `fit` trains E, `test` and `score` take z = E(x) in one pass.
 
     The modes of training, each a mean over elements:
 
     - `"izi"` (image to z to image): ‖x - G(E(x))‖²
     - `"ziz"` (z to image to z): ‖z - E(G(z))‖², z from the prior
     - `"izi_f"`: ‖x - G(E(x))‖² + κ ‖f(x) - f(G(E(x)))‖², f features of the discriminator
+    - `"joint"`: the same, of E and G together, and w KL(N(m, s²) ‖ N(0, 1)) besides, m and s² the mean and the variance
+      of the codes of a batch, which keeps them as the prior is. Before each such step the GAN takes one of its own: D
+      keeps the drawings sharp, and the reconstructions keep them all, where few images made a GAN that draws only some
+      of them. If the GAN is trained on moved images (`augment="translation"`), so is this.
 
     A variational encoder gives a mean, its z, and a log-variance: it is trained on G(z) with z ~ N(μ, σ²), and its loss
-    has w KL(N(μ, σ²) ‖ N(0, 1)) besides.
+    has w KL(N(μ, σ²) ‖ N(0, 1)) besides, with `"joint"` in place of that of the batch.
 
     Args:
-        gan: A trained GAN, such as `WGANGP`; its networks are used in inference mode and never changed.
-        mode: `"izi"`, `"ziz"` or `"izi_f"`.
-        variational: Whether E gives a distribution; for `"izi"` and `"izi_f"`, with a normal prior.
-        feature_weight: κ, in the loss of `"izi_f"` and in the score.
-        kl_weight: w, of a variational encoder.
+        gan: A trained GAN, such as `WGANGP`; its networks are used in inference mode and never changed, but by
+            `"joint"`, which trains it on as it was compiled.
+        mode: `"izi"`, `"ziz"`, `"izi_f"` or `"joint"`.
+        variational: Whether E gives a distribution; not for `"ziz"`, and with a normal prior.
+        feature_weight: κ, in the loss of `"izi_f"` and `"joint"` and in the score.
+        kl_weight: w, of a variational encoder and of `"joint"`.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
             (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
@@ -68,7 +73,9 @@ class FAnoGAN(keras.Model):
 
     References:
         Schlegl et al., "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks", Medical
-        Image Analysis 2019, L_ziz, L_izi, L_izi_f and A(x); Kingma and Welling, arXiv 1312.6114 (variational).
+        Image Analysis 2019, L_ziz, L_izi, L_izi_f and A(x); Kingma and Welling, arXiv 1312.6114 (variational). Of E and
+        G together: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", arXiv 1512.09300, eq.
+        8; Ulyanov et al., arXiv 1704.02304, section 3 (codes of a batch).
     """
 
     method: ClassVar[str] = "f-anogan"
@@ -97,7 +104,7 @@ class FAnoGAN(keras.Model):
             raise ValueError(f"mode is one of {MODES}. Received: mode={mode!r}.")
         if variational and (mode == "ziz" or gan.prior != "normal"):
             raise ValueError(
-                'A variational encoder is trained on images, mode="izi" or "izi_f", with a normal prior. Received: '
+                'A variational encoder is trained on images, not by mode="ziz", with a normal prior. Received: '
                 f"mode={mode!r}, prior={gan.prior!r}."
             )
         self.gan = gan
@@ -155,10 +162,15 @@ class FAnoGAN(keras.Model):
         """Configures training.
 
         Args:
-            optimizer: Keras optimizer of the encoder, or its name; None for Adam(1e-3).
+            optimizer: Keras optimizer of the encoder, with `"joint"` of G too, or its name; None for Adam(1e-3).
             **kwargs: Passed on to `keras.Model.compile`, such as `jit_compile` or `steps_per_execution`.
+
+        Raises:
+            ValueError: For what Keras' `compile` takes and this does not; with `"joint"`, if the GAN is not compiled.
         """
         training.check_compile(kwargs, "the encoder's optimizer")
+        if self.mode == "joint" and not self.gan.compiled:
+            raise ValueError('mode="joint" trains the GAN on: call gan.compile() first.')
         optimizer = training.optimizer(optimizer or keras.optimizers.Adam(1e-3), "optimizer")
         super().compile(optimizer=training.prepared(optimizer, self._trained_variables, self.dtype_policy), **kwargs)
         self._compile_options = kwargs
@@ -181,7 +193,10 @@ class FAnoGAN(keras.Model):
             ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
         """
         options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
-        return super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
+        history = super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
+        if self.mode == "joint":
+            self.gan.take_average()
+        return history
 
     def call(self, inputs: Any) -> None:
         raise NotImplementedError(
@@ -190,6 +205,8 @@ class FAnoGAN(keras.Model):
 
     def train_step(self, data: Images) -> dict[str, tf.Tensor]:
         images = training.images_of(data)
+        if self.mode == "joint":
+            self.gan.train_step(images)
         step = tf.identity(self.optimizer.iterations.value)  # before it is counted up
         with tf.GradientTape() as tape:
             parts, weights = self._ziz(images, step) if self.mode == "ziz" else self._izi(images, step)
@@ -208,9 +225,9 @@ class FAnoGAN(keras.Model):
         return {"z_loss": tf.reduce_mean(losses.residual(z, found, "l2"))}, {"z_loss": 1.0}
 
     def _izi(self, images, step):
-        """‖x - G(E(x))‖², with the distance of the features, and the divergence of a variational code."""
-        if self.mode == "joint":
-            images = augmented(images, self.aug, training.step_seed(self.seed, step, 1))
+        """‖x - G(E(x))‖², with the distance of the features, and the divergence of the codes."""
+        if self.mode == "joint" and "translation" in (self.gan.augment or ()):
+            images = augmented(images, ["translation"], training.step_seed(self.seed, step, 1))
         z, hidden = self._encode_hidden(images)
         z = tf.cast(z, tf.float32)
         parts, weights = {}, {"image_loss": 1.0, "feature_loss": self.feature_weight, "kl_loss": self.kl_weight}
@@ -219,11 +236,10 @@ class FAnoGAN(keras.Model):
             parts["kl_loss"] = tf.reduce_mean(losses.kl_to_normal(z, log_variance))
             noise = tf.random.stateless_normal(tf.shape(z), training.step_seed(self.seed, step, 0))
             z += tf.exp(0.5 * log_variance) * noise
+        elif self.mode == "joint":
+            parts["kl_loss"] = losses.kl_of_codes(z)
         reconstructions = self.gan.generator(z, training=False)
         parts["image_loss"] = tf.reduce_mean(losses.residual(images, reconstructions, self.distance))
-        if self.mode == "joint":
-            parts["prior_loss"] = losses.kl_of_codes(z)
-            weights["prior_loss"] = self.prior_w
         if self.mode in ("izi_f", "joint"):
             features, reconstruction_features = (
                 self._comparison.features(batch, training=False) for batch in (images, reconstructions)
@@ -343,13 +359,11 @@ class FAnoGAN(keras.Model):
         return self.encoder.trainable_variables + variance + generator
 
     def _logged(self):
-        parts = {
-            "izi": ["image_loss"],
-            "ziz": ["z_loss"],
-            "izi_f": ["image_loss", "feature_loss"],
-            "joint": ["image_loss", "feature_loss", "prior_loss"],
-        }[self.mode]
-        return ["loss", *parts, *(["kl_loss"] if self.variational else [])]
+        if self.mode == "ziz":
+            return "loss", "z_loss"
+        features = ("feature_loss",) if self.mode in ("izi_f", "joint") else ()
+        divergence = ("kl_loss",) if self.variational or self.mode == "joint" else ()
+        return "loss", "image_loss", *features, *divergence
 
 
 def _like(gan, seed):

@@ -135,15 +135,19 @@ class GAN(keras.Model):
         """Trains on images in [-1, 1]: a `tf.data.Dataset` of batches, an array, or any iterable of batches.
 
         As `keras.Model.fit`; labels are ignored, and what has no meaning here is refused, see `training.fit_arguments`.
-        An optimizer with `use_ema=True` leaves the moving average of the weights at the end, as Keras has it.
+        A `g_optimizer` with `use_ema=True` leaves G the moving average of its weights, see `take_average`.
 
         Raises:
             ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
         """
         options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
         history = super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))
-        self.g_optimizer.finalize_variable_values(self.generator.trainable_variables)
+        self.take_average()
         return history
+
+    def take_average(self) -> None:
+        """Gives G the moving average of its weights, if its optimizer keeps one (`use_ema`); `fit` ends with it."""
+        self.g_optimizer.finalize_variable_values(self.generator.trainable_variables)
 
     def call(self, inputs: Any) -> None:
         raise NotImplementedError(

@@ -281,6 +281,7 @@ def _gan_settings(gan):
         "dtype_policy": gan.generator.dtype_policy.name,
         "prior": gan.prior,
         "self_supervision": gan.self_supervision,
+        "augment": gan.augment,
         "seed": gan.seed,
         "image_shape": gan.image_shape,
         "latent_dim": gan.latent_dim,

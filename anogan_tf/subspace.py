@@ -6,6 +6,13 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 
+def projected(train: np.ndarray, images: np.ndarray, n_components: int) -> np.ndarray:
+    """Images `(m, …)` projected on the mean and the first principal components of training images `(n, …)`."""
+    flat = train.reshape(len(train), -1)
+    model = PCA(min(n_components, *flat.shape), random_state=0).fit(flat)
+    return model.inverse_transform(model.transform(images.reshape(len(images), -1))).reshape(images.shape)
+
+
 class PrincipalSubspace:
     """How far feature vectors lie outside the principal subspace of those of normal images.
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import losses
+from anogan_tf.augmentation import augmented
 from anogan_tf.callbacks import Checkpoint
 from anogan_tf.search import sample_prior
 from anogan_tf.training import step_seed
@@ -58,6 +59,55 @@ def test_training_lowers_the_loss_and_changes_no_weight_of_the_gan(options, digi
     for variable, value in zip(gan.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert [variable.path for variable in gan.trainable_variables] == trainable
+
+
+def moving_gan():
+    """A compiled GAN that is trained on moved images, and keeps an average."""
+    gan = small_gan(architecture="upsampling", augment="translation", seed=3)
+    gan.compile(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.5))
+    return gan
+
+
+def test_encoder_and_generator_are_trained_together(digits, queries):
+    gan = moving_gan()
+    fanogan = agt.FAnoGAN(gan, mode="joint", kl_weight=0.1)
+    fanogan.compile()
+    before = [weight.numpy() for weight in gan.trainable_variables]
+    codes = np.var(fanogan.encoder(queries, training=False))
+    history = fanogan.fit(digits.train, epochs=20, shuffle=False, verbose=0).history
+    assert set(history) == {"loss", "image_loss", "feature_loss", "kl_loss"}
+    assert history["image_loss"][-1] < 0.65 * history["image_loss"][0]
+    assert all(np.any(new != old) for new, old in zip(gan.trainable_variables, before, strict=True))
+    assert abs(np.log(np.var(fanogan.encoder(queries, training=False)))) < abs(np.log(codes))
+
+
+def test_a_joint_step_is_one_of_the_gan_and_the_sum_of_its_terms(queries):
+    """The terms computed by hand with a copy of the GAN that took its step."""
+    gan = moving_gan()
+    fanogan = agt.FAnoGAN(gan, mode="joint", feature_weight=0.5, kl_weight=0.3, seed=7)
+    fanogan.compile()
+    twin = moving_gan()
+    twin.train_on_batch(queries)
+    x = augmented(tf.constant(queries), ["translation"], step_seed(7, 0, 1))
+    z = fanogan.encoder(x, training=True)
+    reconstruction = twin.generator(z, training=False)
+    f = keras.Model(twin.discriminator.inputs[0], twin.discriminator.get_layer("features_2").output)
+    mean, variance = np.mean(z, axis=0), np.var(z, axis=0)
+    expected = {
+        "image_loss": tf.reduce_mean((x - reconstruction) ** 2),
+        "feature_loss": tf.reduce_mean((f(x) - f(reconstruction)) ** 2),
+        "kl_loss": np.mean(mean**2 + variance - np.log(variance) - 1) / 2,
+    }
+    logs = fanogan.train_on_batch(queries, return_dict=True)
+    for name, value in expected.items():
+        assert float(logs[name]) == pytest.approx(float(value), rel=1e-3)
+    total = expected["image_loss"] + 0.5 * expected["feature_loss"] + 0.3 * expected["kl_loss"]
+    assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-3)
+
+
+def test_joint_training_needs_a_compiled_gan():
+    with pytest.raises(ValueError, match=r"call gan.compile\(\) first"):
+        agt.FAnoGAN(small_gan(), mode="joint").compile()
 
 
 @pytest.mark.parametrize("architecture", ["dcgan", "hazelnut"])
@@ -160,11 +210,13 @@ def test_saving_keeps_networks_optimizer_and_settings(options, gan, digits, quer
 
 
 @pytest.mark.parametrize(
-    "options", [{"mode": "ziz"}, {"mode": "izi_f", "variational": True}], ids=["ziz", "variational"]
+    "options",
+    [{"mode": "ziz"}, {"mode": "izi_f", "variational": True}, {"mode": "joint"}],
+    ids=["ziz", "variational", "joint"],
 )
 def test_resumed_training_equals_an_unbroken_one(options, gan, digits, tmp_path):
     def train(epochs, folder):
-        fanogan = agt.FAnoGAN(gan, **options)
+        fanogan = agt.FAnoGAN(moving_gan() if options["mode"] == "joint" else gan, **options)
         fanogan.compile()
         checkpoint = Checkpoint(tmp_path / folder / "checkpoint.weights.h5", every_seconds=0)
         fanogan.fit(digits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=[checkpoint])

@@ -187,7 +187,7 @@ def test_saving_keeps_networks_optimisers_and_options(kind, options, images, tmp
 def test_resumed_training_equals_an_unbroken_one(kind, architecture, digits, tmp_path):
     def train(epochs, folder):
         gan = small_gan(kind, architecture=architecture)
-        gan.compile()
+        gan.compile(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.9))
         checkpoint = Checkpoint(tmp_path / folder / "checkpoint.weights.h5", every_seconds=0)
         gan.fit(digits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=[checkpoint])
         return gan, checkpoint
@@ -198,6 +198,28 @@ def test_resumed_training_equals_an_unbroken_one(kind, architecture, digits, tmp
     assert_equal_weights(unbroken, resumed)
     assert rest.logs == whole.logs
     assert len(rest.logs["d_loss"]) == 4
+
+
+class Weights(keras.callbacks.Callback):
+    """Keeps the generator's weights after each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.kept.append([weight.numpy() for weight in self.model.generator.trainable_variables])
+
+
+def test_the_generator_ends_as_the_moving_average_of_its_weights(images):
+    gan, weights = small_gan(), Weights()
+    gan.compile(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.75))
+    gan.fit(dataset(images), epochs=2, verbose=0, callbacks=[weights])
+    average = weights.kept[0]
+    for some in weights.kept[1:]:
+        average = [0.75 * old + 0.25 * new for old, new in zip(average, some, strict=True)]
+    for weight, expected in zip(gan.generator.trainable_variables, average, strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
 
 
 def test_own_callbacks_of_keras_work(gan, images, tmp_path):

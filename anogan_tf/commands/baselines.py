@@ -7,10 +7,10 @@ Each function takes normal images `train` `(n, height, width, channels)` in [-1,
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from anogan_tf import networks
+from anogan_tf.subspace import projected
 
 CHUNK = 500
 
@@ -22,10 +22,7 @@ def mean_image(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 def pca(train: np.ndarray, test: np.ndarray, n_components: int = 32) -> np.ndarray:
     """The squared error of a reconstruction by principal components of the pixels."""
-    flat = train.reshape(len(train), -1)
-    model = PCA(min(n_components, *flat.shape), random_state=0).fit(flat)
-    reconstructions = model.inverse_transform(model.transform(test.reshape(len(test), -1)))
-    return _squared(test, reconstructions.reshape(test.shape))
+    return _squared(test, projected(train, test, n_components))
 
 
 def nearest_neighbours(train: np.ndarray, test: np.ndarray, k: int = 5) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from anogan_tf.augmentation import POLICIES
 from anogan_tf.commands.recipes import RECIPES
 
 
@@ -99,7 +100,8 @@ MODEL = [
     ),
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
     click.option(
-        "--architecture", default="dcgan", help="Of the networks: dcgan, residual, hazelnut, or another that was added."
+        "--architecture",
+        help="Of the networks: dcgan, upsampling, residual, hazelnut, or another that was added; default the recipe's.",
     ),
     click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
     click.option("--latent-dim", type=AT_LEAST_1, default=64, help="Dimension of z."),
@@ -110,6 +112,18 @@ MODEL = [
         type=click.Choice(["none", "rotation", "shift"]),
         callback=lambda context, parameter, value: value or None,
         help="What the discriminator also learns to tell; may be repeated; default the recipe's.",
+    ),
+    click.option(
+        "--augment",
+        multiple=True,
+        type=click.Choice(["none", *POLICIES]),
+        callback=lambda context, parameter, value: value or None,
+        help="How all that the discriminator sees is changed by chance; may be repeated; default the recipe's.",
+    ),
+    click.option(
+        "--ema",
+        type=Number(min=0, max=1, max_open=True),
+        help="Momentum of the moving average of G's weights that is kept, 0 for none; default the recipe's.",
     ),
     click.option("--epochs", type=AT_LEAST_1, help="Default: as many as make the recipe's steps."),
     click.option("--training-steps", type=AT_LEAST_1, help="At least so many, in whole epochs; default the recipe's."),
@@ -124,9 +138,15 @@ ENCODER = [
     click.option(
         "--encoder-only", type=click.Path(exists=True, file_okay=False), help="Take data and GAN of this run."
     ),
-    click.option("--mode", type=click.Choice(["izi", "ziz", "izi_f"]), default="izi_f", help="The encoder's loss."),
+    click.option(
+        "--mode",
+        type=click.Choice(["izi", "ziz", "izi_f", "joint"]),
+        help="The encoder's loss; by joint the generator is trained too. Default the recipe's.",
+    ),
     click.option("--variational", is_flag=True, help="An encoder that gives a distribution of z."),
-    click.option("--kl-weight", type=NOT_NEGATIVE, default=0.01, help="Weight of its divergence from the prior."),
+    click.option(
+        "--kl-weight", type=NOT_NEGATIVE, default=0.01, help="Weight of the divergence of codes from the prior."
+    ),
     click.option("--encoder-epochs", type=AT_LEAST_1, help="Default: as many as make the recipe's steps."),
     click.option("--encoder-rate", type=ABOVE_0, default=1e-3, help="Adam's, of the encoder; decays to 0."),
 ]
@@ -137,8 +157,10 @@ SCORER = [
         help="What decides: neighbours, features, transformations, the last two joined by +, paper, residual or "
         "discrimination; default the recipe's.",
     ),
-    click.option("--start", type=click.Choice(["prior", "encoder"]), default="prior", help="Where a search starts."),
-    click.option("--steps", type=AT_LEAST_0, default=50, help="Steps of the latent search."),
+    click.option(
+        "--start", type=click.Choice(["prior", "encoder"]), help="Where a search starts; default the recipe's."
+    ),
+    click.option("--steps", type=AT_LEAST_0, help="Steps of the latent search; default the recipe's, or 50."),
     click.option(
         "--search-rate",
         type=ABOVE_0,

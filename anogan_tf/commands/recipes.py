@@ -26,10 +26,24 @@ RECIPES: dict[str, dict[str, Any]] = {
     "parts": {
         "self_supervision": (),
         "score_kind": "neighbours",
-        "width": 32,
-        "batch_size": 32,
-        "training_steps": 1000,
+        "architecture": "upsampling",
+        "augment": ("translation",),
+        "ema": 0.99,
+        "width": 24,
+        "batch_size": 16,
+        "training_steps": 1500,
+        "start": "encoder",
+        "mode": "joint",
+        "steps": 10,
     },
+}
+PAPERS: dict[str, Any] = {  # where no recipe says otherwise
+    "architecture": "dcgan",
+    "augment": (),
+    "ema": 0.0,
+    "start": "prior",
+    "mode": "izi_f",
+    "steps": 50,
 }
 
 

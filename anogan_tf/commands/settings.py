@@ -18,6 +18,7 @@ OF_ENCODER = (
     "method", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate", "feature_weight",
     "distance",
 )  # fmt: skip
+OF_Z = ("start", "mode", "steps")
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
     "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
@@ -47,20 +48,25 @@ def settings_of_gan(run: str | Path, given: dict) -> dict:
 
 
 def with_recipe(settings: dict, channels: int) -> dict:
-    """The settings, those that are None filled in with the recipe's: that of the images, if none is named."""
+    """The settings, those that are None filled in with the recipe's: that of the images, if none is named.
+
+    What says how z is found goes together: where some of it is given, the rest is the papers' way.
+    """
     chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
     settings = settings | {"recipe": chosen}
-    recipe = {name: value for name, value in recipes.RECIPES[settings["recipe"]].items() if settings.get(name) is None}
+    recipe = recipes.PAPERS | recipes.RECIPES[chosen]
+    if settings["method"] == "f-anogan" or any(settings.get(name) is not None for name in OF_Z):
+        recipe |= {name: recipes.PAPERS[name] for name in OF_Z}
     if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
-    filled = settings | recipe
+    filled = settings | {name: value for name, value in recipe.items() if settings.get(name) is None}
     kind = KINDS.get(filled["score_kind"])
     if kind and kind.of_reconstruction and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
     if filled["patches"] and settings["score_kind"] is None and filled["score_kind"] == "neighbours":
         filled["score_kind"] = "features"
-    tasks = filled["self_supervision"]
-    return filled | {"self_supervision": () if tasks == ("none",) else tuple(tasks)}
+    several = {name: filled[name] for name in ("self_supervision", "augment")}
+    return filled | {name: () if values == ("none",) else tuple(values) for name, values in several.items()}
 
 
 def load_splits(settings: dict, size: tuple[int, int] | None = None) -> data.Splits:

@@ -97,10 +97,13 @@ def _train(out, settings, splits, pictures, gan, fanogan, scorer):
         out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
     )
 
+    if not settings["encoder_only"] or _is_joint(settings):
+        _compile_gan(gan, splits, settings)
     if not settings["encoder_only"]:
         _train_gan(gan, splits, out, settings)
     if fanogan:
         _train_encoder(fanogan, splits, out, settings)
+    plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
     calibrate.from_splits(scorer, pictures, settings["alpha"], _calibration(settings))
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
@@ -141,20 +144,32 @@ def _gan(splits, settings):
         width=settings["width"],
         prior=settings["prior"],
         self_supervision=settings["self_supervision"] or None,
+        augment=settings["augment"] or None,
         seed=settings["seed"],
     )
 
 
 def _train_gan(gan, splits, out, settings):
-    name, rate = gan_name(settings), settings["learning_rate"]
-    rate = RATES[name] if rate is None else rate
     epochs = _epochs(settings, "epochs", splits)
-    if name == "dcgan":
-        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
-    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[name]) for _ in range(2)))
     samples = SampleGrid(out / "samples", every=math.ceil(epochs / 10))
     _fit(gan, splits, out, epochs, GAN_CHECKPOINT, "losses.png", samples)
-    plots.samples(gan.generate(64), title="drawn by the generator").savefig(out / "samples.png", dpi=80)
+
+
+def _compile_gan(gan, splits, settings):
+    """Sets the GAN's optimizers, of a rate that decays over all the steps that it will take."""
+    name, rate = gan_name(settings), settings["learning_rate"]
+    rate = RATES[name] if rate is None else rate
+    if name == "dcgan":
+        phases = [] if settings["encoder_only"] else ["epochs"]
+        phases += ["encoder_epochs"] if _is_joint(settings) else []
+        epochs = sum(_epochs(settings, phase, splits) for phase in phases)
+        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
+    average = {"use_ema": True, "ema_momentum": settings["ema"]} if settings["ema"] else {}
+    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[name], **some) for some in (average, {})))
+
+
+def _is_joint(settings):
+    return needs_encoder(settings) and settings["mode"] == "joint"
 
 
 def _fanogan(gan, settings):
