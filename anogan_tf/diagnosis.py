@@ -8,12 +8,13 @@ import keras
 import numpy as np
 from scipy import stats
 
-from anogan_tf import thresholds
+from anogan_tf import drawing, thresholds
 from anogan_tf.scoring import Scorer
 from anogan_tf.search import sample_prior
 
 LOOKED_AT = 64  # images
-LEAST_DIVERSITY = 0.3
+LEAST_VARIETY = 0.3
+LEAST_COVERAGE = 0.1
 MOST_GAP = 0.5
 MOST_OVERFIT = 2.0
 MOST_SPREAD = 2.5
@@ -41,27 +42,38 @@ def diagnose(scorer: Scorer, train: np.ndarray, validation: np.ndarray, *, shown
     Returns:
         A list of sentences, empty if nothing was found.
     """
+    return examine(scorer, train, validation, shown=shown)[1]
+
+
+def examine(
+    scorer: Scorer, train: np.ndarray, validation: np.ndarray, *, shown: bool = False
+) -> tuple[dict[str, float], list[str]]:
+    """How well a scorer's generator draws, see `drawing.measures`, and what `diagnose` says; the same arguments."""
+    train, validation = train[:LOOKED_AT], validation[:LOOKED_AT]
     gan, means = scorer.gan, meaning(scorer, shown)
-    errors = [scorer.score(images)["residual"] for images in (train[:LOOKED_AT], validation[:LOOKED_AT])]
+    seen, unseen = scorer.score(train), scorer.score(validation)
+    measured = drawing.measures(train, validation, gan.generate(LOOKED_AT), unseen["reconstruction"])
     found = [
-        collapse(gan.generate(LOOKED_AT), train[:LOOKED_AT], means),
-        inference_gap(gan.generator, gan.prior, train[:LOOKED_AT], means),
-        overfit(*errors, means),
+        collapse(measured["variety"], measured["coverage"], means),
+        inference_gap(gan.generator, gan.prior, train, means),
+        overfit(seen["residual"], unseen["residual"], means),
     ]
-    return [sentence for sentence in found if sentence]
+    return measured, [sentence for sentence in found if sentence]
 
 
-def collapse(generated: np.ndarray, images: np.ndarray, means: str = RECONSTRUCTION) -> str | None:
-    """Whether the generator draws much less variety than there is: a sentence, or None.
+def collapse(variety: float, coverage: float, means: str = RECONSTRUCTION) -> str | None:
+    """Whether the generator draws much less than there is, or something else: a sentence, or None.
 
-    Variety is the mean squared distance to the mean image.
+    Args:
+        variety: Of its samples, over that of the training images, see `drawing.variety`.
+        coverage: The part of the training images that have a sample near them, see `drawing.density_and_coverage`.
+        means: What that means for decisions.
     """
-    ratio = _variety(generated) / max(_variety(images), 1e-12)
-    if ratio < LEAST_DIVERSITY:
-        return (
-            f"The generator collapsed: its samples vary {ratio:.0%} as much as the training images. {means} To "
-            "reconstruct better, train longer, with a lower learning rate, or with --gan wgan-gp."
-        )
+    better = f"{means} To draw better, train longer, on more images, or with another --architecture."
+    if variety < LEAST_VARIETY:
+        return f"The generator collapsed: its samples vary {variety:.0%} as much as the training images. {better}"
+    if coverage < LEAST_COVERAGE:
+        return f"The generator draws images that are like few of the training images, {coverage:.0%}. {better}"
     return None
 
 
@@ -154,7 +166,3 @@ def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | N
 def _above(n, alpha):
     """How many of n + 1 exchangeable scores a conformal threshold of n of them lets exceed it."""
     return max(1, min(n, math.floor((n + 1) * Fraction(str(alpha)))))
-
-
-def _variety(images):
-    return float(np.mean(np.square(images - images.mean(axis=0))))

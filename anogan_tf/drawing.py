@@ -39,6 +39,15 @@ def measures(
     }
 
 
+def in_words(measured: dict[str, float]) -> str:
+    """The `measures` as a sentence."""
+    return (
+        f"samples vary {measured['variety']:.2f} times as much as the training images, and {measured['coverage']:.0%} "
+        f"of these have one near; reconstructions of new normal images have {measured['error']:.2f} of the error of the "
+        f"mean image, {COMPONENTS} principal components have {measured['error_of_pca']:.2f}"
+    )
+
+
 def variety(generated: np.ndarray, images: np.ndarray) -> float:
     """The mean squared distance of generated images to their mean, over that of real ones to theirs."""
     return _error(generated, generated.mean(axis=0)) / max(_error(images, images.mean(axis=0)), 1e-12)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import anogan_tf as agt
-from anogan_tf import diagnosis
+from anogan_tf import diagnosis, drawing
 
 
 def images(n=64, spread=0.5, seed=0):
@@ -11,11 +11,18 @@ def images(n=64, spread=0.5, seed=0):
 
 
 def test_a_generator_of_one_image_collapsed():
-    assert "vary 0% as much" in diagnosis.collapse(np.repeat(images(1), 64, axis=0), images())
+    same = drawing.measures(images(), images(seed=1), np.repeat(images(1), 64, axis=0), images(seed=1))
+    assert "vary 0% as much" in diagnosis.collapse(same["variety"], same["coverage"])
+
+
+def test_a_generator_of_other_images_is_told():
+    other = drawing.measures(images(), images(seed=1), images(seed=2) + 3, images(seed=1))
+    assert "like few of the training images, 0%" in diagnosis.collapse(other["variety"], other["coverage"])
 
 
 def test_a_generator_as_various_as_the_images_is_well():
-    assert diagnosis.collapse(images(seed=1), images()) is None
+    like = drawing.measures(images(), images(seed=1), images(seed=2), images(seed=1))
+    assert diagnosis.collapse(like["variety"], like["coverage"]) is None
 
 
 def generator(momentum):
@@ -94,8 +101,11 @@ def test_a_gan_that_draws_what_it_was_shown_is_well():
     gan = agt.DCGAN((8, 8, 1), 4, width=8, kernel_initializer="he_normal")
     shown = gan.generate(128)
     scorer = agt.AnoGAN(gan, steps=20, score="paper", chunk=32)
-    assert diagnosis.collapse(gan.generate(64, seed=1), shown) is None
-    assert [s for s in diagnosis.diagnose(scorer, shown[:64], shown[64:]) if "statistics" not in s] == []
+    measured, found = diagnosis.examine(scorer, shown[:64], shown[64:])
+    assert measured["variety"] == pytest.approx(1, abs=0.3)
+    assert measured["coverage"] > 0.8
+    assert [sentence for sentence in found if "statistics" not in sentence] == []
+    assert diagnosis.diagnose(scorer, shown[:64], shown[64:]) == found
 
 
 @pytest.mark.parametrize(

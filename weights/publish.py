@@ -16,14 +16,15 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, plots, published, report
+from anogan_tf import atomic, drawing, plots, published, report
 from anogan_tf.commands.settings import load_splits
 from anogan_tf.runs import load_run, read_run, save_run
 from anogan_tf.weights import save_keras2_weights
 
 HERE = Path(__file__).parent
 EACH = 4  # queries of either kind in a golden file
-ABOUT = ("settings", "preprocessing", "fingerprint", "images", "diagnosis")  # what `run.json` says besides the scorer
+# What `run.json` says besides the scorer.
+ABOUT = ("settings", "preprocessing", "fingerprint", "images", "drawing", "diagnosis")
 DATA = {  # name, whose it is and its licence, and whether the licence lets its images be shown
     "mnist": (
         "MNIST",
@@ -211,6 +212,7 @@ Knows what is normal in {data}: {normal}. Written by `weights/publish.py`.
 | networks | {networks} |
 | command | `{command}` |
 | training | {run["settings"]["training_steps"]} steps, made up to whole epochs; {took} |
+| drawing | {drawing.in_words(run["drawing"])} |
 | what decides | `--score {run["settings"]["score_kind"]}` |
 
 Use it from a clone (in an installation `ANOGAN_TF_WEIGHTS` names the folder that this one is in):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anogan_tf import drawing
 from anogan_tf.diagnosis import unkept
 from anogan_tf.runs import read_run
 from anogan_tf.scoring import Calibration
@@ -58,6 +59,8 @@ def _lines(description):
     if preprocessing:
         tiles = ", pictures of any size in tiles of that" if preprocessing.get("scale") else ""
         yield "pictures", _size(preprocessing["image_shape"]) + tiles
+    if description.get("drawing"):
+        yield "drawing", drawing.in_words(description["drawing"])
     if description["calibration"]:
         yield from _thresholds(Calibration(**description["calibration"]))
 

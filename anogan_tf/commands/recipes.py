@@ -31,7 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "ema": 0.99,
         "width": 24,
         "batch_size": 16,
-        "training_steps": 1500,
+        "training_steps": 1000,
         "start": "encoder",
         "mode": "joint",
         "steps": 10,

@@ -24,7 +24,7 @@ from anogan_tf.commands.settings import (
     resolved,
     with_recipe,
 )
-from anogan_tf.diagnosis import LOOKED_AT, diagnose, few_images
+from anogan_tf.diagnosis import LOOKED_AT, examine, few_images
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.patches import Patched
@@ -108,10 +108,10 @@ def _train(out, settings, splits, pictures, gan, fanogan, scorer):
     calibration = scorer.calibration
     images = (_images(part) for part in (splits.reference, splits.validation))
     networks = scoring.unwrapped(scorer)
-    found = [] if settings["patches"] else diagnose(networks, *images, shown=scorer is not networks)
+    measured, found = ({}, []) if settings["patches"] else examine(networks, *images, shown=scorer is not networks)
     found += filter(None, [few_images(len(calibration.scores), settings["alpha"])])
     seen.save(out, splits.samples)
-    save_run(out, scorer, **description, diagnosis=found, looks=seen.looks(pictures.reference))
+    save_run(out, scorer, **description, drawing=measured, diagnosis=found, looks=seen.looks(pictures.reference))
     for sentence in found:
         print(f"Mind: {sentence}")
     calibrate.tell(scorer, out)
