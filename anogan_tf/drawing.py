@@ -43,8 +43,8 @@ def in_words(measured: dict[str, float]) -> str:
     """The `measures` as a sentence."""
     return (
         f"samples vary {measured['variety']:.2f} times as much as the training images, and {measured['coverage']:.0%} "
-        f"of these have one near; reconstructions of new normal images have {measured['error']:.2f} of the error of the "
-        f"mean image, {COMPONENTS} principal components have {measured['error_of_pca']:.2f}"
+        f"of these have one near; reconstructions of new normal images have {measured['error']:.2f} of the error of "
+        f"the mean image, {COMPONENTS} principal components have {measured['error_of_pca']:.2f}"
     )
 
 
