@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time all is imported at its first use
     from anogan_tf import anogan as anogan
+    from anogan_tf import augmentation as augmentation
     from anogan_tf import callbacks as callbacks
     from anogan_tf import data as data
     from anogan_tf import diagnosis as diagnosis
+    from anogan_tf import drawing as drawing
     from anogan_tf import fanogan as fanogan
     from anogan_tf import gan as gan
     from anogan_tf import local_features as local_features
@@ -78,9 +80,9 @@ _HOME = {
     "save_run": "runs",
 }
 _MODULES = (
-    "anogan", "callbacks", "data", "diagnosis", "fanogan", "gan", "local_features", "losses", "metrics", "neighbours",
-    "networks", "patches", "plots", "published", "reference", "report", "runs", "scoring", "search", "thresholds",
-    "transformations", "weights",
+    "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "fanogan", "gan", "local_features", "losses",
+    "metrics", "neighbours", "networks", "patches", "plots", "published", "reference", "report", "runs", "scoring",
+    "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
@@ -21,7 +22,7 @@ from anogan_tf.data.samples import Preprocessing
 from anogan_tf.reference import Reference
 
 Row: TypeAlias = dict[str, Any]  # an image with all that travels with it, see `image_rows`
-Images: TypeAlias = np.ndarray | Iterable[Any]  # an array, batches, or pictures, see `rows_of`
+Images: TypeAlias = np.ndarray | Iterable[Any] | os.PathLike | Image.Image  # an array, batches, pictures: `rows_of`
 Outputs: TypeAlias = dict[str, np.ndarray]  # a row an image, see `Scorer.score_chunk`
 
 PARTS = ("anomaly_score", "residual", "discrimination")

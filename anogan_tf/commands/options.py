@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from anogan_tf.augmentation import POLICIES
 from anogan_tf.commands.recipes import RECIPES
 
 
@@ -116,7 +115,7 @@ MODEL = [
     click.option(
         "--augment",
         multiple=True,
-        type=click.Choice(["none", *POLICIES]),
+        type=click.Choice(["none", "translation", "color", "cutout"]),
         callback=lambda context, parameter, value: value or None,
         help="How all that the discriminator sees is changed by chance; may be repeated; default the recipe's.",
     ),

@@ -3,8 +3,11 @@
 An ignore that ignores nothing is an error itself (`reportUnnecessaryTypeIgnoreComment`).
 """
 
+from pathlib import Path
+
 import keras
 import numpy as np
+from PIL import Image
 
 import anogan_tf as agt
 
@@ -28,12 +31,16 @@ def right(images: np.ndarray) -> None:
     critic = agt.WGANGP((28, 28, 1), 64)
     critic.compile(critic_steps=3)
     fanogan = agt.FAnoGAN(critic, mode="izi_f")
+    agt.FAnoGAN(agt.DCGAN(architecture="upsampling", augment="translation"), mode="joint")
     hybrid = agt.AnoGAN(critic, encoder=fanogan.encoder, steps=20)
     local = agt.LocalNeighbours(agt.AnoGAN(gan, score="paper"), factor=4)
     patched = agt.Patched(local, overlap=0.5)
     scorers: list[agt.scoring.Scorer] = [anogan, fanogan, hybrid, local, patched]
     agt.save_run("runs/mnist-8", scorers[0])
     agt.load_run("runs/mnist-8").score(samples)
+    agt.load_run("runs/parts").score([Path("a.png"), "more"])
+    agt.load_run("runs/parts").score(Path("a.png"))
+    agt.load_run("runs/parts").score(Image.open("a.png"))
     print(scores, results, threshold, accuracy, agt.thresholds.conformal(scores, 0.05))
 
 
