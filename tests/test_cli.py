@@ -21,7 +21,8 @@ from anogan_tf.callbacks import Progress
 from anogan_tf.commands import options, settings, train
 from anogan_tf.commands.cli import main
 
-SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--steps", "3", "--chunk", "8", "--batch-size", "8"]
+SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
+SMALL += ["--start", "prior", "--steps", "3"]
 
 
 def run(*arguments):

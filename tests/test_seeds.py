@@ -103,6 +103,7 @@ def test_leedoyup_own_folder_with_pattern_samples_and_checkpoint(tmp_path):
     run(
         "train", tmp_path / "photos", "--out", out, "--pattern", "*_front.png", "--size", "16", "--channels", "1",
         "--prior", "uniform", "--latent-dim", "100", "--width", "2", "--epochs", "2", "--batch-size", "4",
+        "--architecture", "dcgan", "--augment", "none", "--ema", "0", "--start", "prior",
         "--score", "paper", "--steps", "100", "--search-rate", "0.001", "--feature-weight", "0.1", "--alpha", "0.3",
     )  # fmt: skip
     assert (out / "checkpoint.weights.h5").exists()

@@ -50,12 +50,12 @@ def settings_of_gan(run: str | Path, given: dict) -> dict:
 def with_recipe(settings: dict, channels: int) -> dict:
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named.
 
-    What says how z is found goes together: where some of it is given, the rest is the papers' way.
+    Where z is asked to be found as in the papers, all of how it is found is as in these.
     """
     chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
     settings = settings | {"recipe": chosen}
     recipe = recipes.PAPERS | recipes.RECIPES[chosen]
-    if settings["method"] == "f-anogan" or any(settings.get(name) is not None for name in OF_Z):
+    if settings["method"] == "f-anogan" or settings["start"] == "prior":
         recipe |= {name: recipes.PAPERS[name] for name in OF_Z}
     if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
