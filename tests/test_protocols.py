@@ -26,7 +26,7 @@ def done(tmp_path_factory):
     """A protocol that ran on one digit, as quickly as can be."""
     out = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--start", "prior", "--steps", "2"))
+        patch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
         yield out, benchmark("digits", "--quick", "--case", "3", "--out", out)
 
 
@@ -58,9 +58,7 @@ def test_tables_hold_the_figures(done):
 
 def test_a_case_that_is_done_is_not_done_again(done, monkeypatch):
     out, _ = done
-    monkeypatch.setattr(
-        protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--start", "prior", "--steps", "2")
-    )
+    monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
     monkeypatch.setattr(protocols, "_measure", lambda place: pytest.fail("measured again"))
     assert benchmark("digits", "--quick", "--case", "3", "--out", out).exit_code == 0
     result = benchmark("digits", "--quick", "--case", "3", "--out", out, "--seed", "1")
@@ -147,9 +145,7 @@ def test_published_means_are_those_of_the_published_cases(name):
 
 def test_cases_that_are_done_stay_in_the_table(done, monkeypatch):
     out, _ = done
-    monkeypatch.setattr(
-        protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--start", "prior", "--steps", "2")
-    )
+    monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
     figures = json.loads((out / "3.json").read_text())
     other = figures | {"case": "5", "command": figures["command"].replace("--normal 3", "--normal 5")[:-1] + "5"}
     foreign = figures | {"case": "7"}
