@@ -67,26 +67,8 @@ def test_a_case_that_is_done_is_not_done_again(done, monkeypatch):
 
 
 def test_categories_are_folders(parts, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(
-        protocols,
-        "QUICK",
-        (
-            "--training-steps",
-            "2",
-            "--width",
-            "4",
-            "--start",
-            "prior",
-            "--steps",
-            "2",
-            "--size",
-            "16",
-            "--channels",
-            "1",
-            "--alpha",
-            "0.2",
-        ),
-    )
+    small = ("--size", "16", "--channels", "1", "--alpha", "0.2", "--start", "prior")
+    monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2", *small))
     result = benchmark("mvtec", parts, "--quick", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / f"{parts.name}.json").read_text())
