@@ -11,7 +11,8 @@ from anogan_tf import atomic, written
 
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label", "decision")
 REGION_COLUMNS = ("id", "regions")
-FILES = ("regions.json", "scores.csv")
+STAMPS = "stamps.json"
+FILES = ("regions.json", "scores.csv", STAMPS)
 
 
 class ScoreTable:
@@ -54,8 +55,14 @@ class ScoreTable:
         self._scores.append(results)
         self.ids.update(text(result["id"]) for result in results)
 
-    def finish(self, skipped: Iterable[tuple[str, str]] = ()) -> None:
-        """Adds rows without a score for pairs of an id and why it was skipped, and gives the files their names."""
+    def finish(self, skipped: Iterable[tuple[str, str]] = (), stamps: dict[str, str] | None = None) -> None:
+        """Adds rows without a score for pairs of an id and why it was skipped, and gives the files their names.
+
+        Args:
+            skipped: The pairs.
+            stamps: For each id what tells whether its row holds still, see `unchanged`; None if nothing does.
+        """
+        (self.folder / STAMPS).unlink(missing_ok=True)  # before the rows that it is of are replaced
         self._scores.append([{"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped])
         self.__exit__()
         regions = {row["id"]: json.loads(row["regions"]) for row in _rows(self._regions.path)}
@@ -63,6 +70,9 @@ class ScoreTable:
         with atomic.replacing(self.folder / "scores.csv") as partial:
             os.replace(self._scores.path, partial)
         self._regions.path.unlink()
+        if stamps is not None:
+            with atomic.replacing(self.folder / STAMPS) as partial:
+                partial.write_text(json.dumps(stamps) + "\n", encoding="utf-8")
 
 
 def scored_rows(folder: str | Path) -> Iterator[dict]:
@@ -74,6 +84,25 @@ def scored_rows(folder: str | Path) -> Iterator[dict]:
             decision = {"p_value": float(row["p_value"]) if row["p_value"] else None}
             decision |= {name: int(row[name]) if row[name] else None for name in ("prediction", "label")}
             yield {"id": row["id"], **scores, **decision, "decision": row.get("decision") or None, "number": number}
+
+
+def unchanged(folder: str | Path, stamps: dict[str, str]) -> tuple[list[dict], list[list[dict]]]:
+    """The rows of a finished table that still hold, as they are written, and the regions of each, for `ScoreTable.add`.
+
+    Args:
+        folder: The results folder.
+        stamps: For each id, as `text` writes it, what tells its row: a row holds if it had the same when it was
+            written.
+    """
+    folder = Path(folder)
+    try:
+        then = json.loads((folder / STAMPS).read_text(encoding="utf-8"))
+        regions = json.loads((folder / "regions.json").read_text(encoding="utf-8"))
+        rows = [row for row in _rows(folder / "scores.csv") if row["anomaly_score"]]
+    except (OSError, ValueError, KeyError):  # nothing there that was finished
+        return [], []
+    rows = [row for row in rows if row["id"] in stamps and then.get(row["id"]) == stamps[row["id"]]]
+    return rows, [regions.get(row["id"], []) for row in rows]
 
 
 def amend(folder: Path, found: dict[str, dict], regions: dict[str, list[dict]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 NAME = "files.txt"
 OURS = re.compile(
-    r"files\.txt|index\.html|metrics\.json|regions\.json|scores\.csv|(scores|regions)\.(new|[0-9a-f]{16})\.part"
+    r"files\.txt|index\.html|metrics\.json|(regions|stamps)\.json|scores\.csv|(scores|regions)\.(new|[0-9a-f]{16})\.part"
     r"|(histogram|roc|mapping_loss|search_path)\.png|test_image_\d+\.png|anomaly_map_\d+\.tiff|mask_\d+\.png"
 )  # what reports are made of
 UNLISTED = ("index.html", "metrics.json", "scores.csv")  # these together are a report from before there were lists

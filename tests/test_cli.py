@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import scoring
+from anogan_tf import judging, scoring
 from anogan_tf.callbacks import Progress
 from anogan_tf.commands import options, settings, train
 from anogan_tf.commands.cli import main
@@ -145,6 +145,46 @@ def test_score_judges_files_and_folders_and_skips_what_it_cannot_read(trained_ru
     assert "Skipped" in result.output
     assert "of 3 images look anomalous" in result.output
     assert (out / "index.html").exists()
+
+
+def test_only_what_is_new_or_changed_is_scored_again(trained_run, parts, tmp_path, monkeypatch):
+    pictures, scored = tmp_path / "pictures", []
+    shutil.copytree(parts / "test" / "good", pictures)
+    (pictures / "broken.png").write_bytes(b"nothing")
+
+    def score(out, *options):
+        scored.clear()
+        result = run("score", trained_run[0], pictures, "--out", tmp_path / out, "--pictures", "2", *options)
+        assert result.exit_code == 0, result.output
+        with open(tmp_path / out / "scores.csv", newline="") as file:
+            return {row.pop("id"): row for row in csv.DictReader(file)}, result.output
+
+    def watched(scorer, batches, threshold):
+        for results, regions in judged_chunks(scorer, batches, threshold):
+            scored.extend(Path(result["id"]).name for result in results)
+            yield results, regions
+
+    judged_chunks = judging.judged_chunks
+    monkeypatch.setattr(judging, "judged_chunks", watched)
+    first, _ = score("kept")
+    n = len(first) - 1
+    assert len(scored) == n
+    again, told = score("kept")
+    assert (again, scored) == (first, [])
+    assert f"{n} of {n + 1} images were judged before, and did not change." in told
+    shutil.copy(parts / "test" / "scratch" / "000.png", pictures / "new.png")
+    shutil.copy(parts / "test" / "scratch" / "001.png", pictures / "000.png")
+    rows, _ = score("kept")
+    assert sorted(scored) == ["000.png", "new.png"]
+    fresh, _ = score("fresh")
+    drawn = ("residual", "discrimination")  # of those that were drawn
+    assert {name: {**row, **dict.fromkeys(drawn)} for name, row in rows.items()} == {
+        name: {**row, **dict.fromkeys(drawn)} for name, row in fresh.items()
+    }
+    regions = [json.loads((tmp_path / out / "regions.json").read_text()) for out in ("kept", "fresh")]
+    assert regions[0] == regions[1]
+    score("kept", "--alpha", "0.3")
+    assert len(scored) == n + 1
 
 
 def test_command_line_and_library_give_the_same_scores(trained_run, parts, tmp_path):

@@ -25,7 +25,8 @@ def run(
 ) -> Path:
     """Judges image files, and folders of them; a file that cannot be read is reported, and the others are judged.
 
-    Interrupted, it goes on where it stopped, if neither the run nor a file has changed.
+    Interrupted, it goes on where it stopped, if neither the run nor a file has changed. Files that were judged by the
+    same run into the same folder before, and did not change, are not scored again.
 
     Args:
         run: The folder of a run, or the name of a published one.
@@ -53,14 +54,19 @@ def run(
     def batches(files, skipped):
         return data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
 
+    stamps = _stamps(run, files, alpha, threshold)
     try:
-        with atomic.exclusive(out), table.ScoreTable(out, _key(run, files, alpha, threshold)) as scored:
+        with atomic.exclusive(out), table.ScoreTable(out, _key(stamps)) as scored:
+            if not scored.ids:
+                scored.add(*table.unchanged(out, stamps))
+                if scored.ids:
+                    print(f"{len(scored.ids)} of {len(files)} images were judged before, and did not change.")
             left = (file for file in files if table.text(file) not in scored.ids)
             for results, regions in judging.judged_chunks(scorer, looks.watch(batches(left, skipped)), threshold):
                 scored.add(results, regions)
             if not scored.ids:
                 raise ValueError("There are no images to score.")
-            scored.finish(skipped)
+            scored.finish(skipped, stamps)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
             _show(run, scorer, out, _drawn(scorer, again, drawn), skipped, threshold, masks)
@@ -98,11 +104,18 @@ def _show(run, scorer, out, images, skipped, threshold, masks):
     print(f"{alarms} of {n} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}.")
 
 
-def _key(run, files, alpha, threshold):
-    """A hash of a run, of files by name, size and time, and of how is decided, by which a table is gone on with."""
-    digest = hashlib.sha256((published.find(run) / "run.json").read_bytes())
-    digest.update(repr((alpha, threshold, table.COLUMNS)).encode())
+def _stamps(run, files, alpha, threshold):
+    """For each file a hash of it, by name, size and time, of the run, and of how is decided."""
+    common = hashlib.sha256((published.find(run) / "run.json").read_bytes())
+    common.update(repr((alpha, threshold, table.COLUMNS)).encode())
+    stamps = {}
     for file in files:
-        status = os.stat(file)
+        status, digest = os.stat(file), common.copy()
         digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
-    return digest.hexdigest()[:16]
+        stamps[table.text(file)] = digest.hexdigest()[:16]
+    return stamps
+
+
+def _key(stamps):
+    """By which a table is gone on with: of all that is judged."""
+    return hashlib.sha256("".join(stamps.values()).encode()).hexdigest()[:16]
