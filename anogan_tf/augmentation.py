@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import tensorflow as tf
 
 POLICIES = ("translation", "color", "cutout")
 TRANSLATION = 1 / 8  # of the side, at most
 CUTOUT = 1 / 2  # of the side
+MOVES = (1 / 8, 1 / 16, 1 / 32)  # of the side
 
 
 def check_policies(policies: str | Iterable[str]) -> tuple[str, ...]:
@@ -23,8 +25,9 @@ def check_policies(policies: str | Iterable[str]) -> tuple[str, ...]:
 def augmented(images: tf.Tensor, policies: Iterable[str], seed: tf.Tensor) -> tf.Tensor:
     """T(x): each image changed by chance, in a way that a gradient passes.
 
-    `"translation"` moves it by up to an eighth of each side, and repeats its edge where nothing moves in; `"color"`
-    changes brightness, saturation and contrast; `"cutout"` covers a square of half the side with 0, mid gray.
+    `"translation"` moves it by up to an eighth of each side, `"color"` changes brightness, saturation and contrast,
+    `"cutout"` covers a square of half the side; what is uncovered or covered so is 0, mid gray. It shows how far an
+    image was moved, so that a generator does not learn to draw moved ones.
 
     Args:
         images: `(batch, height, width, channels)` in [-1, 1], real or generated.
@@ -43,15 +46,35 @@ def augmented(images: tf.Tensor, policies: Iterable[str], seed: tf.Tensor) -> tf
     return images
 
 
-def _translated(images, seed):
+def moved(images: tf.Tensor, most: float, seed: tf.Tensor) -> tf.Tensor:
+    """Each image moved by chance, by up to `most` of each side; its edge is repeated where nothing moves in."""
+    return _translated(images, seed, most, "edge")
+
+
+def widest_move(images: np.ndarray) -> float:
+    """The largest of `MOVES` by which images `moved` differ less than twice as much from each other as they do; or 0.
+
+    Parts that are always seen at the same place must not be moved: what is drawn would lie anywhere. Where they move
+    anyway, a few of them stand for many when they are.
+    """
+    batch = tf.constant(images)
+    spread = np.mean(np.var(images, axis=0))
+    seed = tf.constant([0, 0], tf.int64)
+    return next((most for most in MOVES if np.mean(np.var(moved(batch, most, seed), axis=0)) < 2 * spread), 0.0)
+
+
+def _translated(images, seed, most=TRANSLATION, beyond="zeros"):
     batch, height, width, channels = _sizes(images)
     rows, columns = (
-        tf.clip_by_value(tf.range(side) + _shifts(seed + i, batch, round(side * TRANSLATION)), 0, side - 1)
-        for i, side in enumerate((height, width))
+        tf.range(side) + _shifts(seed + i, batch, round(side * most)) for i, side in enumerate((height, width))
     )  # (batch, height), (batch, width)
+    inside = [(where >= 0) & (where < side) for where, side in ((rows, height), (columns, width))]
+    rows, columns = tf.clip_by_value(rows, 0, height - 1), tf.clip_by_value(columns, 0, width - 1)
     flat = tf.reshape(images, (batch, height * width, channels))
-    moved = tf.gather(flat, rows[:, :, None] * width + columns[:, None, :], batch_dims=1)
-    return tf.ensure_shape(moved, images.shape)
+    found = tf.gather(flat, rows[:, :, None] * width + columns[:, None, :], batch_dims=1)
+    if beyond == "zeros":
+        found *= tf.cast(inside[0][:, :, None] & inside[1][:, None, :], images.dtype)[..., None]
+    return tf.ensure_shape(found, images.shape)
 
 
 def _shifts(seed, batch, most):

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import architectures, judging, losses, scoring, training
-from anogan_tf.augmentation import augmented
+from anogan_tf.augmentation import moved
 from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
 from anogan_tf.networks import Encoder, check_functional, hidden_output
@@ -36,7 +36,7 @@ class FAnoGAN(keras.Model):
     - `"joint"`: the same, of E and G together, and w KL(N(m, s²) ‖ N(0, 1)) besides, m and s² the mean and the variance
       of the codes of a batch, which keeps them as the prior is. Before each such step the GAN takes one of its own: D
       keeps the drawings sharp, and the reconstructions keep them all, where few images made a GAN that draws only some
-      of them. If the GAN is trained on moved images (`augment="translation"`), so is this.
+      of them.
 
     A variational encoder gives a mean, its z, and a log-variance: it is trained on G(z) with z ~ N(μ, σ²), and its loss
     has w KL(N(μ, σ²) ‖ N(0, 1)) besides, with `"joint"` in place of that of the batch.
@@ -48,6 +48,8 @@ class FAnoGAN(keras.Model):
         variational: Whether E gives a distribution; not for `"ziz"`, and with a normal prior.
         feature_weight: κ, in the loss of `"izi_f"` and `"joint"` and in the score.
         kl_weight: w, of a variational encoder and of `"joint"`.
+        moves: The part of its side by which x is moved by chance in training at most, see `augmentation.moved`: where
+            normal images lie anywhere, a few of them stand for many. `augmentation.widest_move` tells how far.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
             (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
@@ -90,6 +92,7 @@ class FAnoGAN(keras.Model):
         variational: bool = False,
         feature_weight: float = 1.0,
         kl_weight: float = 0.01,
+        moves: float = 0.0,
         distance: str = "l2",
         score: str = "features",
         feature_layers: Sequence[str] | None = None,
@@ -112,6 +115,7 @@ class FAnoGAN(keras.Model):
         self.variational = variational
         self.feature_weight = feature_weight
         self.kl_weight = kl_weight
+        self.moves = moves
         self.distance = distance
         self.score_kind = score
         self.feature_layers = feature_layers and tuple(feature_layers)
@@ -150,6 +154,7 @@ class FAnoGAN(keras.Model):
             "variational": self.variational,
             "feature_weight": self.feature_weight,
             "kl_weight": self.kl_weight,
+            "moves": self.moves,
             "distance": self.distance,
             "score": self.score_kind,
             "feature_layers": self.feature_layers,
@@ -226,8 +231,8 @@ class FAnoGAN(keras.Model):
 
     def _izi(self, images, step):
         """‖x - G(E(x))‖², with the distance of the features, and the divergence of the codes."""
-        if self.mode == "joint" and "translation" in (self.gan.augment or ()):
-            images = augmented(images, ["translation"], training.step_seed(self.seed, step, 1))
+        if self.moves:
+            images = moved(images, self.moves, training.step_seed(self.seed, step, 1))
         z, hidden = self._encode_hidden(images)
         z = tf.cast(z, tf.float32)
         parts, weights = {}, {"image_loss": 1.0, "feature_loss": self.feature_weight, "kl_loss": self.kl_weight}

@@ -121,8 +121,16 @@ def _checked(x, image_shape):
     if batches is x:
         return ((_images(batch),) for batch in itertools.chain([first], batches))  # Keras takes generators of tuples
     if isinstance(x, tf.data.Dataset):
+        if x.cardinality() == tf.data.UNKNOWN_CARDINALITY and not tf.distribute.has_strategy():
+            x = _gone_on_with(x, first, batches)
         return x.map(lambda *batch: tf.ensure_shape(batch[0], (None, *image_shape)))
     return x
+
+
+def _gone_on_with(dataset, first, batches):
+    """A data set whose first pass is the one that was begun: one of a generator may give its batches only once."""
+    passes = iter([itertools.chain([first], batches)])
+    return tf.data.Dataset.from_generator(lambda: next(passes, dataset), output_signature=dataset.element_spec)
 
 
 def _given(option):

@@ -1,4 +1,5 @@
 import copy
+import functools
 import inspect
 import pickle
 
@@ -424,6 +425,12 @@ FORMS = {
     "a generator with labels": lambda x: {"x": batches(x, np.arange(40)), "steps_per_epoch": 5},
     "an iterator": lambda x: {"x": iter(dataset(x)), "steps_per_epoch": 5},
     "a PyDataset": lambda x: {"x": Batches(x)},
+    "a data set over one generator": lambda x: {
+        "x": tf.data.Dataset.from_generator(
+            functools.partial(iter, batches(x)), output_signature=tf.TensorSpec((None, 8, 8, 1))
+        ),
+        "steps_per_epoch": 5,
+    },
     "unknown shapes": lambda x: {
         "x": tf.data.Dataset.from_generator(lambda: batches(x), output_types=tf.float32),
         "steps_per_epoch": 5,

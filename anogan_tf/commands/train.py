@@ -9,6 +9,7 @@ import keras
 
 from anogan_tf import atomic, kinds, plots, report, scoring
 from anogan_tf.anogan import AnoGAN
+from anogan_tf.augmentation import widest_move
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
 from anogan_tf.commands import calibrate, seen
 from anogan_tf.commands.settings import (
@@ -81,7 +82,7 @@ def run(source: str, out: str | Path, **settings: Any) -> Scorer:
 def _build(settings, splits, pictures):
     """The GAN, what trains an encoder for it, or None, and the scorer of both, none of them trained yet."""
     gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
-    fanogan = _fanogan(gan, settings) if needs_encoder(settings) else None
+    fanogan = _fanogan(gan, settings, splits) if needs_encoder(settings) else None
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
     neighbours = settings["score_kind"] == "neighbours"
     if settings["patches"]:
@@ -172,8 +173,10 @@ def _is_joint(settings):
     return needs_encoder(settings) and settings["mode"] == "joint"
 
 
-def _fanogan(gan, settings):
+def _fanogan(gan, settings, splits):
     options = _given(settings, "mode", "variational", "kl_weight", "seed", "chunk")
+    if _is_joint(settings) and not settings["patches"]:
+        options["moves"] = widest_move(_images(splits.reference))
     if settings["method"] == "f-anogan":
         options |= _given(settings, "feature_weight", "distance") | {"score": _drawing_score(settings)}
     return FAnoGAN(gan, **options)
