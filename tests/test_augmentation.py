@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.augmentation import augmented, check_policies
+from anogan_tf.augmentation import augmented, check_policies, moved, widest_move
 from tests.conftest import small_gan
 
 SHAPES = [(16, 16, 1), (24, 40, 3)]
@@ -17,21 +17,38 @@ def noise(shape, n=20):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_translation_moves_by_up_to_an_eighth(shape):
+@pytest.mark.parametrize("beyond", ["constant", "edge"])
+def test_images_are_moved_by_up_to_an_eighth(shape, beyond):
+    """D sees gray beyond the edge, so that it sees how far an image was moved; an encoder sees the edge repeated."""
     images, (height, width, _) = noise(shape), shape
+    changed = augmented(images, ["translation"], SEED) if beyond == "constant" else moved(images, 1 / 8, SEED)
     most = (round(height / 8), round(width / 8))
-    padded = np.pad(images, [(0, 0), (most[0],) * 2, (most[1],) * 2, (0, 0)], mode="edge")
+    padded = np.pad(images, [(0, 0), (most[0],) * 2, (most[1],) * 2, (0, 0)], mode=beyond)
     moves = []
-    for image, moved in zip(padded, augmented(images, ["translation"], SEED).numpy(), strict=True):
+    for image, result in zip(padded, changed.numpy(), strict=True):
         found = [
             (rows - most[0], columns - most[1])
             for rows in range(2 * most[0] + 1)
             for columns in range(2 * most[1] + 1)
-            if np.array_equal(image[rows : rows + height, columns : columns + width], moved)
+            if np.array_equal(image[rows : rows + height, columns : columns + width], result)
         ]
         assert len(found) == 1
         moves += found
     assert {np.sign(rows) for rows, _ in moves} == {np.sign(columns) for _, columns in moves} == {-1, 0, 1}
+
+
+def test_parts_at_one_place_are_not_moved_and_others_as_far_as_they_lie():
+    rng = np.random.default_rng(0)
+    disc = (np.hypot(*np.mgrid[-32:32, -32:32]) < 8).astype(np.float32)
+
+    def discs(spread):
+        places = rng.integers(-spread, spread + 1, (40, 2))
+        images = np.stack([np.roll(disc, place, (0, 1)) for place in places])[..., None]
+        return images + rng.normal(scale=0.01, size=images.shape).astype(np.float32)
+
+    assert widest_move(discs(0)) == 0
+    assert widest_move(discs(2)) in (1 / 32, 1 / 16)
+    assert widest_move(discs(12)) == 1 / 8
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -88,9 +105,9 @@ def test_gradients_are_those_of_finite_differences(policy):
 def test_each_policy_has_a_chance_of_its_own():
     images = noise((16, 16, 1))
     both = augmented(images, ["translation", "cutout"], SEED).numpy()
-    moved = augmented(images, ["translation"], SEED).numpy()
-    covered = both == 0
-    np.testing.assert_array_equal(both[~covered], moved[~covered])
+    one = augmented(images, ["translation"], SEED).numpy()
+    covered = (both == 0) & (one != 0)
+    np.testing.assert_array_equal(both[~covered], one[~covered])
     assert 0.05 < covered.mean() < 0.5
     assert not np.array_equal(both, augmented(images, ["translation", "cutout"], SEED + 1).numpy())
 

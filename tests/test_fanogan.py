@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import losses
-from anogan_tf.augmentation import augmented
+from anogan_tf.augmentation import moved
 from anogan_tf.callbacks import Checkpoint
 from anogan_tf.search import sample_prior
 from anogan_tf.training import step_seed
@@ -84,11 +84,11 @@ def test_encoder_and_generator_are_trained_together(digits, queries):
 def test_a_joint_step_is_one_of_the_gan_and_the_sum_of_its_terms(queries):
     """The terms computed by hand with a copy of the GAN that took its step."""
     gan = moving_gan()
-    fanogan = agt.FAnoGAN(gan, mode="joint", feature_weight=0.5, kl_weight=0.3, seed=7)
+    fanogan = agt.FAnoGAN(gan, mode="joint", feature_weight=0.5, kl_weight=0.3, moves=0.125, seed=7)
     fanogan.compile()
     twin = moving_gan()
     twin.train_on_batch(queries)
-    x = augmented(tf.constant(queries), ["translation"], step_seed(7, 0, 1))
+    x = moved(tf.constant(queries), 0.125, step_seed(7, 0, 1))
     z = fanogan.encoder(x, training=True)
     reconstruction = twin.generator(z, training=False)
     f = keras.Model(twin.discriminator.inputs[0], twin.discriminator.get_layer("features_2").output)
