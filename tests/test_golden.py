@@ -41,22 +41,40 @@ def test_a_published_run_names_no_folder_of_the_machine_it_was_made_on(name):
     assert ":\\\\" not in run
 
 
-@pytest.mark.skipif("mvtec-bottle" not in RUNS, reason="not published")
-def test_the_published_pair_of_keras_2_gives_the_same_in_keras_2():
-    pytest.importorskip("tf_keras")
-    from tests.test_weights import hazelnut_of_keras_2
+PAIRS = [name for name in RUNS if (WEIGHTS / name / "generator.h5").exists()]
+KEPT = (
+    "name", "units", "filters", "kernel_size", "strides", "padding", "use_bias", "size", "interpolation", "cropping",
+    "target_shape", "momentum", "epsilon", "activation", "negative_slope", "rate",
+)  # fmt: skip
 
-    ours = scoring.unwrapped(agt.load_run("mvtec-bottle")).gan
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(2, 100)), rng.uniform(-1, 1, (2, 64, 64, 3))
-    for theirs, network, values in zip(
-        hazelnut_of_keras_2(), (ours.generator, ours.discriminator), inputs, strict=True
-    ):
-        file = WEIGHTS / "mvtec-bottle" / f"{network.name}.h5"
+
+def in_keras_2(tf_keras, network):
+    """The same layers in Keras 2."""
+    layers = [tf_keras.Input(network.input_shape[1:])]
+    for layer in network.layers[1:]:
+        config = {name: value for name, value in layer.get_config().items() if name in KEPT}
+        if type(layer).__name__ == "LeakyReLU":
+            config["alpha"] = config.pop("negative_slope")
+        layers.append(getattr(tf_keras.layers, type(layer).__name__)(**config))
+    return tf_keras.Sequential(layers)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_published_pair_of_keras_2_gives_the_same_in_keras_2(name):
+    tf_keras = pytest.importorskip("tf_keras")
+    gan = scoring.unwrapped(agt.load_run(name)).gan
+    z, images = gan.latent_dim, gan.image_shape
+    for network, shape in ((gan.generator, (2, z)), (gan.discriminator, (2, *images))):
+        file = WEIGHTS / name / f"{network.name}.h5"
+        theirs = in_keras_2(tf_keras, network)
         theirs.load_weights(file)
-        values = values.astype(np.float32)
+        values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
         expected = network(values, training=False).numpy()
         np.testing.assert_allclose(theirs(values, training=False), expected, rtol=1e-4, atol=1e-4)
         network.set_weights([0 * weight for weight in network.get_weights()])
         agt.load_weights(network, file)
         np.testing.assert_array_equal(network(values, training=False), expected)
+
+
+def test_there_is_a_published_pair_of_keras_2():
+    assert "mvtec-bottle" in PAIRS
