@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from anogan_tf import atomic, drawing, plots, published, report
+from anogan_tf.commands import calibrate
 from anogan_tf.commands.settings import load_splits
 from anogan_tf.runs import load_run, read_run, save_run
 from anogan_tf.weights import save_keras2_weights
@@ -123,15 +124,19 @@ def write_table():
 
 def _round(scorer, splits):
     gan = scorer.gan
-    for network in (gan.generator, gan.discriminator, gan.transformation_head):
+    for network in (gan.generator, gan.discriminator, gan.transformation_head, scorer.encoder):
         if network is not None:
             network.set_weights([weight.astype(np.float16) for weight in network.get_weights()])
-    alpha = scorer.calibration.alpha
-    scorer.fit_reference(splits.reference)
+    alpha, cross = scorer.calibration.alpha, scorer.calibration.method == "cross"
+    if cross:
+        calibrate.from_splits(scorer, splits, alpha, "cross")
+    else:
+        scorer.fit_reference(splits.reference)
     if scorer.reference is not None:
         rounded = {key: array.astype(np.float16) for key, array in scorer.reference.arrays.items()}
         scorer.reference = type(scorer.reference).from_arrays(rounded)
-    scorer.calibrate(splits.validation, alpha)
+    if not cross:  # else each score is by another reference, in full
+        scorer.calibrate(splits.validation, alpha)
 
 
 def _halve(file):
