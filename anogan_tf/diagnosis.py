@@ -14,7 +14,7 @@ from anogan_tf.search import sample_prior
 
 LOOKED_AT = 64  # images
 LEAST_VARIETY = 0.3
-LEAST_COVERAGE = 0.1
+MOST_ERROR = 0.9
 MOST_GAP = 0.5
 MOST_OVERFIT = 2.0
 MOST_SPREAD = 2.5
@@ -54,26 +54,29 @@ def examine(
     seen, unseen = scorer.score(train), scorer.score(validation)
     measured = drawing.measures(train, validation, gan.generate(LOOKED_AT), unseen["reconstruction"])
     found = [
-        collapse(measured["variety"], measured["coverage"], means),
+        collapse(measured["variety"], measured["error"], means),
         inference_gap(gan.generator, gan.prior, train, means),
         overfit(seen["residual"], unseen["residual"], means),
     ]
     return measured, [sentence for sentence in found if sentence]
 
 
-def collapse(variety: float, coverage: float, means: str = RECONSTRUCTION) -> str | None:
-    """Whether the generator draws much less than there is, or something else: a sentence, or None.
+def collapse(variety: float, error: float, means: str = RECONSTRUCTION) -> str | None:
+    """Whether the generator draws much less than there is, or a blur: a sentence, or None.
 
     Args:
         variety: Of its samples, over that of the training images, see `drawing.variety`.
-        coverage: The part of the training images that have a sample near them, see `drawing.density_and_coverage`.
+        error: Of the reconstructions of images that were not trained on, over that of the mean training image.
         means: What that means for decisions.
     """
     better = f"{means} To draw better, train longer, on more images, or with another --architecture."
     if variety < LEAST_VARIETY:
         return f"The generator collapsed: its samples vary {variety:.0%} as much as the training images. {better}"
-    if coverage < LEAST_COVERAGE:
-        return f"The generator draws images that are like few of the training images, {coverage:.0%}. {better}"
+    if error > MOST_ERROR:
+        return (
+            "The generator draws normal images that were not trained on hardly better than the mean image does: the "
+            f"error is {error:.2f} of that. {better}"
+        )
     return None
 
 

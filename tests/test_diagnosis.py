@@ -12,17 +12,20 @@ def images(n=64, spread=0.5, seed=0):
 
 def test_a_generator_of_one_image_collapsed():
     same = drawing.measures(images(), images(seed=1), np.repeat(images(1), 64, axis=0), images(seed=1))
-    assert "vary 0% as much" in diagnosis.collapse(same["variety"], same["coverage"])
+    assert "vary 0% as much" in diagnosis.collapse(same["variety"], same["error"])
 
 
-def test_a_generator_of_other_images_is_told():
-    other = drawing.measures(images(), images(seed=1), images(seed=2) + 3, images(seed=1))
-    assert "like few of the training images, 0%" in diagnosis.collapse(other["variety"], other["coverage"])
+def test_a_generator_of_a_blur_is_told():
+    blur = np.repeat(images().mean(axis=0, keepdims=True), 64, axis=0)
+    blurred = drawing.measures(images(), images(seed=1), images(seed=2), blur)
+    assert "hardly better than the mean image does: the error is 1.00" in diagnosis.collapse(
+        blurred["variety"], blurred["error"]
+    )
 
 
 def test_a_generator_as_various_as_the_images_is_well():
     like = drawing.measures(images(), images(seed=1), images(seed=2), images(seed=1))
-    assert diagnosis.collapse(like["variety"], like["coverage"]) is None
+    assert diagnosis.collapse(like["variety"], like["error"]) is None
 
 
 def generator(momentum):
