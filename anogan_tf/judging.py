@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from anogan_tf import metrics, plots, report, thresholds
 from anogan_tf.data import images as image_files
+from anogan_tf.data.pictures import are_pictures
 from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, batches, scored_chunks
 
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
@@ -265,7 +266,7 @@ def provenance(scorer: Scorer) -> dict[str, Any]:
 
 def _peeked(data: Images) -> tuple[Images, bool]:
     """The data, and whether they are batches with masks: the first of an iterator is looked at, and not lost."""
-    if hasattr(data, "shape") or isinstance(data, dict):
+    if hasattr(data, "shape") or isinstance(data, dict) or are_pictures(data):
         return data, isinstance(data, dict) and "mask" in data
     if hasattr(data, "element_spec"):
         return data, isinstance(data.element_spec, dict) and "mask" in data.element_spec

@@ -481,8 +481,19 @@ def test_groups_of_an_array_never_straddle_a_split():
         (np.zeros((8, 8), np.uint8), None, r"\(8, 8\)"),
         (np.zeros((9, 8, 8), np.uint8), [0] * 8, "9 images and 8 labels"),
         (np.zeros((9, 8, 8), np.uint8), [5] * 9, "class '0'.*'5'"),
+        (["a.png", "b.png"], None, r"their folder or a CSV list.*Received: a list"),
     ],
-    ids=["zero to one", "zero to 255", "wide integers", "nan", "channels", "one picture", "labels", "no normal"],
+    ids=[
+        "zero to one",
+        "zero to 255",
+        "wide integers",
+        "nan",
+        "channels",
+        "one picture",
+        "labels",
+        "no normal",
+        "paths",
+    ],
 )
 def test_arrays_of_unknown_meaning_are_refused(array, labels, received):
     with pytest.raises(ValueError, match=received):

@@ -201,6 +201,8 @@ def test_what_is_no_picture_is_refused(cropping, tmp_path):
     for message, pictures in wrong.items():
         with pytest.raises(ValueError, match=message):
             cropping.score(pictures)
+    with pytest.raises(ValueError, match="label"):
+        cropping.test(tmp_path / "a.png")
 
 
 def test_nothing_of_an_older_run_is_left(trained, tmp_path):
