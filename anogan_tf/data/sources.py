@@ -270,9 +270,9 @@ def _checked(given):
     images = np.asarray(given)
     if images.dtype.kind not in "biuf":
         raise ValueError(
-            "What is no path is an array of images (n, height, width, 1 or 3). Files are named by their folder or a CSV "
-            "list; a tf.data.Dataset goes to fit, calibrate and test as it is. Received: "
-            f"a {type(given).__name__}."
+            "What is no path is an array of images (n, height, width, 1 or 3). Files are named by their folder or a "
+            "CSV list; a tf.data.Dataset goes to fit, calibrate and test as it is. Received: a "
+            f"{type(given).__name__}."
         )
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
