@@ -213,7 +213,14 @@ class Scorer(Protocol):
 
 def learned(scorer: Scorer) -> dict[str, Any]:
     """What a scorer has beside what it was made of, for its copies and pickles."""
-    return {name: getattr(scorer, name) for name in ("reference", "calibration", "info")}
+    return {"reference": scorer.reference, "calibration": scorer.calibration, "info": _plain(scorer.info)}
+
+
+def _plain(value: Any) -> Any:
+    """Dicts and lists without what Keras wraps around those of its models."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def unwrapped(scorer: Any) -> Any:

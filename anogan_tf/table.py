@@ -37,7 +37,7 @@ class ScoreTable:
             old = self.folder / name
             if old.suffix == ".part" and (key is None or old not in parts):
                 old.unlink(missing_ok=True)
-        written.add(self.folder, *(part.name for part in parts), *FILES)
+        written.add(self.folder, *(part.name for part in parts), "regions.json", "scores.csv")
         self._scores, self._regions = (_Growing(*p) for p in zip(parts, (COLUMNS, REGION_COLUMNS), strict=True))
         self.ids = {row["id"] for row in _rows(parts[0])}
 
@@ -71,6 +71,7 @@ class ScoreTable:
             os.replace(self._scores.path, partial)
         self._regions.path.unlink()
         if stamps is not None:
+            written.add(self.folder, STAMPS)
             with atomic.replacing(self.folder / STAMPS) as partial:
                 partial.write_text(json.dumps(stamps) + "\n", encoding="utf-8")
 

@@ -214,11 +214,15 @@ def test_networks_that_decide_and_were_trained_on_are_refused(scorer, images):
 
 
 def test_what_is_no_images_is_refused(scorer):
-    for thing in ("photo.png", ["a.png", "b.png"], 42, None):
-        with pytest.raises(ValueError, match=r"array \(n, height, width, channels\).*Received: (str|int|None)"):
+    for thing in (b"photo.png", 42, None):
+        with pytest.raises(ValueError, match=r"array \(n, height, width, channels\).*Received: (bytes|int|None)"):
             scorer.score(thing)
         with pytest.raises(ValueError, match="Scorers take an array"):
             scorer.test(thing)
+    for path in ("photo.png", ["photo.png"]):
+        for method in (scorer.score, scorer.test):
+            with pytest.raises(ValueError, match=r"cannot be read: photo\.png: not a readable image"):
+                method(path)
     with pytest.raises(ValueError, match="no images to score"):
         scorer.score([])
     with pytest.raises(ValueError, match=r"networks take images \(n, "):
