@@ -58,12 +58,7 @@ def _dcgan_generator(image_shape, width, initializer, momentum):
     filters = _filters(image_shape, width)[::-1]
     depth = len(filters)
     base = _base(image_shape, depth)
-    yield keras.layers.Dense(
-        base[0] * base[1] * filters[0], use_bias=False, kernel_initializer=initializer(), name="project"
-    )
-    yield keras.layers.Reshape((*base, filters[0]), name="base")
-    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize_0")
-    yield keras.layers.ReLU(name="relu_0")
+    yield from _projection(base, filters[0], initializer, momentum)
     for i, units in enumerate(filters[1:], start=1):
         yield keras.layers.Conv2DTranspose(
             units, 4, 2, "same", use_bias=False, kernel_initializer=initializer(), name=f"upsample_{i}"
@@ -81,16 +76,21 @@ def _dcgan_features(image_shape, width, initializer, momentum, seed):
         yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"features_{i}")
 
 
+def _projection(base, units, initializer, momentum):
+    """Layers from z to feature maps of the sides of the base."""
+    yield keras.layers.Dense(
+        base[0] * base[1] * units, use_bias=False, kernel_initializer=initializer(), name="project"
+    )
+    yield keras.layers.Reshape((*base, units), name="base")
+    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize_0")
+    yield keras.layers.ReLU(name="relu_0")
+
+
 def _upsampling_generator(image_shape, width, initializer, momentum):
     height, img_width, channels = image_shape
     filters = _filters(image_shape, width)[::-1]
     base = _base(image_shape, len(filters))
-    yield keras.layers.Dense(
-        base[0] * base[1] * filters[0], use_bias=False, kernel_initializer=initializer(), name="project"
-    )
-    yield keras.layers.Reshape((*base, filters[0]), name="base")
-    yield keras.layers.BatchNormalization(momentum=momentum, name="normalize_0")
-    yield keras.layers.ReLU(name="relu_0")
+    yield from _projection(base, filters[0], initializer, momentum)
     for i, units in enumerate([*filters[1:], max(width // 2, channels)], start=1):
         yield keras.layers.UpSampling2D(2, name=f"double_{i}")
         yield keras.layers.Conv2D(
