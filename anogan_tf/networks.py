@@ -55,14 +55,15 @@ class Generator(Network):
     """The map G from the latent space to images.
 
     The architecture `"dcgan"` projects z to a base of about 4×4, and doubles it with transposed convolutions until
-    it covers the image, which is then cropped from the centre. `"residual"` has the blocks of f-AnoGAN's GAN:
+    it covers the image, which is then cropped from the centre. `"upsampling"` repeats pixels and convolves 3×3 instead,
+    which leaves no checkerboards. `"residual"` has the blocks of f-AnoGAN's GAN:
     normalisation, ReLU and a 3×3 convolution twice, beside a shortcut. `"hazelnut"` is the topology of
     Pippo7x/AnoGAN-Keras, whose weight files load into it.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"upsampling"`, `"residual"` or `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights.
@@ -123,8 +124,8 @@ class Encoder(Network):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"` or `"residual"`; there is none for `"hazelnut"`, whose normalisation and Dropout would
-            make training and scoring see different codes.
+        architecture: `"dcgan"` or `"upsampling"`, which are the same here, or `"residual"`; there is none for
+            `"hazelnut"`, whose normalisation and Dropout would make training and scoring see different codes.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name.
         seed: Seed of the initial weights.
@@ -178,7 +179,7 @@ class Discriminator(Network):
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
-        architecture: `"dcgan"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"upsampling"`, `"residual"` or `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights and of Dropout.

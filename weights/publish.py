@@ -203,6 +203,7 @@ def _card(name, run, result, command, took):
     normal = ", ".join(run["settings"]["normal"]) or "good"
     networks = f"{gan['kind']}, {gan['architecture']} {gan['width']} wide, "
     networks += f"{'×'.join(map(str, gan['image_shape']))}, z of {gan['latent_dim']}"
+    and_encoder = ", and as many with an encoder" if run["encoder"] else ""
     found = "".join(f"Mind: {sentence}\n\n" for sentence in run["diagnosis"])
     tested = f"{counts['test']} to test, {result.base_rate:.1%} of them anomalous"
     return f"""# {name}
@@ -216,7 +217,7 @@ Knows what is normal in {data}: {normal}. Written by `weights/publish.py`.
 | images | {counts["train"]} to train, {counts["validation"]} to set the threshold, {tested} |
 | networks | {networks} |
 | command | `{command}` |
-| training | {run["settings"]["training_steps"]} steps, made up to whole epochs; {took} |
+| training | {run["settings"]["training_steps"]} steps{and_encoder}, made up to whole epochs; {took} |
 | drawing | {drawing.in_words(run["drawing"])} |
 | what decides | `--score {run["settings"]["score_kind"]}` |
 
