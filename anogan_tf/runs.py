@@ -203,7 +203,9 @@ def preprocessing_of(description: dict) -> Preprocessing:
     """How a run's pictures become what it scores; a run saved from Python may tell nothing but its networks' size."""
     height, width, channels = description["gan"]["image_shape"]
     factor = description["scorer"].get("factor", 1)
-    told = description.get("preprocessing") or {"image_shape": (height * factor, width * factor, channels)}
+    in_tiles = Patched.method in description.get("around", _around_before(description["scorer"]))
+    shape = height * factor, width * factor, channels
+    told = description.get("preprocessing") or {"image_shape": shape, "scale": 1.0 if in_tiles else None}
     return Preprocessing.of(told)
 
 

@@ -205,6 +205,13 @@ def test_what_is_no_picture_is_refused(cropping, tmp_path):
         cropping.test(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("around", [lambda scorer: scorer, agt.Patched, lambda s: agt.LocalNeighbours(s, factor=2)])
+def test_command_line_and_python_take_pictures_alike_of_a_run_that_tells_nothing(around, trained, tmp_path):
+    agt.save_run(tmp_path, around(agt.AnoGAN(trained, score="paper", chunk=4)))
+    taken = agt.runs.preprocessing_of(agt.runs.read_run(tmp_path))
+    assert taken == agt.scoring.preprocessing_of(agt.load_run(tmp_path))
+
+
 def test_nothing_of_an_older_run_is_left(trained, tmp_path):
     of_encoder = agt.FAnoGAN(small_gan(self_supervision="rotation"), score="paper", chunk=4)
     agt.save_run(tmp_path / "run", of_encoder)
