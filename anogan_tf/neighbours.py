@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import scoring, wrapper
+from anogan_tf import scoring, stages, wrapper
 from anogan_tf.distances import Places, Scales, Usual, chosen
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, local_features
@@ -109,6 +109,7 @@ class LocalNeighbours(wrapper.Wrapper):
         """
         return scoring.score(self, images, draw)
 
+    @stages.stage("Learning the reference")
     def fit_reference(self, data: Images) -> None:
         """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more.
 
@@ -118,6 +119,7 @@ class LocalNeighbours(wrapper.Wrapper):
         self.reference = Scales.fit(_features(self._remembered(data)), self.seed)
         self.calibration: Calibration | None = None  # it was of another score
 
+    @stages.stage("Calibrating")
     def cross_calibrate(
         self, data: Any, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
     ) -> None:
@@ -211,12 +213,14 @@ class LocalNeighbours(wrapper.Wrapper):
         """Scores and smoothed maps of all pictures, each by a reference without its fold."""
         scores = np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
-        for fold in range(held_out.max() + 1):
-            inside = held_out == fold
-            reference = Scales.fit(features[~inside], self.seed, of_scale)
-            for i in np.flatnonzero(inside):
-                pixels = reference.of_features(features[i : i + 1], self.image_shape)
-                scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
+        with stages.bar("Calibrating", total=len(features)) as progress:
+            for fold in range(held_out.max() + 1):
+                inside = held_out == fold
+                reference = Scales.fit(features[~inside], self.seed, of_scale)
+                for i in np.flatnonzero(inside):
+                    pixels = reference.of_features(features[i : i + 1], self.image_shape)
+                    scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
+                    progress.update()
         return scores, maps
 
     def _unusual(self, maps: np.ndarray, held_out: np.ndarray) -> tuple[Usual, np.ndarray]:

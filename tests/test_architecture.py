@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
-    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
+    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures · stages
     data.samples · distances · drawing · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report
