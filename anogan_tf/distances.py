@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from anogan_tf.local_features import STRIDE, VERSION, local_features, upsampled
 
@@ -158,7 +159,9 @@ class Kinds:
         vectors = flat[chosen].astype(np.float16)
         values, _, _, white, _ = _whitened(vectors, VERSION)
         clusters = min(CLUSTERS, max(1, len(values) // flat.shape[1]))
-        means = MiniBatchKMeans(clusters, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
+        means = MiniBatchKMeans(clusters, batch_size=2048, n_init=1, max_iter=30, random_state=seed)
+        with threadpool_limits(1, "openmp"):  # its steps are short, and threads that wait for each other cost more
+            means.fit(values @ white)
         return cls(vectors, means.cluster_centers_)
 
     def __reduce__(self) -> tuple:
