@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import scoring, stages, wrapper
-from anogan_tf.distances import Places, Scales, Usual, chosen
+from anogan_tf.choice import chosen
+from anogan_tf.distances import Kinds, Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, local_features
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
@@ -116,7 +117,9 @@ class LocalNeighbours(wrapper.Wrapper):
         Raises:
             ValueError: For fewer than 2 pictures.
         """
-        self.reference = Scales.fit(_features(self._remembered(data)), self.seed)
+        rows = self._remembered(data)
+        features = _features(rows)
+        self.reference = Scales.fit(features, self.seed, self._chosen(rows, features))
         self.calibration: Calibration | None = None  # it was of another score
 
     @stages.stage("Calibrating")
@@ -150,7 +153,7 @@ class LocalNeighbours(wrapper.Wrapper):
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         features = _features(rows)
-        of_scale = chosen(features, self.seed)
+        of_scale = self._chosen(rows, features)
         wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
@@ -182,14 +185,14 @@ class LocalNeighbours(wrapper.Wrapper):
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         pixels = self.reference.of_images(images)  # (batch, height, width)
-        return {"anomaly_score": self._scores(pixels), "anomaly_map": np.log1p(pixels)}
+        return {"anomaly_score": self._scores(self.reference, pixels), "anomaly_map": np.log1p(pixels)}
 
-    def _scores(self, pixels: np.ndarray) -> np.ndarray:
-        """The anomaly scores of pictures with these distances `(batch, height, width)`."""
-        if self.reference.usual is not None:
-            return _highest(self.reference.usual(self._smooth(np.log1p(pixels))))
+    def _scores(self, reference: Scales, pixels: np.ndarray) -> np.ndarray:
+        """The anomaly scores of pictures with these distances from a reference, `(batch, height, width)`."""
+        if reference.usual is not None:
+            return _highest(reference.usual(self._smooth(np.log1p(pixels))))
         smooth = self._smooth(pixels)
-        level = np.median(smooth, axis=(1, 2)) if self.reference.levelled else 0.0
+        level = np.median(smooth, axis=(1, 2)) if reference.levelled else 0.0
         return _highest(smooth) / np.sqrt(1.0 + level)
 
     @property
@@ -209,6 +212,11 @@ class LocalNeighbours(wrapper.Wrapper):
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         return rows
 
+    @stages.stage("Choosing the distances")
+    def _chosen(self, rows: list[Row], features: np.ndarray) -> type[Places] | type[Kinds]:
+        """What suits these pictures."""
+        return chosen(np.stack([row["image"] for row in rows]), features, self._scores, self.seed)
+
     def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: type) -> tuple[np.ndarray, np.ndarray]:
         """Scores and smoothed maps of all pictures, each by a reference without its fold."""
         scores = np.empty(len(features))
@@ -219,7 +227,7 @@ class LocalNeighbours(wrapper.Wrapper):
                 reference = Scales.fit(features[~inside], self.seed, of_scale)
                 for i in np.flatnonzero(inside):
                     pixels = reference.of_features(features[i : i + 1], self.image_shape)
-                    scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
+                    scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]
                     progress.update()
         return scores, maps
 
