@@ -61,7 +61,7 @@ def score(
     address: str | None = None,
     workers: int | None = None,
     gpus_per_worker: float = 0.0,
-) -> Path:
+) -> dict[str, int]:
     """Scores pictures on a cluster, or on all cores of this machine, into a folder of Parquet files and a page.
 
     Scores are those of one process, bit by bit, on the same kind of processor, whatever the number of workers, the
@@ -82,7 +82,8 @@ def score(
         gpus_per_worker: GPUs, or a fraction of one, for each.
 
     Returns:
-        `out`.
+        How many images were scored, `total`, how many of them are `anomalous`, of these `suspicious`, and how many were
+        `skipped`, as they cannot be read.
 
     Raises:
         ImportError: Without Ray, before anything is read.
@@ -110,16 +111,15 @@ def score(
                     with atomic.replacing(blocks.scores(out, block)) as partial:
                         partial.write_bytes(content)
                     bar.update(rows)
-        _show(scorer, out, n_blocks, str(run), pictures, threshold, masks)
-    return out
+        return _show(scorer, out, n_blocks, str(run), pictures, threshold, masks)
 
 
 def judged(scorer: Scorer, contents: Sequence[bytes], threshold: float | None = None) -> list[dict[str, Any]]:
-    """What a scorer says of pictures' files: for each a dict of what `SCORED` rows have but `id` and `run`.
+    """What a scorer says of pictures' files: for each a dict of the `blocks.SCORED` columns, without `run`.
 
     Args:
         scorer: The scorer.
-        contents: The files, as bytes.
+        contents: The files, as bytes; `id` is their number, from 1.
         threshold: As in `score`.
     """
     skipped: list[tuple[str, str]] = []
@@ -321,6 +321,7 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
         rows = [{name: row.get(name) for name in table.COLUMNS} for row in most]
         scored.add(rows, [json.loads(row["regions"] or "[]") for row in most])
         scored.finish(skipped)
+    found = {"total": n, "anomalous": n - counts["normal"], "suspicious": counts["suspicious"]}
     report.show(
         out,
         _drawn(scorer, out, most[:pictures]),
@@ -329,8 +330,9 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
         skipped,
         {"histogram": plots.histogram(scores, figures["threshold"])},
         masks,
-        of={"total": n, "anomalous": n - counts["normal"], "suspicious": counts["suspicious"], "table": blocks.SCORES},
+        of={**found, "table": f"{blocks.SCORES}/"},
     )
+    return {**found, "skipped": counts["error"]}
 
 
 def _summary(out, n_blocks, n):

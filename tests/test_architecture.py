@@ -10,7 +10,7 @@ LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
     local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
     data.samples · distances · drawing · written · published · weights · data.reading
-    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    transformations · table · plots · blocks · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report
     data.published_layouts · reference
     data.layouts
@@ -22,10 +22,11 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
+    bulk
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
     commands.calibrate · commands.info
-    commands.train · commands.test · commands.score · commands.data · commands.demo
+    commands.train · commands.test · commands.score · commands.bulk · commands.data · commands.demo
     commands.protocols
     commands.cli
     __main__
@@ -35,7 +36,7 @@ LAYER = {
     for number, line in enumerate(LAYERS.strip().splitlines())
     for name in line.strip().replace(" · ", " ").split()
 }
-NO_TENSORFLOW = ("thresholds", "metrics", "plots", "table", "report", "atomic", "published")
+NO_TENSORFLOW = ("thresholds", "metrics", "plots", "table", "report", "atomic", "published", "blocks")
 
 
 FILES = {
