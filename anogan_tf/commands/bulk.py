@@ -15,9 +15,8 @@ def run(run: str | Path, source: str, out: str | Path, *, pattern: str | None = 
     options = {name: value for name, value in options.items() if value is not None}
     counts = bulk.score(run, source, out, pattern=pattern, **options)
     suspicious = f" ({counts['suspicious']} of them are suspicious)" if counts["suspicious"] else ""
-    print(
-        f"{counts['anomalous']} of {counts['total']} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}."
-    )
+    page = Path(out) / "index.html"
+    print(f"{counts['anomalous']} of {counts['total']} images look anomalous{suspicious}. Open {page}.")
     if counts["skipped"]:
         print(f"Skipped {counts['skipped']} images that cannot be read: the column error tells why.")
     return Path(out)

@@ -65,6 +65,7 @@ def demo(out: str, normal: str, seed: int) -> None:
 
 @command
 @options.add(options.TRAINING)
+@options.WORKERS
 @click.pass_context
 def train(context: click.Context, **settings) -> None:
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.

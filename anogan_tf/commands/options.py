@@ -213,6 +213,11 @@ ENGINE = [
 ]
 MASKS = click.option("--masks", is_flag=True, help="Write the pixels of regions as PNG files, too.")
 SEED = click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the split and of everything else.")
+WORKERS = click.option(
+    "--workers",
+    type=click.Choice(["auto"]),
+    help="Train on all GPUs of this machine; under TF_CONFIG be one of the workers that it lists (docs/scale.md).",
+)
 TRAINING = [
     click.argument("source", required=False),
     click.option("--out", required=True, type=click.Path(file_okay=False), help="The run's folder."),
