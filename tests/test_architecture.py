@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
-    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
+    local_features · thresholds · folds · blocks · replicas · networks · metrics · data.listing · data.pictures
     data.samples · distances · drawing · written · published · weights · data.reading
-    transformations · table · plots · blocks · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report
     data.published_layouts · reference
     data.layouts

@@ -1,27 +1,24 @@
 """Ray listens beyond loopback, so what starts it runs in a network namespace that holds nothing else."""
 
+import contextlib
 import csv
 import json
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
+from anogan_tf import blocks, bulk
 from anogan_tf.commands.cli import main
 from anogan_tf.data.images import Encoded
-from tests.conftest import small_gan
-
-pa = pytest.importorskip("pyarrow")
-pytest.importorskip("ray")
-
-import pyarrow.parquet as pq
-
-from anogan_tf import blocks, bulk
 from benchmarks.bulk import LOOPBACK, compare
+from tests.conftest import small_gan
 
 N, BROKEN = 60, (7, 40)
 RAY = """
@@ -38,6 +35,7 @@ main(sys.argv[2:])
 
 def isolated(*command):
     """A command in a network namespace of its own, if this system gives one."""
+    pytest.importorskip("ray")
     if subprocess.run([*LOOPBACK, "true"], capture_output=True).returncode:
         pytest.skip("needs `unshare --net`, which only root may call")
     return subprocess.run([*LOOPBACK, *map(str, command)], capture_output=True, text=True, timeout=900)
@@ -75,9 +73,15 @@ def alone(run, pictures, tmp_path_factory):
         return {row["id"]: row for row in csv.DictReader(file)}
 
 
+@pytest.fixture(scope="module")
+def scorer(run):
+    return agt.load_run(run)
+
+
 @pytest.fixture
-def in_process(monkeypatch):
-    """Blocks are judged in this process, in another order, in place of Ray."""
+def in_process(monkeypatch, scorer):
+    """Blocks are judged in this process, by one scorer and in another order, in place of Ray."""
+    pytest.importorskip("ray")
     judged = []
 
     def judged_blocks(ray, out, left, task, workers, gpus_per_worker):
@@ -88,7 +92,8 @@ def in_process(monkeypatch):
                 yield row["block"], row["rows"], row["content"]
 
     monkeypatch.setattr(bulk, "_judged_blocks", judged_blocks)
-    monkeypatch.setattr(bulk, "_cluster", lambda *_: __import__("contextlib").nullcontext())
+    monkeypatch.setattr(bulk, "_cluster", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(bulk, "load_run", lambda path: scorer)
     monkeypatch.setattr(bulk, "BLOCK", 8)
     return judged
 
@@ -127,9 +132,9 @@ def test_killed_workers_nodes_and_drivers_lose_no_image(tmp_path):
         }
 
 
-def test_rows_tell_what_the_table_of_one_process_tells(run, pictures, alone):
+def test_rows_tell_what_the_table_of_one_process_tells(scorer, pictures, alone):
     files = sorted(pictures.iterdir())
-    rows = bulk.judged(agt.load_run(run), [file.read_bytes() for file in files])
+    rows = bulk.judged(scorer, [file.read_bytes() for file in files])
     for file, row in zip(files, rows, strict=True):
         one = alone[str(file)]
         if row["error"]:
@@ -156,9 +161,9 @@ def test_only_blocks_that_are_missing_are_judged(run, pictures, in_process, tmp_
 
 
 def test_a_folder_holds_the_scores_of_one_job(run, pictures, in_process, tmp_path):
-    bulk.score(run, pictures, tmp_path, pictures=0)
-    with pytest.raises(ValueError, match="alpha: None there, 0.2 now"):
-        bulk.score(run, pictures, tmp_path, alpha=0.2)
+    bulk.score(run, pictures, tmp_path, pictures=0, workers=1)
+    with pytest.raises(ValueError, match=r"threshold: None there, 0\.2 now"):
+        bulk.score(run, pictures, tmp_path, threshold=0.2)
 
 
 @pytest.mark.parametrize("kind", ["glob", "address", "paths", "bytes"])
@@ -214,9 +219,9 @@ def test_workers_leave_no_machine_without_room():
         bulk._workers({"CPU": 4.0}, 5, 0.0)
 
 
-def test_a_file_in_memory_is_read_as_one_on_disk(run, pictures):
-    scorer, file = agt.load_run(run), pictures / "000.png"
+def test_a_file_in_memory_is_read_as_one_on_disk(scorer, pictures):
+    file = pictures / "000.png"
     in_memory = scorer.score([Encoded(file.read_bytes())], draw=False)["anomaly_score"]
     np.testing.assert_array_equal(in_memory, scorer.score([file], draw=False)["anomaly_score"])
-    with pytest.raises(ValueError, match="note.txt: not a readable image"):
+    with pytest.raises(ValueError, match=r"note\.txt: not a readable image"):
         agt.data.images.read(Encoded(b"text", "note.txt"), (8, 8, 1))
