@@ -103,6 +103,9 @@ def score(
             blocks.list_blocks(out, _blocks(source, pattern, scorer.chunk), job)
         (out / blocks.SCORES).mkdir(exist_ok=True)
         n_blocks, n = blocks.count(out)
+        if not n:
+            (out / blocks.LISTING).unlink()
+            raise ValueError(f"There are no pictures to score at {source}.")
         left = set(range(n_blocks)) - blocks.done(out)
         if left:
             task = (_files(run), job["run"], alpha, threshold)

@@ -197,12 +197,16 @@ def test_a_file_that_is_gone_is_a_row_with_the_reason(run, pictures, in_process,
     assert "FileNotFoundError" in gone["error"]
 
 
-def test_what_is_no_source_is_told(run, tmp_path):
+def test_what_is_no_source_is_told(run, in_process, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is nothing at"):
         bulk.score(run, tmp_path / "nowhere", tmp_path / "out")
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "list.parquet")
     with pytest.raises(ValueError, match="Received: columns name"):
         bulk.score(run, tmp_path / "list.parquet", tmp_path / "out")
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(ValueError, match="There are no pictures to score at"):
+        bulk.score(run, tmp_path / "*.txt", tmp_path / "out")
+    assert not (tmp_path / "out" / "listing.parquet").exists()
 
 
 def test_options_of_ray_go_with_ray(run, pictures, tmp_path):
