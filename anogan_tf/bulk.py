@@ -243,7 +243,7 @@ def _cluster(ray, address):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\.")
             if ours:
-                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+                ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL)
             yield
     finally:
         if ours:
