@@ -126,8 +126,9 @@ def contents(block: dict[str, Any], places: Iterable[int] | None = None) -> list
 
 def _content(path):
     """The bytes of a file and None, or None and why it cannot be read."""
+    name = os.fsdecode(path)
     try:
-        with fsspec.open(os.fsdecode(path), "rb") as file:
+        with fsspec.open(name, "rb") if "://" in name else open(name, "rb") as file:
             return file.read(), None
     except Exception as error:  # file systems raise anything
         return None, f"not a readable file ({type(error).__name__}: {error})."

@@ -66,11 +66,9 @@ def make_run(folder, chunk=64):
     return folder
 
 
-def score_alone(run, pictures, out, threads=None):
-    """What `anogan-tf score` says in one process: scores, or why not, by file; and how it was called."""
-    more = {} if threads is None else {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
-    command = [sys.executable, "-m", "anogan_tf", "score", run, pictures, "--out", out, "--pictures", "0"]
-    figures = watched(command, os.environ | more)
+def score_alone(run, pictures, out):
+    """What `anogan-tf score` says in one process, scores, or why not, by file; and what it took, see `watched`."""
+    figures = watched([sys.executable, "-m", "anogan_tf", "score", run, pictures, "--out", out, "--pictures", "0"])
     with open(out / "scores.csv", newline="") as file:
         rows = {row["id"]: row["anomaly_score"] or row["prediction"] for row in csv.DictReader(file)}
     return rows, figures
@@ -179,14 +177,13 @@ def cost(folder, numbers):
     run, rows = make_run(folder / "run"), []
     for n in numbers:
         pictures = make_pictures(folder / f"pictures-{n}", n)
-        for threads in (None, "1"):
-            alone, figures = score_alone(run, pictures, folder / f"alone-{n}-{threads}", threads)
-            rows.append({"way": f"score, {threads or 'all'} threads", "images": n, **figures})
-            print(rows[-1], flush=True)
+        alone, figures = score_alone(run, pictures, folder / f"alone-{n}")
+        rows.append({"way": "score", "images": n, **figures})
+        print(rows[-1], flush=True)
         for workers in (1, 2):
             out = folder / f"ray-{n}-{workers}"
             call = [sys.executable, "-m", "anogan_tf", "score", run, pictures, "--out", out, "--pictures", "0"]
-            figures = watched([*call, "--engine", "ray", "--workers", workers], os.environ)
+            figures = watched([*call, "--engine", "ray", "--workers", workers])
             rows.append({"way": f"ray, {workers} workers", "images": n, **figures, **compare(out, alone)})
             print(rows[-1], flush=True)
     return {"rows": rows, "beyond_start_up": _slopes(rows)}
@@ -201,14 +198,14 @@ def _slopes(rows):
     return slopes
 
 
-def watched(command, environment):
+def watched(command):
     """Runs a command, and sums the CPU seconds of all processes that it began: those in this network namespace.
 
     With the most memory that the command itself held, in MiB, and wall seconds.
     """
     start = time.monotonic()
     others = set(_here())
-    process = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
     seconds, peak = {}, 0
     try:
         while process.poll() is None and time.monotonic() - start < 60 * MINUTES:
@@ -267,13 +264,14 @@ def main():
         os.execvp(LOOPBACK[0], [*LOOPBACK, sys.executable, "-m", "benchmarks.bulk", *sys.argv[1:]])
     parser = measuring.arguments(__doc__, "bulk")
     parser.add_argument("what", choices=["faults", "cost"])
+    parser.add_argument("--images", type=int, default=20_000)
     options = parser.parse_args()
     started_on = measuring.machine()
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "faults":
-            figures = faults(Path(folder), *((40, 8) if options.quick else (20_000, 512)))
+            figures = faults(Path(folder), *((40, 8) if options.quick else (options.images, 512)))
         else:
-            figures = cost(Path(folder), (40, 80) if options.quick else (1000, 20_000))
+            figures = cost(Path(folder), (40, 80) if options.quick else (1000, options.images))
     print(json.dumps(figures, indent=2))
     written = json.loads(options.out.read_text()) if options.out.exists() else {}
     kept = {name: value for name, value in written.items() if name in ("faults", "cost")}
