@@ -108,7 +108,7 @@ def _train_networks(strategy, out, settings, splits):
     Only what makes variables is within the strategy's scope: Keras makes some when it saves, and only the chief saves.
     """
     with strategy.scope():
-        gan, fanogan, _ = _build(settings, splits, splits)
+        gan, fanogan = _networks(settings, splits)
         if not settings["encoder_only"] or _is_joint(settings):
             _compile_gan(gan, splits, settings)
         if fanogan:
@@ -134,14 +134,19 @@ def _fit_together(strategy, model, splits, epochs, path):
 
 def _build(settings, splits, pictures):
     """The GAN, what trains an encoder for it, or None, and the scorer of both, none of them trained yet."""
-    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
-    fanogan = _fanogan(gan, settings, splits) if needs_encoder(settings) else None
+    gan, fanogan = _networks(settings, splits)
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
     neighbours = settings["score_kind"] == "neighbours"
     if settings["patches"]:
         return gan, fanogan, Patched(scorer, overlap=settings["overlap"])
     factor = pictures.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
     return gan, fanogan, LocalNeighbours(scorer, factor=factor) if neighbours else scorer
+
+
+def _networks(settings, splits):
+    """The GAN, and what trains an encoder for it, or None."""
+    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
+    return gan, _fanogan(gan, settings, splits) if needs_encoder(settings) else None
 
 
 def _begin(out, settings, pictures):
