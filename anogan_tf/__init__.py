@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what editors and type checkers see; at run time all is imported at its first use
     from anogan_tf import anogan as anogan
     from anogan_tf import augmentation as augmentation
+    from anogan_tf import bulk as bulk
     from anogan_tf import callbacks as callbacks
     from anogan_tf import data as data
     from anogan_tf import diagnosis as diagnosis
@@ -84,6 +85,7 @@ _MODULES = (
     "metrics", "neighbours", "networks", "patches", "plots", "published", "reference", "report", "runs", "scoring",
     "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
+_OF_EXTRAS = ("bulk",)  # which `import *` must not need
 
 __all__ = [*_HOME, *_MODULES]
 
@@ -92,7 +94,7 @@ if not TYPE_CHECKING:  # a checker that saw it would let any name pass
 
     def __getattr__(name: str) -> Any:
         """Imports on first use, as TensorFlow takes seconds that the command line's help must not pay."""
-        if name not in __all__:
+        if name not in (*__all__, *_OF_EXTRAS):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name not in ("metrics", "plots", "published", "report", "thresholds"):
             _check_keras()
@@ -101,7 +103,7 @@ if not TYPE_CHECKING:  # a checker that saw it would let any name pass
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *_OF_EXTRAS]
 
 
 def _check_keras():

@@ -42,23 +42,25 @@ class Checkpoint(keras.callbacks.Callback):
         path: The file, ending in `.weights.h5`.
         every_seconds: Least time between two saves, which happen at ends of epochs; the first epoch and the end of
             training always save. None for twenty times as long as the last one took.
+        saves: Whether to save at all; False for workers that only read the chief's.
 
     Attributes:
         logs: For each metric its value at each epoch, those before an interruption included.
     """
 
-    def __init__(self, path: str | Path, every_seconds: float | None = None) -> None:
+    def __init__(self, path: str | Path, every_seconds: float | None = None, saves: bool = True) -> None:
         super().__init__()
         if not str(path).endswith(".weights.h5"):
             raise ValueError(f"A checkpoint ends in .weights.h5. Received: path={path}.")
         self.path = Path(path)
         self.every_seconds = every_seconds
+        self.saves = saves
         self.logs = {}
         self.epochs_done = 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         if self.path.exists():
-            self._restore()
+            self.restore()
         self.model._initial_epoch = self.epochs_done
         self._saved_at, self._saving_took = -math.inf, 0.0
 
@@ -75,6 +77,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._save()
 
     def _save(self):
+        if not self.saves:
+            return
         start = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(self.path, size=3 * weights_size(self.model)) as partial:  # Adam has two slots a weight
@@ -87,7 +91,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - start
 
-    def _restore(self):
+    def restore(self) -> None:
+        """Sets the whole state of the model to that of the file."""
         self.model.load_weights(self.path)
         with h5py.File(self.path) as file:
             group = file["training"]

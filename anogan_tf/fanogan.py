@@ -220,7 +220,7 @@ class FAnoGAN(keras.Model):
         training.descend(tape, own_loss, self._trained_variables, self.optimizer)
         for name, value in {"loss": loss, **parts}.items():
             self._trackers[name].update_state(value)
-        return self.get_metrics_result()
+        return training.results(self.get_metrics_result())
 
     def _ziz(self, images, step):
         """‖z - E(G(z))‖²; the images only tell how many."""

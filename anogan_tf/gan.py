@@ -168,7 +168,7 @@ class GAN(keras.Model):
             self._train_discriminator(images, step, i)
         for i in range(generator_steps):
             self._train_generator(images, step, discriminator_steps, i)
-        return self.get_metrics_result()
+        return training.results(self.get_metrics_result())
 
     def _train_discriminator(self, images, step, i):
         generated = self._generated(self._noise(images, step, self.DRAWS * i))

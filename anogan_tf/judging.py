@@ -365,9 +365,14 @@ def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], limit: float = -
 def _picture(file, size, bits):
     """What was scored, read again in more pixels than the networks take; None if the file is gone."""
     try:
-        return image_files.read(os.fsdecode(file), (*plots.shown_size(size), 3), crop=size, bits=int(bits))[0]
+        return image_files.read(_file(file), (*plots.shown_size(size), 3), crop=size, bits=int(bits))[0]
     except ValueError as error:
         warnings.warn(f"Drawn as the networks see it: {error}", stacklevel=2)
+
+
+def _file(file):
+    """A file by the name that a `tf.data` pipeline gives in bytes; one in memory, or a name in text, as it is."""
+    return os.fsdecode(file) if isinstance(file, bytes) else file
 
 
 def check_threshold(scorer: Scorer, threshold: float | str | None) -> None:

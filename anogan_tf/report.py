@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -68,6 +69,7 @@ def show(
     skipped: Sequence[tuple[str, str]] = (),
     figures: dict[str, Figure] | None = None,
     masks: bool = False,
+    of: dict[str, Any] | None = None,
 ) -> None:
     """Shows a finished table in its folder, in place of what an earlier report wrote there, see `written`.
 
@@ -85,6 +87,8 @@ def show(
         skipped: Pairs of the id of an image that could not be read, and why.
         figures: Further figures, by their names.
         masks: Whether to write the pixels of each image's regions as `mask_NNN.png`, 255 inside, of the map's size.
+        of: Where the table has only the most anomalous of more images, how many these are, `total`, `anomalous` and
+            `suspicious`, and the `table` that has all; None where it has all itself.
     """
     folder = Path(folder)
     written.remove(folder, keep=table.FILES)
@@ -114,9 +118,11 @@ def show(
     images = [{**row, "regions": regions.get(table.text(row["id"]), ())} for row in listed.values()]
     images.sort(key=lambda image: -image["anomaly_score"])
     suspicious = sum(row["decision"] == "suspicious" for row in table.scored_rows(folder))
-    counts = {"total": len(rows), "anomalous": sum(predictions), "suspicious": suspicious}
+    here = {"total": len(rows), "anomalous": sum(predictions), "suspicious": suspicious, "table": "scores.csv"}
     pictures = sorted(f"{name}.png" for name in figures)
-    page = _template("report.html").render(figures=pictures, images=images, metrics=metrics, skipped=skipped, **counts)
+    page = _template("report.html").render(
+        figures=pictures, images=images, metrics=metrics, skipped=skipped, **(of or here)
+    )
     _write_text(folder / "index.html", page)
 
 

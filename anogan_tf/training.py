@@ -76,6 +76,16 @@ def descend(
     optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
 
 
+def results(metrics: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What a training step returns of its metrics; among several workers of one number each, `(1,)`.
+
+    Keras takes their mean over workers along an axis, which a scalar has not (its issue 20585).
+    """
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        return metrics
+    return {name: tf.reshape(value, (1,)) for name, value in metrics.items()}
+
+
 def images_of(data: Any) -> tf.Tensor:
     """The images of one batch of a training step, in float32 under any policy; labels are left out."""
     images, _, _ = keras.utils.unpack_x_y_sample_weight(data)

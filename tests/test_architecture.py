@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
-    local_features · thresholds · folds · proxies · networks · metrics · data.listing · data.pictures · stages
+    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages · proxies
+    local_features · thresholds · folds · blocks · replicas · networks · metrics · data.listing · data.pictures
     data.samples · distances · drawing · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report · choice
@@ -22,10 +22,11 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
+    bulk
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
     commands.calibrate · commands.info
-    commands.train · commands.test · commands.score · commands.data · commands.demo
+    commands.train · commands.test · commands.score · commands.bulk · commands.data · commands.demo
     commands.protocols
     commands.cli
     __main__
@@ -35,7 +36,7 @@ LAYER = {
     for number, line in enumerate(LAYERS.strip().splitlines())
     for name in line.strip().replace(" · ", " ").split()
 }
-NO_TENSORFLOW = ("thresholds", "metrics", "plots", "table", "report", "atomic", "published")
+NO_TENSORFLOW = ("thresholds", "metrics", "plots", "table", "report", "atomic", "published", "blocks")
 
 
 FILES = {

@@ -23,6 +23,7 @@ def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # that of other work with Keras on this machine is no matter here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
 
@@ -63,6 +64,7 @@ def demo(out: str, normal: str, seed: int) -> None:
 
 @command
 @options.add(options.TRAINING)
+@options.WORKERS
 @click.pass_context
 def train(context: click.Context, **settings) -> None:
     """Trains on normal images of SOURCE, and calibrates: makes a RUN.
@@ -120,7 +122,7 @@ def test(run: str, source: str | None, out: str, **options) -> None:
 
 @command
 @click.argument("run")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
+@click.argument("paths", nargs=-1, required=True, callback=options.existing)
 @click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
 @options.FILES
 @options.ALPHA
@@ -129,14 +131,27 @@ def test(run: str, source: str | None, out: str, **options) -> None:
 @click.option(
     "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
 )
-def score(run: str, paths: tuple[str, ...], out: str, **options) -> None:
+@options.add(options.ENGINE)
+def score(run: str, paths: tuple[str, ...], out: str, engine: str, **settings) -> None:
     """Scores images (files or folders) with RUN, and decides on each.
 
-    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
+    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8. With --engine ray there
+    is one PATH, a folder, a quoted glob pattern or a .parquet file, here or at an address such as s3://bucket/folder.
     """
+    of_ray = {name: settings.pop(name) for name in options.OF_RAY}
+    if engine == "ray":
+        from anogan_tf.commands import bulk
+
+        if len(paths) > 1:
+            raise click.UsageError(f"--engine ray takes one PATH. Received: {len(paths)}.")
+        bulk.run(run, paths[0], out, **settings, **of_ray)
+        return
+    given = [f"--{name.replace('_', '-')}" for name, value in of_ray.items() if value is not None]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} go with --engine ray.")
     from anogan_tf.commands import score
 
-    score.run(run, paths, out, **options)
+    score.run(run, paths, out, **settings)
 
 
 @command
@@ -234,7 +249,7 @@ def _profiled():
 
 def _in_words(error):
     """An error as the user shall read it: our own as they are, others, which may be long, in a line with their type."""
-    if isinstance(error, (ValueError, OSError, ArithmeticError)):
+    if isinstance(error, (ValueError, OSError, ArithmeticError, ImportError)):
         return str(error)
     first = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first} (anogan-tf --debug shows where)"

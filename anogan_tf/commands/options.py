@@ -62,6 +62,13 @@ def _expression(context, parameter, value):
     return value
 
 
+def existing(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Paths that must be there, but for an engine that knows other places."""
+    if context.params["engine"] == "ray":
+        return value
+    return tuple(click.Path(exists=True).convert(path, parameter, context) for path in value)
+
+
 SOURCE = [
     click.option(
         "--normal", multiple=True, help='Normal class, "*" for all, or attribute such as Eyeglasses=0; may be repeated.'
@@ -205,8 +212,26 @@ PROFILE = click.option(
     callback=_keep_profiled,
     help="Tell at the end where the time went, on the clock and of CPU time.",
 )
+OF_RAY = ("address", "workers", "gpus_per_worker")
+ENGINE = [
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        is_eager=True,
+        help="Score in this process, or on a cluster (docs/scale.md).",
+    ),
+    click.option("--address", help="Of a Ray cluster, such as auto; default one that is started here."),
+    click.option("--workers", type=AT_LEAST_1, help="Processes that score; default one for each CPU but one, or GPU."),
+    click.option("--gpus-per-worker", type=ABOVE_0, help="GPUs, or a part of one, for each; default none."),
+]
 MASKS = click.option("--masks", is_flag=True, help="Write the pixels of regions as PNG files, too.")
 SEED = click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the split and of everything else.")
+WORKERS = click.option(
+    "--workers",
+    type=click.Choice(["auto"]),
+    help="Train on all GPUs of this machine; under TF_CONFIG be one of the workers that it lists (docs/scale.md).",
+)
 TRAINING = [
     click.argument("source", required=False),
     click.option("--out", required=True, type=click.Path(file_okay=False), help="The run's folder."),

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from anogan_tf import atomic, kinds, plots, report, scoring, stages
+from anogan_tf import atomic, kinds, plots, replicas, report, scoring, stages
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.augmentation import widest_move
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
@@ -37,16 +37,21 @@ RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
 
-def run(source: str, out: str | Path, **settings: Any) -> Scorer:
+def run(source: str, out: str | Path, *, workers: str | None = None, **settings: Any) -> Scorer | None:
     """Trains what scores the images of a source, and saves it as a run; goes on where a like run stopped.
 
     That is a GAN, after it an encoder where the settings need one, the reference, and the thresholds. All of it is
     built before the training begins, so that what does not fit together is refused then.
 
+    With `workers="auto"` the networks are trained on all GPUs, or by all workers that `TF_CONFIG` lists, see
+    `replicas`; the chief of these does all else, and the others return None when it has.
+
     Raises:
         ValueError: If settings do not fit together or there are too few images; if `out` lies in the source, or holds
             a run with other settings; if the data changed since that began.
+        ConnectionError: If another worker was lost.
     """
+    strategy = replicas.strategy() if workers else None  # before TensorFlow computes anything
     out = Path(out)
     settings = resolved({"source": source, **settings})
     check_apart(out, source)
@@ -75,14 +80,61 @@ def run(source: str, out: str | Path, **settings: Any) -> Scorer:
             print(f"{out} is trained already, with these settings.")
             return load_run(out)
     models = _build(settings, splits, pictures)
+    if strategy is None:
+        with atomic.exclusive(out):
+            return _train(out, settings, splits, pictures, *models)
+    replicas.check_batch(strategy, settings["batch_size"])
+    with replicas.together():
+        return _train_together(strategy, out, settings, splits, pictures, models)
+
+
+def _train_together(strategy, out, settings, splits, pictures, models):
+    """Trains the networks by all workers; the chief goes on from their checkpoints as if it had trained alone."""
+    if not replicas.is_chief(strategy):
+        _train_networks(strategy, out, settings, splits)
+        replicas.wait(strategy)
+        return None
     with atomic.exclusive(out):
-        return _train(out, settings, splits, pictures, *models)
+        _begin(out, settings, pictures)
+        _train_networks(strategy, out, settings, splits)
+        scorer = _train(out, settings, splits, pictures, *models)
+    replicas.wait(strategy)
+    return scorer
+
+
+def _train_networks(strategy, out, settings, splits):
+    """The GAN and the encoder, each phase from where the chief's checkpoint is, which all read.
+
+    Only what makes variables is within the strategy's scope: Keras makes some when it saves, and only the chief saves.
+    """
+    with strategy.scope():
+        gan, fanogan = _networks(settings, splits)
+        if not settings["encoder_only"] or _is_joint(settings):
+            _compile_gan(gan, splits, settings)
+        if fanogan:
+            _compile_encoder(fanogan, splits, settings)
+    if not settings["encoder_only"]:
+        _fit_together(strategy, gan, splits, _epochs(settings, "epochs", splits), out / GAN_CHECKPOINT)
+    if fanogan:
+        epochs = _epochs(settings, "encoder_epochs", splits)
+        _fit_together(strategy, fanogan, splits, epochs, out / ENCODER_CHECKPOINT)
+
+
+def _fit_together(strategy, model, splits, epochs, path):
+    """One phase by all workers, which end it with the chief's weights: moving statistics are of each worker's own."""
+    chief = replicas.is_chief(strategy)
+    checkpoint = Checkpoint(path, saves=chief)
+    callbacks = [StopOnNaN(), checkpoint, *([Progress()] if chief else [])]
+    model.fit(splits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    replicas.wait(strategy)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}, of the chief, is not here: --out is a folder that all workers share.")
+    checkpoint.restore()
 
 
 def _build(settings, splits, pictures):
     """The GAN, what trains an encoder for it, or None, and the scorer of both, none of them trained yet."""
-    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
-    fanogan = _fanogan(gan, settings, splits) if needs_encoder(settings) else None
+    gan, fanogan = _networks(settings, splits)
     scorer = fanogan if settings["method"] == "f-anogan" else _anogan(gan, fanogan and fanogan.encoder, settings)
     neighbours = settings["score_kind"] == "neighbours"
     if settings["patches"]:
@@ -91,13 +143,23 @@ def _build(settings, splits, pictures):
     return gan, fanogan, LocalNeighbours(scorer, factor=factor) if neighbours else scorer
 
 
+def _networks(settings, splits):
+    """The GAN, and what trains an encoder for it, or None."""
+    gan = _gan_of(settings["encoder_only"], splits) if settings["encoder_only"] else _gan(splits, settings)
+    return gan, _fanogan(gan, settings, splits) if needs_encoder(settings) else None
+
+
+def _begin(out, settings, pictures):
+    """Writes what the run will be; returns what it tells of data and settings."""
+    description = description_of(pictures, settings)
+    begun = {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
+    report.write_json(out / "run.json", begun)
+    return description
+
+
 def _train(out, settings, splits, pictures, gan, fanogan, scorer):
     """Trains on `splits`; what is compared with is of `pictures`, the same images in the size that decides."""
-    description = description_of(pictures, settings)
-    report.write_json(
-        out / "run.json", {"format": FORMAT, "complete": False, "versions": report.versions(), **description}
-    )
-
+    description = _begin(out, settings, pictures)
     if not settings["encoder_only"] or _is_joint(settings):
         _compile_gan(gan, splits, settings)
     if not settings["encoder_only"]:
@@ -182,10 +244,15 @@ def _fanogan(gan, settings, splits):
     return FAnoGAN(gan, **options)
 
 
+def _compile_encoder(fanogan, splits, settings):
+    """Sets the encoder's optimizer, of a rate that decays over all the steps that it will take."""
+    steps = _epochs(settings, "encoder_epochs", splits) * len(splits.train)
+    fanogan.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], steps)))
+
+
 def _train_encoder(fanogan, splits, out, settings):
+    _compile_encoder(fanogan, splits, settings)
     epochs = _epochs(settings, "encoder_epochs", splits)
-    schedule = keras.optimizers.schedules.CosineDecay(settings["encoder_rate"], epochs * len(splits.train))
-    fanogan.compile(keras.optimizers.Adam(schedule))
     _fit(fanogan, splits, out, epochs, ENCODER_CHECKPOINT, "encoder_losses.png")
     around = Patched(fanogan) if settings["patches"] else fanogan
     queries = around.examples(next(iter(splits.validation))["image"].numpy())

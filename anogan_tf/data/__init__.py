@@ -18,11 +18,12 @@ from numpy.typing import ArrayLike
 
 from anogan_tf.data import cache as cached
 from anogan_tf.data import images, inspection, pictures, pipeline, sources
-from anogan_tf.data.images import Crop, Source, content_hash
+from anogan_tf.data.images import Crop, Encoded, Source, content_hash
 from anogan_tf.data.plan import Plan
 from anogan_tf.data.samples import FEWEST, LISTED, Preprocessing, Samples, assign_parts, complete_shape
 
 __all__ = [
+    "Encoded",
     "Plan",
     "Splits",
     "content_hash",
@@ -341,7 +342,8 @@ def read_files(
     """Batches of pictures, dicts of `image`, `id`, `height`, `width`, `bits`, and `file`; of one where sizes differ.
 
     Args:
-        files: See `list_files`; or pictures in memory, whose ids are their numbers, from 1, and which have no `file`.
+        files: See `list_files`; or pictures in memory, whose ids are their numbers, from 1, and of which only those
+            that are `Encoded` have a `file`, themselves.
         preprocessing: A `Preprocessing`.
         batch_size: Files read at once, in parallel.
         skipped: A list that gets a pair of id and reason for each file that cannot be read.
@@ -354,10 +356,10 @@ def read_files(
     def read(numbered):
         number, file = numbered
         name = file if isinstance(file, str) else str(number)
-        if isinstance(file, str) and (images.header(file) or {"pages": 0})["pages"]:
-            paged.append(file)
+        if isinstance(file, (str, Encoded)) and (images.header(file) or {"pages": 0})["pages"]:
+            paged.append(str(file))
         try:
-            return name, *preprocessing.read(file)
+            return name, file, *preprocessing.read(file)
         except ValueError as error:
             return name, str(error).removeprefix(f"{file}: ")
 
@@ -366,15 +368,15 @@ def read_files(
         while some := list(itertools.islice(files, batch_size)):
             found = list(pool.map(read, some))
             skipped.extend((name, reason[0]) for name, *reason in found if len(reason) == 1)
-            good = [row for row in found if len(row) == 3]
+            good = [row for row in found if len(row) == 4]
             one_size = preprocessing.scale is None
             for rows in [good] if one_size and good else [[row] for row in good]:
-                names, arrays, sizes = zip(*rows, strict=True)
+                names, read_of, arrays, sizes = zip(*rows, strict=True)
                 heights, widths = np.transpose(sizes)
                 bits = np.full(len(names), preprocessing.bits)
                 columns = {"id": names, "height": heights, "width": widths, "bits": bits}
-                if all(isinstance(file, str) for _, file in some):
-                    columns["file"] = names
+                if all(isinstance(file, (str, Encoded)) for file in read_of):
+                    columns["file"] = read_of
                 yield {"image": np.stack(arrays), **columns}
     if paged:
         warnings.warn(f"Of {len(paged)} files only the first page is read, such as {min(paged)}.", stacklevel=2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import os
 import re
 import sys
@@ -14,7 +16,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Crop: TypeAlias = int | tuple[int, int] | str | None  # pixels, (height, width) in pixels, "square", nothing
 Picture: TypeAlias = tuple[Image.Image, ...]  # one image, or its red, green and blue
-Source: TypeAlias = str | os.PathLike | Image.Image | np.ndarray  # a file; or levels of 8 or 16 bits in memory
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".apng", ".avif", ".dib", ".gif", ".jfif", ".jpe",
@@ -46,8 +47,30 @@ _SIGNATURES = {  # the first bytes of what is brought as an image, and is none t
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A file that is in memory, read as one on disk is.
+
+    Args:
+        content: The bytes of the file.
+        name: What to call it in an error.
+    """
+
+    content: bytes = dataclasses.field(repr=False)
+    name: str = "the picture"
+
+    def open(self, mode: str = "rb") -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source: TypeAlias = str | os.PathLike | Encoded | Image.Image | np.ndarray  # the last two are decoded already
+
+
 def read(
-    path: str | os.PathLike, image_shape: Sequence[int], *, crop: Crop = None, bits: int = 16
+    path: str | os.PathLike | Encoded, image_shape: Sequence[int], *, crop: Crop = None, bits: int = 16
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Reads an image, crops its centre, resizes it.
 
@@ -55,7 +78,7 @@ def read(
     `image_shape` asks, and the whole picture is resized, whatever its sides' ratio, by area-weighted filtering.
 
     Args:
-        path: The file.
+        path: The file, or an `Encoded` one.
         image_shape: `(height, width, channels)` of the result.
         crop: Side in pixels, or (height, width), of the centre crop before resizing; `"square"` for the largest
             square; None for the whole picture.
@@ -229,7 +252,7 @@ def largest_level(path: str | os.PathLike) -> int:
     return int(np.asarray(file).max())
 
 
-def header(path: str | os.PathLike) -> dict[str, int] | None:
+def header(path: str | os.PathLike | Encoded) -> dict[str, int] | None:
     """What of a file is not taken, by its header: `pages` after the first, and whether it is `transparent`.
 
     None for a broken file. Previews beside a JPEG's picture, as some phones and cameras save them, are no pages.
@@ -311,7 +334,7 @@ def name_of(source: Source) -> object:
 
 
 def _stream(path):
-    """The bytes of a file, or of a record, which opens itself."""
+    """The bytes of a file, or of what opens itself: a record, or a file in memory."""
     # Not by name: of named files Pillow 13 maps gray TIFF into memory with the sides of its turned picture.
     return path.open("rb") if hasattr(path, "open") else open(path, "rb")
 

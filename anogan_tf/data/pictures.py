@@ -1,4 +1,4 @@
-"""Pictures as people hold them: files and folders, images of Pillow, arrays of 8 or 16 bits, several of them."""
+"""Pictures as people hold them: files, folders, files in memory, images of Pillow, arrays of 8 or 16 bits, several."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anogan_tf.data.images import Source
+from anogan_tf.data.images import Encoded, Source
 
 
 def are_pictures(things: Any) -> bool:
     """Whether something is a picture, a folder of pictures, a list of these, or an array of several."""
     if isinstance(things, list):
         return bool(things) and all(map(are_pictures, things))
-    return isinstance(things, (str, os.PathLike, Image.Image)) or _has_levels(things)
+    return isinstance(things, (str, os.PathLike, Encoded, Image.Image)) or _has_levels(things)
 
 
 def each(things: Any) -> Iterator[Source]:
