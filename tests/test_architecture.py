@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
-    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
+    data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures
+    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures · data.encoded
     data.samples · distances · drawing · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report
@@ -22,9 +22,11 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
+    detector
+    server
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
-    commands.calibrate · commands.info
+    commands.calibrate · commands.info · commands.serve
     commands.train · commands.test · commands.score · commands.data · commands.demo
     commands.protocols
     commands.cli
