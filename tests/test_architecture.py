@@ -28,7 +28,7 @@ LAYERS = """
     commands.options · commands.settings
     commands.calibrate · commands.info · commands.serve
     commands.train · commands.test · commands.score · commands.data · commands.demo
-    commands.protocols
+    commands.protocols · commands.watch
     commands.cli
     __main__
 """
