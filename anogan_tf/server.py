@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import anyio
+import jinja2
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
@@ -123,6 +124,9 @@ class Inference(BaseModel):
     outputs: list[Output] | None = Field(None, description="Default: all but regions and map.")
 
 
+PAGE = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True).get_template(
+    "server.html"
+)
 INFERENCE_BODY = {"required": True, "content": {"application/json": {"schema": Inference.model_json_schema()}}}
 
 
@@ -227,6 +231,8 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
         f"fingerprint {detector.fingerprint}.",
         lifespan=service.lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     told = {"model": detector.name, "fingerprint": detector.fingerprint, "thresholds": detector.thresholds}
 
@@ -236,7 +242,13 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
 
     @server.get("/", include_in_schema=False)
     async def start() -> RedirectResponse:
-        return RedirectResponse("/docs")
+        return RedirectResponse("docs")
+
+    @server.get("/docs", include_in_schema=False)
+    async def page(request: Request) -> HTMLResponse:
+        """What there is to ask for, and a place to try it; FastAPI's own page loads its scripts from elsewhere."""
+        about = {"api": server.openapi(), "name": detector.name, "has_card": detector.card is not None}
+        return HTMLResponse(PAGE.render(**about, address=str(request.base_url)))
 
     @server.post("/score", openapi_extra={"requestBody": BODY}, response_model_exclude_unset=True)
     async def score(request: Request, map: bool = False) -> Answer:

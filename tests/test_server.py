@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
+from matplotlib.figure import Figure
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import server
+from anogan_tf import plots, server
+from anogan_tf.commands import score
 from anogan_tf.commands.cli import main
 from anogan_tf.detector import RunDetector, Verdict, fingerprint
 from benchmarks import serve
@@ -80,8 +82,11 @@ def client(plain):
         yield client
 
 
-def test_a_server_says_what_the_command_line_says_bit_by_bit(folder_of_run, photos, tmp_path):
+def test_a_server_says_what_the_command_line_says_bit_by_bit(folder_of_run, photos, tmp_path, monkeypatch):
     """Whatever scores, sent as a body, as a form, or several in one request of the KServe protocol; all at once."""
+    scorer = agt.load_run(folder_of_run)
+    monkeypatch.setattr(score, "load_run", lambda _: scorer)  # as each one traces its graphs anew
+    monkeypatch.setattr(plots, "result", lambda *_, **options: Figure(figsize=(1, 1)))
     run("score", folder_of_run, photos, "--out", tmp_path / "out")
     with open(tmp_path / "out" / "scores.csv", newline="") as file:
         rows = {row["id"].rpartition("/")[2]: row for row in csv.DictReader(file)}
@@ -89,7 +94,7 @@ def test_a_server_says_what_the_command_line_says_bit_by_bit(folder_of_run, phot
         name.rpartition("/")[2]: found
         for name, found in json.loads((tmp_path / "out" / "regions.json").read_text()).items()
     }
-    detector = RunDetector(folder_of_run)
+    detector = RunDetector(folder_of_run, scorer=scorer)
     files = sorted(photos.iterdir())
     with TestClient(server.app(detector)) as client, ThreadPoolExecutor() as pool:
         bodies = list(pool.map(lambda file: client.post("/score?map=true", content=file.read_bytes()), files))
@@ -104,13 +109,14 @@ def test_a_server_says_what_the_command_line_says_bit_by_bit(folder_of_run, phot
         for name in ("anomaly_score", "p_value", "prediction", "decision"):
             assert row[name] == str(body[name]) == str(form[name]) == str(columns[name][number])
         assert body["regions"] == regions.get(file.name, [])
-        assert (form["regions"] is None) == (detector._scorer.maps_need_z)
+        assert (form["regions"] is None) == scorer.maps_need_z
     assert (answer["id"], answer["model_version"]) == ("7", fingerprint(folder_of_run))
 
 
-def test_the_map_is_that_of_the_command_line(plain, client, photos, tmp_path):
+def test_the_map_is_that_of_the_command_line(plain, client, photos, tmp_path, monkeypatch):
     file = photos / "0.png"
-    run("score", plain_folder(plain), file, "--out", tmp_path)
+    monkeypatch.setattr(score, "load_run", lambda _: plain._scorer)
+    run("score", plain.folder, file, "--out", tmp_path)
     expected = np.asarray(Image.open(tmp_path / "anomaly_map_001.tiff"))
     answer = client.post("/map", content=file.read_bytes())
     levels = np.asarray(Image.open(io.BytesIO(answer.content)))
@@ -121,10 +127,6 @@ def test_the_map_is_that_of_the_command_line(plain, client, photos, tmp_path):
     body = client.post("/score?map=true", content=file.read_bytes()).json()
     assert base64.b64decode(body["map"]["png"]) == answer.content
     assert body["map"]["white"] == white
-
-
-def plain_folder(detector):
-    return detector.folder
 
 
 def test_what_is_served_is_told(client, plain):
@@ -142,7 +144,9 @@ def test_what_is_served_is_told(client, plain):
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]["/score"]["post"]["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
     assert schema["components"]["schemas"]["Answer"]["properties"]["p_value"]["description"]
-    assert client.get("/docs").status_code == 200
+    page = client.get("/").text
+    assert "POST /v2/models/{name}/infer" in page
+    assert not re.search(r"(src|href)=.?(https?:|//)", page)  # it works where nothing else can be reached
     names = [output["name"] for output in described["outputs"]]
     asked = {
         "inputs": [{"shape": [1], "data": [base64.b64encode(serve.picture(random.Random(0))).decode()]}],
@@ -254,7 +258,7 @@ def test_a_run_without_a_threshold_is_not_served(images, tmp_path):
 
 
 def test_the_command_serves_at_a_free_port_until_it_is_told_to_end(plain):
-    command = [sys.executable, "-m", "anogan_tf", "serve", str(plain_folder(plain)), "--port", "0", "--alpha", "0.3"]
+    command = [sys.executable, "-m", "anogan_tf", "serve", str(plain.folder), "--port", "0", "--alpha", "0.3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         address = re.match(r"Serving plain at (http://127\.0\.0\.1:\d+);", process.stdout.readline())[1]
         with urllib.request.urlopen(f"{address}/score", serve.picture(random.Random(0))) as answer:

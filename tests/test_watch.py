@@ -175,7 +175,7 @@ def test_a_folder_that_is_away_for_a_while_is_waited_for(tmp_path, capsys):
     assert len(arrivals.whole()) == 1
 
 
-@pytest.mark.parametrize("step", (0, 1, 2, 3, 4, 6, 8))
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 4, 6, 8])
 def test_killed_anywhere_it_loses_nothing_and_ends_as_if_it_was_not(run, folder, step, monkeypatch):
     """Killed before the n-th file of the second report is put in its place."""
     for seed, name in enumerate("ab"):
