@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from anogan_tf import judging, metrics, published
+from anogan_tf import judging, published
 from anogan_tf.data.images import Source
 from anogan_tf.runs import FILES, load_run
 from anogan_tf.scoring import Row, Scorer, preprocessing_of
@@ -30,7 +30,7 @@ class Verdict:
         decision: `"normal"`, `"suspicious"` or `"anomalous"`, see `judging.TestResult`.
         size: `(height, width)` of the picture in its own pixels, after cropping.
         regions: The anomalous regions in these pixels, see `metrics.regions`; None where no map was made.
-        anomaly_map: `size`, float32; None where it was not asked for.
+        anomaly_map: `(map_height, map_width)`, to be stretched to `size`; None where it was not asked for.
     """
 
     anomaly_score: float
@@ -138,13 +138,12 @@ def fingerprint(folder: str | os.PathLike) -> str:
 
 
 def _verdict(row, result, regions, anomaly_map, mapped):
-    size = row["height"], row["width"]
     kept = ("anomaly_score", "p_value", "prediction", "decision")
     return Verdict(
         **{name: result[name] for name in kept},
-        size=size,
+        size=(row["height"], row["width"]),
         regions=None if anomaly_map is None else regions,
-        anomaly_map=metrics.resize_map(anomaly_map, size) if mapped else None,
+        anomaly_map=anomaly_map if mapped else None,
     )
 
 

@@ -73,7 +73,7 @@ def log_model(run: str | os.PathLike, name: str, **options: Any) -> Any:
     return pyfunc.log_model(name=name, **_described(run) | options)
 
 
-class Scorer:
+class RunModel:
     """What `mlflow.pyfunc` calls: a table of pictures in, a table of verdicts out.
 
     Args:
@@ -95,9 +95,9 @@ class Scorer:
         return pd.DataFrame(told, columns=list(COLUMNS))
 
 
-def _load_pyfunc(data_path: str) -> Scorer:
+def _load_pyfunc(data_path: str) -> RunModel:
     """What MLflow calls to load a model: the run of `save_model` lies at `data_path`."""
-    return Scorer(RunDetector(data_path))
+    return RunModel(RunDetector(data_path))
 
 
 def _described(run):

@@ -27,16 +27,18 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 
 import anogan_tf
+from anogan_tf import metrics
 from anogan_tf.data import encoded
 from anogan_tf.detector import Detector, Verdict
 from anogan_tf.microbatches import MicroBatches
 
 DECODERS = 4  # pictures decoded at once, as each may take a dozen bytes a pixel
-GATHERING = 0.005  # seconds that the first of a batch waits for others
+GATHERING = 0.01  # seconds that the first of a batch waits for others
 LEVELS = 65535  # of the PNG of a map
 PICTURE = "picture"
 DATATYPES = {"anomaly_score": "FP64", "p_value": "FP64", "prediction": "INT32", "decision": "BYTES"}
 MAPPED_DATATYPES = {"regions": "BYTES", "map": "BYTES"}
+NOT_THERE = "There is nothing of that kind at this path; /docs tells what there is."
 ENCODED = {"type": "string", "format": "binary"}
 BODY = {
     "required": True,
@@ -194,7 +196,8 @@ class Service:
 
     async def png(self, verdict: Verdict) -> tuple[bytes, float]:
         """The map of a verdict as `map_png` makes it."""
-        return await self._in_thread(map_png, verdict.anomaly_map, self.detector.thresholds["pixel"])
+        pixel_threshold = self.detector.thresholds["pixel"]
+        return await self._in_thread(map_png, verdict.anomaly_map, verdict.size, pixel_threshold)
 
     async def _in_thread(self, function, *arguments):
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
@@ -362,7 +365,8 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
 
     @server.exception_handler(AnyHTTPException)
     async def refused(_: Request, error: AnyHTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        sentence = NOT_THERE if error.detail in ("Not Found", "Method Not Allowed") else str(error.detail)
+        return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
     @server.exception_handler(RequestValidationError)
     async def not_valid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -379,11 +383,15 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
     return server
 
 
-def map_png(anomaly_map: np.ndarray, pixel_threshold: float) -> tuple[bytes, float]:
-    """A map `(height, width)` as a gray PNG of 16 bits, and the value that is white: its peak, or twice the threshold.
+def map_png(anomaly_map: np.ndarray, size: tuple[int, int], pixel_threshold: float) -> tuple[bytes, float]:
+    """A map as a gray PNG of 16 bits, and the value that is white: its peak, or twice the threshold if that is higher.
 
-    So what is brighter than half is anomalous at least where no peak is higher than twice the threshold.
+    Args:
+        anomaly_map: `(map_height, map_width)`.
+        size: `(height, width)` of the PNG.
+        pixel_threshold: What the map exceeds in regions.
     """
+    anomaly_map = metrics.resize_map(anomaly_map, size)
     white = float(max(anomaly_map.max(), 2 * pixel_threshold)) or 1.0
     levels = np.rint(anomaly_map.clip(0) * (LEVELS / white)).astype(np.uint16)
     content = io.BytesIO()

@@ -23,7 +23,7 @@ LAYERS = """
     neighbours · patches
     runs
     detector
-    server
+    server · mlflow
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
     commands.calibrate · commands.info · commands.serve
