@@ -336,9 +336,26 @@ def main():
     with served(options.run) as (process, port):
         figures = {"load": load(process, port, contents, options.clients, options.seconds)}
         figures["hostile"] = attack(process, port, contents, options.run, options.bodies)
-    print(json.dumps(figures, indent=2))
     runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else {}
-    measuring.write(options.out, "serve", started_on, {"runs": runs | {options.run: figures}})
+    runs[options.run] = {"machine": started_on, **figures}
+    print(measuring.table(["", *runs], list(rows(runs.values()))))
+    measuring.write(options.out, "serve", started_on, {"runs": runs})
+
+
+def rows(runs):
+    """Of a table with a column a run."""
+    loads, attacks = ([run[part] for run in runs] for part in ("load", "hostile"))
+    yield ["pictures judged", *(str(load["pictures"]) for load in loads)]
+    yield ["errors, and scores that were others", *(str(load["errors"]) for load in loads)]
+    for name in ("p50", "p95", "p99"):
+        yield [f"milliseconds to an answer, {name}", *(str(load["milliseconds"][name]) for load in loads)]
+    yield ["CPU milliseconds a picture", *(load["cpu_milliseconds_a_picture"] for load in loads)]
+    yield ["MiB, second and last fifth", *(", ".join(f"{m:g}" for m in load["memory_mib"].values()) for load in loads)]
+    yield ["load of the machine", *(f"{run['machine']['load_average'][0]:.0f}" for run in runs)]
+    yield ["hostile bodies", *(str(attack["bodies"]) for attack in attacks)]
+    yield ["crashes, traces and answers that are no sentence", *(str(len(attack["faults"])) for attack in attacks)]
+    yield ["slowest answer to one, seconds", *(attack["slowest_seconds"] for attack in attacks)]
+    yield ["MiB before, after", *(", ".join(str(m) for m in attack["memory_mib"].values()) for attack in attacks)]
 
 
 if __name__ == "__main__":

@@ -264,7 +264,7 @@ def test_the_command_serves_at_a_free_port_until_it_is_told_to_end(plain):
         with urllib.request.urlopen(f"{address}/score", serve.picture(random.Random(0))) as answer:
             threshold = json.load(answer)["thresholds"]["suspicious"]
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (0, "Stopped.\n")
     assert "Traceback" not in errors
     assert threshold == plain._scorer.calibration.at(0.3).threshold != plain.thresholds["suspicious"]
