@@ -12,9 +12,8 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
-from anogan_tf import atomic, plots
+from anogan_tf import atomic, plots, stages
 
 
 class DataOrder(keras.callbacks.Callback):
@@ -99,13 +98,11 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A progress bar over epochs, with the losses; shown only if the training takes longer than two seconds."""
+    """A progress bar over epochs, with the losses, see `stages.bar`."""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         done = self.model._initial_epoch or 0
-        self.bar = tqdm(
-            desc="Training", unit=" epochs", delay=2, disable=None, total=self.params["epochs"], initial=done
-        )
+        self.bar = stages.bar(f"Training {self.model.name}", total=self.params["epochs"], initial=done, unit="epochs")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)

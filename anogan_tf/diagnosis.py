@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from scipy import stats
 
-from anogan_tf import drawing, thresholds
+from anogan_tf import drawing, stages, thresholds
 from anogan_tf.scoring import Scorer
 from anogan_tf.search import sample_prior
 
@@ -45,6 +45,7 @@ def diagnose(scorer: Scorer, train: np.ndarray, validation: np.ndarray, *, shown
     return examine(scorer, train, validation, shown=shown)[1]
 
 
+@stages.stage("Measuring what it draws")
 def examine(
     scorer: Scorer, train: np.ndarray, validation: np.ndarray, *, shown: bool = False
 ) -> tuple[dict[str, float], list[str]]:

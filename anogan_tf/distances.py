@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from anogan_tf.local_features import STRIDE, VERSION, local_features, upsampled
 
@@ -20,7 +21,6 @@ REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
 LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
 VECTORS, CLUSTERS = 40_000, 64  # learned from where places do not matter
 CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
-FOLDS, HELD_OUT = 4, 6  # of normal pictures, and pictures looked at in each, to choose between `Places` and `Kinds`
 
 
 class Places:
@@ -65,12 +65,6 @@ class Places:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         return each_picture(self.of_picture, features)
-
-    def log_likelihood(self, features: np.ndarray) -> float:
-        """The mean log-density of features under a Gaussian at each place, up to a constant."""
-        away = np.einsum("nrcf,rcfg->nrcg", features / self.scale - self._mean, self._whitening, optimize=True)
-        logs = _log_determinant(self._whitening) - np.square(away).sum(axis=-1) / 2
-        return float(np.mean(logs) - np.log(self.scale).sum())
 
     @functools.cached_property
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -141,7 +135,6 @@ class Kinds:
         everywhere = scatters.sum(axis=0) / len(own)
         covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
         self._whitening = _whitening(covariances, missing)  # (clusters, features, features)
-        self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
         if coreset is not None or version == 1:
             self.coreset = self.vectors if coreset is None else coreset
 
@@ -158,7 +151,9 @@ class Kinds:
         vectors = flat[chosen].astype(np.float16)
         values, _, _, white, _ = _whitened(vectors, VERSION)
         clusters = min(CLUSTERS, max(1, len(values) // flat.shape[1]))
-        means = MiniBatchKMeans(clusters, batch_size=2048, n_init=1, max_iter=30, random_state=seed).fit(values @ white)
+        means = MiniBatchKMeans(clusters, batch_size=2048, n_init=1, max_iter=30, random_state=seed)
+        with threadpool_limits(1, "openmp"):  # its steps are short, and threads that wait for each other cost more
+            means.fit(values @ white)
         return cls(vectors, means.cluster_centers_)
 
     def __reduce__(self) -> tuple:
@@ -172,15 +167,6 @@ class Kinds:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         return each_picture(self.of_picture, features)
-
-    def log_likelihood(self, features: np.ndarray) -> float:
-        """The mean log-density of features under a mixture of Gaussians, one a cluster, up to a constant."""
-        values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
-        logs = [
-            np.log(share) + _log_determinant(whitening) - np.square((values - mean) @ whitening).sum(axis=1) / 2
-            for mean, whitening, share in zip(self._means, self._whitening, self._shares, strict=True)
-        ]
-        return float(np.logaddexp.reduce(logs).mean() - np.log(self.scale).sum())
 
     @functools.cached_property
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -259,9 +245,8 @@ class Scales:
         return self.fine.levelled
 
     @classmethod
-    def fit(cls, features: np.ndarray, seed: int = 0, of_scale: type[Places] | type[Kinds] | None = None) -> "Scales":
-        """Learns from `(n, rows, columns, features)`, at both scales with what suits the first, see `chosen`."""
-        of_scale = of_scale or chosen(features, seed)
+    def fit(cls, features: np.ndarray, seed: int = 0, of_scale: type[Places] | type[Kinds] = Places) -> "Scales":
+        """Learns from `(n, rows, columns, features)`, with the same distances at both scales, see `choice.chosen`."""
         return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features).numpy(), seed))
 
     def __reduce__(self) -> tuple:
@@ -334,25 +319,6 @@ class Scales:
 
     def _larger(self, distances, times, shape):
         return upsampled(distances[None], times, self.version)[0, : shape[0], : shape[1]]
-
-
-def chosen(features: np.ndarray, seed: int = 0) -> type[Places] | type[Kinds]:
-    """`Places` or `Kinds`, whichever makes other normal pictures likelier.
-
-    Both are fitted to three quarters of the pictures, and compared on some of the last quarter, four times over.
-
-    Args:
-        features: `(n, rows, columns, features)` of normal pictures.
-        seed: Of the folds, and of the clusters.
-    """
-    order = np.random.default_rng(seed).permutation(len(features))
-    gains = []
-    for fold in range(FOLDS):
-        held_out = order[fold::FOLDS]
-        if len(held_out):
-            rest, some = np.delete(features, held_out, axis=0), features[held_out[:HELD_OUT]]
-            gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
-    return Places if np.mean(gains) > 0 else Kinds
 
 
 def k_centres(vectors: np.ndarray, n: int) -> np.ndarray:
@@ -429,10 +395,6 @@ def _place_whitening(features, mean, missing):
 def _whitening(covariances, missing):
     factors = np.linalg.cholesky(covariances + np.diag(REGULARISATION + missing))
     return np.swapaxes(np.linalg.inv(factors), -1, -2).astype(np.float32)
-
-
-def _log_determinant(whitening):
-    return np.log(np.diagonal(whitening, axis1=-2, axis2=-1)).sum(axis=-1)
 
 
 def _scaled(vectors, version):

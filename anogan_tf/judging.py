@@ -188,7 +188,7 @@ def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, 
 
     The regions are those of an alarm, see `outlined`.
     """
-    for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z):
+    for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z, stage="Drawing"):
         for row, own in _each_row(rows, outputs):
             yield row["id"], _scores(own), _drawing(row, own) | {"regions": _regions(scorer, row, own)}
 
@@ -320,7 +320,7 @@ def _keep(kept: list, most: int, score: float, number: int, row: Row, outputs: d
 def _reconstructed(scorer: Scorer, kept: list) -> Iterator[tuple[int, Row, dict[str, Any]]]:
     """Numbers, rows and outputs of kept images, with their reconstructions, which are made where they are missing."""
     missing = [{"image": row["image"], "id": row["id"]} for *_, row, own in kept if "reconstruction" not in own]
-    chunks = scored_chunks(scorer, missing, decide=False) if missing else ()
+    chunks = scored_chunks(scorer, missing, decide=False, stage="Drawing") if missing else ()
     more = (own for chunk in chunks for _, own in _each_row(*chunk))
     for _, number, row, own in kept:
         yield number, row, own if "reconstruction" in own else own | next(more)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import scoring, wrapper
-from anogan_tf.distances import Places, Scales, Usual, chosen
+from anogan_tf import scoring, stages, wrapper
+from anogan_tf.choice import chosen
+from anogan_tf.distances import Kinds, Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, local_features
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
@@ -109,15 +110,19 @@ class LocalNeighbours(wrapper.Wrapper):
         """
         return scoring.score(self, images, draw)
 
+    @stages.stage("Learning the reference")
     def fit_reference(self, data: Images) -> None:
         """Remembers the local features of normal training pictures, of a random `REMEMBERED` where there are more.
 
         Raises:
             ValueError: For fewer than 2 pictures.
         """
-        self.reference = Scales.fit(_features(self._remembered(data)), self.seed)
+        rows = self._remembered(data)
+        features = _features(rows)
+        self.reference = Scales.fit(features, self.seed, self._chosen(rows, features))
         self.calibration: Calibration | None = None  # it was of another score
 
+    @stages.stage("Calibrating")
     def cross_calibrate(
         self, data: Any, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
     ) -> None:
@@ -148,7 +153,7 @@ class LocalNeighbours(wrapper.Wrapper):
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         features = _features(rows)
-        of_scale = chosen(features, self.seed)
+        of_scale = self._chosen(rows, features)
         wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
@@ -180,14 +185,14 @@ class LocalNeighbours(wrapper.Wrapper):
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
         pixels = self.reference.of_images(images)  # (batch, height, width)
-        return {"anomaly_score": self._scores(pixels), "anomaly_map": np.log1p(pixels)}
+        return {"anomaly_score": self._scores(self.reference, pixels), "anomaly_map": np.log1p(pixels)}
 
-    def _scores(self, pixels: np.ndarray) -> np.ndarray:
-        """The anomaly scores of pictures with these distances `(batch, height, width)`."""
-        if self.reference.usual is not None:
-            return _highest(self.reference.usual(self._smooth(np.log1p(pixels))))
+    def _scores(self, reference: Scales, pixels: np.ndarray) -> np.ndarray:
+        """The anomaly scores of pictures with these distances from a reference, `(batch, height, width)`."""
+        if reference.usual is not None:
+            return _highest(reference.usual(self._smooth(np.log1p(pixels))))
         smooth = self._smooth(pixels)
-        level = np.median(smooth, axis=(1, 2)) if self.reference.levelled else 0.0
+        level = np.median(smooth, axis=(1, 2)) if reference.levelled else 0.0
         return _highest(smooth) / np.sqrt(1.0 + level)
 
     @property
@@ -207,16 +212,23 @@ class LocalNeighbours(wrapper.Wrapper):
             raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
         return rows
 
+    @stages.stage("Choosing the distances")
+    def _chosen(self, rows: list[Row], features: np.ndarray) -> type[Places] | type[Kinds]:
+        """What suits these pictures."""
+        return chosen(np.stack([row["image"] for row in rows]), features, self._scores, self.seed)
+
     def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: type) -> tuple[np.ndarray, np.ndarray]:
         """Scores and smoothed maps of all pictures, each by a reference without its fold."""
         scores = np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
-        for fold in range(held_out.max() + 1):
-            inside = held_out == fold
-            reference = Scales.fit(features[~inside], self.seed, of_scale)
-            for i in np.flatnonzero(inside):
-                pixels = reference.of_features(features[i : i + 1], self.image_shape)
-                scores[i], maps[i] = self._scores(pixels)[0], self._smooth(np.log1p(pixels))[0]
+        with stages.bar("Calibrating", total=len(features)) as progress:
+            for fold in range(held_out.max() + 1):
+                inside = held_out == fold
+                reference = Scales.fit(features[~inside], self.seed, of_scale)
+                for i in np.flatnonzero(inside):
+                    pixels = reference.of_features(features[i : i + 1], self.image_shape)
+                    scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]
+                    progress.update()
         return scores, maps
 
     def _unusual(self, maps: np.ndarray, held_out: np.ndarray) -> tuple[Usual, np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import atomic, plots, table, written
+from anogan_tf import atomic, plots, stages, table, written
 from anogan_tf.metrics import region_mask, resize_map
 
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
@@ -60,6 +60,7 @@ def write(
     show(folder, pairs, metrics, pixel_threshold, skipped, figures, masks)
 
 
+@stages.stage("Writing")
 def show(
     folder: str | Path,
     drawn: Iterable[tuple[dict, dict]],

@@ -15,7 +15,7 @@ import h5py
 import keras
 
 import anogan_tf
-from anogan_tf import atomic, data, published, report
+from anogan_tf import atomic, data, published, report, stages
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
 from anogan_tf.data.samples import Preprocessing
@@ -77,6 +77,7 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         (path / f"{name}.weights.h5").unlink(missing_ok=True)
 
 
+@stages.stage("Starting")
 def load_run(
     path: str | os.PathLike,
     *,

@@ -14,9 +14,8 @@ import keras
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from tqdm.auto import tqdm
 
-from anogan_tf import thresholds
+from anogan_tf import stages, thresholds
 from anogan_tf.data import pictures, read_pictures
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.reference import Reference
@@ -256,17 +255,20 @@ def score_batches(scorer: Scorer, data: Images, draw: bool = True) -> Iterator[O
 
 
 def scored_chunks(
-    scorer: Scorer, data: Images, *, decide: bool = True, draw: bool = True
+    scorer: Scorer, data: Images, *, decide: bool = True, draw: bool = True, stage: str = "Scoring"
 ) -> Iterator[tuple[list[Row], Outputs]]:
     """Pairs of rows (see `image_rows`) and the outputs of the scorer for them, maps smoothed, a chunk at a time.
+
+    `stage` is what the time is counted as, and the bar is called.
 
     Raises:
         ValueError: If the networks are no longer those that the reference or the calibration is of.
     """
     _check_networks(scorer)
     sigma = scorer.smoothing * max(scorer.image_shape[:2])
-    with tqdm(desc="Scoring", unit=" images", delay=2, disable=None, total=_count(data)) as progress:
-        for rows, outputs in scorer.raw_outputs(data, decide=decide, draw=draw, progress=progress):
+    with stages.bar(stage, total=_count(data)) as progress:
+        chunks = scorer.raw_outputs(data, decide=decide, draw=draw, progress=progress)
+        for rows, outputs in stages.each(stage, chunks):
             if "anomaly_score" in outputs:
                 _check_scores(rows, outputs["anomaly_score"])
             if "anomaly_map" in outputs:
@@ -305,7 +307,7 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
         UserWarning: If the images cannot be in [-1, 1], or the first batch has no value below 0.
     """
     number = 0
-    for batch in batches(data):
+    for batch in stages.each("Reading", batches(data)):
         if isinstance(batch, dict) and np.ndim(batch["image"]) == 3:
             yield batch
             continue
@@ -379,6 +381,7 @@ def sample(rows: Iterable[Row], n: int, seed: int) -> list[Row]:
     return reservoir.rows
 
 
+@stages.stage("Learning the reference")
 def fit_reference(scorer: Any, data: Images) -> None:
     """Learns what the score needs from normal training images, of a random 2,048 where there are more.
 
@@ -413,7 +416,7 @@ def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
         ValueError: If some images are labelled anomalous.
     """
     scores, peaks, unmapped = [], [], Reservoir(MAPPED, scorer.seed)
-    for rows, outputs in scored_chunks(scorer, data, draw=False):
+    for rows, outputs in scored_chunks(scorer, data, draw=False, stage="Calibrating"):
         check_normal(rows)
         scores.extend(outputs["anomaly_score"].tolist())
         if "anomaly_map" in outputs:
@@ -421,7 +424,7 @@ def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:
         else:
             for row in rows:
                 unmapped.add({"image": row["image"], "id": row["id"]})
-    for _, outputs in scored_chunks(scorer, unmapped.rows, decide=False) if unmapped.rows else ():
+    for _, outputs in scored_chunks(scorer, unmapped.rows, decide=False, stage="Calibrating") if unmapped.rows else ():
         peaks.extend(_peaks(outputs))
     scorer.calibration = Calibration.of(scores, peaks, alpha, fingerprint=scorer.fingerprint)
 
@@ -554,4 +557,4 @@ def _check_images(images: np.ndarray, image_shape: tuple, first: bool, names: li
 
 def _count(data: Images) -> int | None:
     """The number of images in `data`, where it can be told without reading them."""
-    return data.shape[0] if hasattr(data, "shape") else None
+    return data.shape[0] if hasattr(data, "shape") else getattr(data, "images", None)

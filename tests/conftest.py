@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker, and threads that wait for each other cost both
 
 import numpy as np
 import pytest

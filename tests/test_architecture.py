@@ -8,10 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures
-    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures · data.encoded
-    data.samples · distances · drawing · written · published · weights · data.reading
+    local_features · thresholds · folds · proxies · networks · metrics · data.listing · data.pictures · stages
+    data.encoded · data.samples · distances · drawing · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
-    data.folder_layouts · kinds · report
+    data.folder_layouts · kinds · report · choice
     data.published_layouts · reference
     data.layouts
     data.sources

@@ -134,7 +134,7 @@ def test_score_judges_files_and_folders_and_skips_what_it_cannot_read(trained_ru
     (mixed / "broken.png").write_bytes(b"")
     (mixed / "cut.png").write_bytes((mixed / "a.png").read_bytes()[:300])
     out = tmp_path / "out"
-    result = run("score", trained_run[0], mixed, parts / "test" / "scratch" / "001.png", "--out", out)
+    result = run("score", trained_run[0], mixed, parts / "test" / "scratch" / "001.png", "--out", out, "--profile")
     assert result.exit_code == 0, result.output
     with open(out / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -145,6 +145,8 @@ def test_score_judges_files_and_folders_and_skips_what_it_cannot_read(trained_ru
     assert "Skipped" in result.output
     assert "of 3 images look anomalous" in result.output
     assert (out / "index.html").exists()
+    stages = re.findall(r"^(.+?) +\d+\.\d +\d+\.\d$", result.stderr, re.MULTILINE)
+    assert stages == ["Starting", "Scoring", "Reading", "Writing", "Drawing", "everything else", "total"]
 
 
 def test_only_what_is_new_or_changed_is_scored_again(trained_run, parts, tmp_path, monkeypatch):

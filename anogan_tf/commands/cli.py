@@ -33,8 +33,7 @@ def command(function: Callable) -> click.Command:
     @functools.wraps(function)
     def guarded(*args, **kwargs):
         try:
-            with _terminable():
-                _import_quietly()
+            with _terminable(), _profiled():
                 return function(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
             again = shlex.join(["anogan-tf", *sys.argv[1:]])
@@ -48,7 +47,7 @@ def command(function: Callable) -> click.Command:
                 raise
             raise click.ClickException(_in_words(error)) from error
 
-    return main.command(context_settings={"show_default": True})(guarded)
+    return main.command(context_settings={"show_default": True})(options.PROFILE(guarded))
 
 
 @command
@@ -260,6 +259,21 @@ def _terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _profiled():
+    """Tells of stages, and with `--profile` of their times at the end, also of what was interrupted or failed."""
+    from anogan_tf import stages
+
+    with stages.told() as times:
+        try:
+            with stages.stage("Starting"):
+                _import_quietly()
+            yield
+        finally:
+            if click.get_current_context().meta.get(options.PROFILED):
+                click.echo(times, err=True)
 
 
 def _in_words(error):

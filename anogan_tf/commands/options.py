@@ -191,6 +191,20 @@ SCORER = [
 
 FILES = click.option("--pattern", help="Glob pattern of the files that are taken of a folder; default the training's.")
 ALPHA = click.option("--alpha", type=RATE, help="Another rate of false alarms; default the run's.")
+PROFILED = f"{__name__}.profiled"  # the key of a context's `meta`
+
+
+def _keep_profiled(context, parameter, value):
+    context.meta[PROFILED] = value
+
+
+PROFILE = click.option(
+    "--profile",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_profiled,
+    help="Tell at the end where the time went, on the clock and of CPU time.",
+)
 MASKS = click.option("--masks", is_flag=True, help="Write the pixels of regions as PNG files, too.")
 SEED = click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the split and of everything else.")
 TRAINING = [

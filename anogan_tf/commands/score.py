@@ -11,6 +11,7 @@ from anogan_tf.commands.seen import Looks
 from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
 from anogan_tf.runs import load_run, preprocessing_of, read_run
 from anogan_tf.scoring import Scorer
+from anogan_tf.stages import Counted
 
 
 def run(
@@ -53,7 +54,8 @@ def run(
     files, skipped, looks = data.list_files(paths, pattern_of(description, pattern)), [], Looks()
 
     def batches(files, skipped):
-        return data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
+        read = data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
+        return Counted(looks.watch(read), len(files))
 
     stamps = Stamps(run, alpha, threshold).of_files(files)
     try:
@@ -62,8 +64,8 @@ def run(
                 scored.add(*table.unchanged(out, stamps))
                 if scored.ids:
                     print(f"{len(scored.ids)} of {len(files)} images were judged before, and did not change.")
-            left = (file for file in files if table.text(file) not in scored.ids)
-            for results, regions in judging.judged_chunks(scorer, looks.watch(batches(left, skipped)), threshold):
+            left = [file for file in files if table.text(file) not in scored.ids]
+            for results, regions in judging.judged_chunks(scorer, batches(left, skipped), threshold):
                 scored.add(results, regions)
             if not scored.ids:
                 raise ValueError("There are no images to score.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from anogan_tf import atomic, kinds, plots, report, scoring
+from anogan_tf import atomic, kinds, plots, report, scoring, stages
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.augmentation import widest_move
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN
@@ -197,7 +197,8 @@ def _fit(model, splits, out, epochs, checkpoint_name, losses_name, *callbacks):
     checkpoint = Checkpoint(out / checkpoint_name)
     print(f"Training {model.name} on {len(splits.samples.part('train'))} normal images for {epochs} epochs.")
     callbacks = [StopOnNaN(), checkpoint, *callbacks, Progress()]
-    model.fit(splits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    with stages.stage(f"Training {model.name}"):
+        model.fit(splits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
     plots.losses(checkpoint.logs).savefig(out / losses_name, dpi=80)
 
 

@@ -13,6 +13,7 @@ from anogan_tf.commands.seen import Looks
 from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
 from anogan_tf.data.listing import list_folder
 from anogan_tf.runs import load_run, preprocessing_of, read_run
+from anogan_tf.stages import Counted
 
 AT_ONCE = 256  # files between two reports
 
@@ -163,7 +164,7 @@ class Results:
         """
         new = {table.text(file): stamp for file, stamp in files.items()}
         skipped: list[tuple[str, str]] = []
-        batches = self._looks.watch(self._batches(files, skipped))
+        batches = Counted(self._looks.watch(self._batches(files, skipped)), len(files))
         judged: dict[str, tuple[dict, list[dict]]] = {}
         for results, regions in judging.judged_chunks(self._scorer, batches, self.threshold):
             judged |= {table.text(row["id"]): (row, few) for row, few in zip(results, regions, strict=True)}

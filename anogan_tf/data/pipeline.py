@@ -55,7 +55,8 @@ def ordered(samples: Samples, preprocessing: Preprocessing, batch_size: int) -> 
     """Batches as dicts, in order: `image`, `label`, `id`, `height`, `width`, and some where the source has them.
 
     These are `mask` with `has_mask`, whether it is known, and `file` and `bits`, from which the picture itself can be
-    read again. With a scale in `preprocessing` an image a batch, as each may have a size of its own.
+    read again. With a scale in `preprocessing` an image a batch, as each may have a size of its own. `dataset.images`
+    is their number.
     """
     names = ("image", "height", "width", "mask")[: 3 if samples.masks is None else 4]
     types = (tf.float32, tf.int64, tf.int64, tf.bool)[: len(names)]
@@ -79,7 +80,9 @@ def ordered(samples: Samples, preprocessing: Preprocessing, batch_size: int) -> 
         return batch | {name: tf.gather(column, indices) for name, column in columns.items()}
 
     dataset = tf.data.Dataset.range(len(samples)).batch(batch_size if preprocessing.scale is None else 1)
-    return dataset.map(load, num_parallel_calls=2, deterministic=True).prefetch(1)
+    dataset = dataset.map(load, num_parallel_calls=2, deterministic=True).prefetch(1)
+    dataset.images = len(samples)
+    return dataset
 
 
 def _patch_owners(samples, preprocessing):

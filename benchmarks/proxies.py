@@ -1,0 +1,74 @@
+"""Whether painted defects choose as real ones would: AUROC of both, at the same place and anywhere.
+
+    python -m benchmarks.proxies FOLDER      # with a folder for each of `benchmarks.decisions.SETS`, in MVTec layout
+
+At most 200 good pictures are learned from, and at most as many test pictures scored; no GAN is trained.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+import anogan_tf as agt
+from anogan_tf.choice import aurocs
+from anogan_tf.distances import Kinds, Places, Scales
+from anogan_tf.local_features import local_features
+from anogan_tf.proxies import DEFECTS
+from benchmarks import measuring
+from benchmarks.decisions import SETS, SIDE, files_of, read
+
+MOST = 200
+
+
+def measure(folder, seed):
+    """AUROC of painted and of real defects, by how local features are compared."""
+    good = sorted((folder / "train" / "good").iterdir())
+    tested_good, defects = files_of(folder)[0][len(good) :], files_of(folder)[1]
+    rng = np.random.default_rng(seed)
+    good, tested_good, defects = (
+        [files[i] for i in rng.permutation(len(files))[:most]]
+        for files, most in ((good, MOST), (tested_good, MOST // 2), (defects, MOST // 2))
+    )
+    pictures, tested = read(good, 3), read(tested_good + defects, 3)
+    labels = np.repeat([0, 1], (len(tested_good), len(defects)))
+    scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, 3), 8, width=4), score="paper"))
+    features, tested = _features(pictures), _features(tested)
+    rows = {}
+    for of_scale in (Places, Kinds):
+        of_defects = aurocs(of_scale, pictures, features, scorer._scores, seed).mean(axis=0)
+        reference = Scales.fit(features, seed, of_scale)
+        scores = scorer._scores(reference, reference.of_features(tested, pictures.shape[1:]))
+        rows[of_scale.__name__] = {
+            "real": roc_auc_score(labels, scores),
+            "painted": of_defects.mean(),
+            **dict(zip(DEFECTS, of_defects.tolist(), strict=True)),
+        }
+    return rows
+
+
+def _features(pictures):
+    return np.concatenate([local_features(picture[None]).numpy() for picture in pictures])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/proxies.json"))
+    options = parser.parse_args()
+    started_on = measuring.machine()
+    figures = {name: measure(options.folder / SETS[name], options.seed) for name in options.sets}
+    rows = [[name, way, *of_way.values()] for name, by_way in figures.items() for way, of_way in by_way.items()]
+    print(measuring.table(["", "compared by", "real", "painted", *DEFECTS], rows))
+    measuring.write(options.out, "proxies", started_on, {"seed": options.seed, "sets": figures})
+
+
+if __name__ == "__main__":
+    main()
