@@ -188,9 +188,12 @@ class Service:
         late = f"There was no answer within {self.limits.seconds:g} seconds: the server is busy."
         with _within(self.limits.seconds, 503, late):
             rows = [await self._in_thread(self._read, content) for content in contents]
+            futures = []
             try:
-                futures = [self._batches.submit((row, mapped)) for row in rows]
+                futures.extend(self._batches.submit((row, mapped)) for row in rows)
             except queue.Full:
+                for future in futures:
+                    future.cancel()
                 raise _busy() from None
             return await asyncio.gather(*map(asyncio.wrap_future, futures))
 
@@ -215,7 +218,13 @@ class Service:
             raise HTTPException(400, _sentence(error)) from None
 
     def _judge(self, items):
-        return self.detector.judge([row for row, _ in items], mapped=any(mapped for _, mapped in items))
+        """Verdicts on pairs of a row and whether it is to be mapped; what others ask for changes none of them."""
+        verdicts = {}
+        for mapped in (False, True):
+            rows = {number: row for number, (row, asked) in enumerate(items) if asked == mapped}
+            if rows:
+                verdicts |= zip(rows, self.detector.judge(list(rows.values()), mapped=mapped), strict=True)
+        return [verdicts[number] for number in range(len(items))]
 
 
 def app(detector: Detector, limits: Limits | None = None) -> FastAPI:

@@ -97,15 +97,16 @@ def test_a_server_says_what_the_command_line_says_bit_by_bit(folder_of_run, phot
     detector = RunDetector(folder_of_run, scorer=scorer)
     files = sorted(photos.iterdir())
     with TestClient(server.app(detector)) as client, ThreadPoolExecutor() as pool:
-        bodies = list(pool.map(lambda file: client.post("/score?map=true", content=file.read_bytes()), files))
-        forms = [client.post("/score", files={"file": (file.name, file.read_bytes())}).json() for file in files]
+        bodies = [pool.submit(client.post, "/score?map=true", content=file.read_bytes()) for file in files]
+        forms = [pool.submit(client.post, "/score", files={"file": file.read_bytes()}) for file in files]
+        bodies, forms = ([future.result().json() for future in futures] for futures in (bodies, forms))
         data = [base64.b64encode(file.read_bytes()).decode() for file in files]
         asked = {"id": "7", "inputs": [{"name": "picture", "shape": [3], "datatype": "BYTES", "data": data}]}
         answer = client.post(f"/v2/models/{detector.name}/infer", json=asked).json()
     assert {row["decision"] for row in rows.values()} <= {"normal", "suspicious", "anomalous"}
     columns = {output["name"]: output["data"] for output in answer["outputs"]}
     for number, file in enumerate(files):
-        row, body, form = rows[file.name], bodies[number].json(), forms[number]
+        row, body, form = rows[file.name], bodies[number], forms[number]
         for name in ("anomaly_score", "p_value", "prediction", "decision"):
             assert row[name] == str(body[name]) == str(form[name]) == str(columns[name][number])
         assert body["regions"] == regions.get(file.name, [])
