@@ -252,12 +252,6 @@ def test_an_unforeseen_failure_shows_nothing_of_itself(monkeypatch):
     assert answer.json() == {"error": "The picture could not be judged; the server has written down why."}
 
 
-def test_a_run_without_a_threshold_is_not_served(images, tmp_path):
-    agt.save_run(tmp_path, agt.AnoGAN(small_gan(), steps=1, chunk=4, score="paper"))
-    with pytest.raises(ValueError, match="has no threshold"):
-        RunDetector(tmp_path)
-
-
 def test_the_command_serves_at_a_free_port_until_it_is_told_to_end(plain):
     command = [sys.executable, "-m", "anogan_tf", "serve", str(plain.folder), "--port", "0", "--alpha", "0.3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
