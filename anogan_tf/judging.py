@@ -160,6 +160,24 @@ def judged_chunks(
         yield results, [_regions(scorer, row, own, threshold) for row, own in each]
 
 
+def judged_images(
+    scorer: Scorer, data: Images, threshold: float | None = None, *, mapped: bool = True
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], np.ndarray | None]]:
+    """Judges by the calibrated or another threshold, and tells of each image its result, its regions and its map.
+
+    Both as in `Judgement`; the map has the size that the scorer takes. Where maps are made of reconstructions, those
+    are made if the images are to be `mapped`; without a map there are no regions.
+    """
+    check_threshold(scorer, threshold)
+    threshold, _ = _threshold(scorer, threshold, [])
+    for rows, outputs in scored_chunks(scorer, data, draw=mapped and scorer.maps_need_z):
+        each = list(_each_row(rows, outputs))
+        results = _decisions(scorer, [_result(row, own) for row, own in each], threshold)
+        for (row, own), result in zip(each, results, strict=True):
+            found = _regions(scorer, row, own, threshold)
+            yield result, outlined(found, result["prediction"]), own.get("anomaly_map")
+
+
 def outlined(regions: list[dict], prediction: int) -> list[dict]:
     """Which regions are outlined: all that exceed the pixel threshold, and of an alarm the strongest in any case."""
     return [region for region in regions if prediction or "level" not in region]

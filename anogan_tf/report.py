@@ -22,6 +22,7 @@ from anogan_tf.metrics import region_mask, resize_map
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
 DPI = 80
 LISTED = 1000
+PAGE = ("index.html", "metrics.json", "histogram.png")
 PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
 
@@ -70,6 +71,7 @@ def show(
     figures: dict[str, Figure] | None = None,
     masks: bool = False,
     of: dict[str, Any] | None = None,
+    kept: Sequence[dict] | None = None,
 ) -> None:
     """Shows a finished table in its folder, in place of what an earlier report wrote there, see `written`.
 
@@ -89,13 +91,16 @@ def show(
         masks: Whether to write the pixels of each image's regions as `mask_NNN.png`, 255 inside, of the map's size.
         of: Where the table has only the most anomalous of more images, how many these are, `total`, `anomalous` and
             `suspicious`, and the `table` that has all; None where it has all itself.
+        kept: Rows, see `table.scored_rows`, whose pictures are there already: these stay, and so does the page until
+            the new one is there. None for a report that is all new.
     """
     folder = Path(folder)
-    written.remove(folder, keep=table.FILES)
+    written.remove(folder, keep=[*table.FILES, *_staying(kept)])
     written.add(folder, "metrics.json", "index.html")
     write_json(folder / "metrics.json", metrics)
     regions = json.loads((folder / "regions.json").read_text())
     listed = {row["number"]: row for row in table.most_anomalous(folder, LISTED)}
+    listed |= {row["number"]: {**row, **_files(row["number"])} for row in kept or ()}
     found = {}
     for row, image in drawn:
         if "regions" in image:
@@ -187,6 +192,18 @@ def mask_name(number: int) -> str:
     return f"mask_{number:03d}.png"
 
 
+def drawn_names(number: int) -> tuple[str, str, str]:
+    """All files that may be made of the `number`-th image."""
+    return picture_name(number), map_name(number), mask_name(number)
+
+
+def _staying(kept):
+    """The files that stay while a report is written, of those that an earlier one wrote."""
+    if kept is None:
+        return ()
+    return (*PAGE, *(name for row in kept for name in drawn_names(row["number"])))
+
+
 def _files(number):
     return {"picture": picture_name(number), "map": map_name(number)}
 
@@ -196,14 +213,16 @@ def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture
     written.add(folder, map_name(number), picture_name(number))
     Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
     figure = plots.result(image, reconstruction, anomaly_map, picture=picture and picture(), **options)
-    figure.savefig(folder / picture_name(number), dpi=DPI)
+    with atomic.replacing(folder / picture_name(number)) as partial:
+        figure.savefig(partial, dpi=DPI)
 
 
 def _write_mask(folder, number, regions, pixel_threshold):
     with Image.open(folder / map_name(number)) as anomaly_map:
         mask = region_mask(np.asarray(anomaly_map), regions, pixel_threshold)
     written.add(folder, mask_name(number))
-    Image.fromarray(np.uint8(255) * mask).save(folder / mask_name(number))
+    with atomic.replacing(folder / mask_name(number)) as partial:
+        Image.fromarray(np.uint8(255) * mask).save(partial)
 
 
 def _figures(scores, labels, threshold):

@@ -12,6 +12,7 @@ from anogan_tf import atomic, written
 COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label", "decision")
 REGION_COLUMNS = ("id", "regions")
 STAMPS = "stamps.json"
+SKIPPED = "skipped: "  # and why, in place of a prediction
 FILES = ("regions.json", "scores.csv", STAMPS)
 
 
@@ -62,18 +63,24 @@ class ScoreTable:
             skipped: The pairs.
             stamps: For each id what tells whether its row holds still, see `unchanged`; None if nothing does.
         """
-        (self.folder / STAMPS).unlink(missing_ok=True)  # before the rows that it is of are replaced
-        self._scores.append([{"id": name, "prediction": f"skipped: {reason}"} for name, reason in skipped])
+        kept = {} if stamps is None else {n: s for n, s in read_stamps(self.folder).items() if stamps.get(n) == s}
+        self._write_stamps(kept)  # of the rows that are the same before and after these are replaced
+        self._scores.append([{"id": name, "prediction": f"{SKIPPED}{reason}"} for name, reason in skipped])
         self.__exit__()
         regions = {row["id"]: json.loads(row["regions"]) for row in _rows(self._regions.path)}
         _write_regions(self.folder, regions)
         with atomic.replacing(self.folder / "scores.csv") as partial:
             os.replace(self._scores.path, partial)
         self._regions.path.unlink()
-        if stamps is not None:
-            written.add(self.folder, STAMPS)
-            with atomic.replacing(self.folder / STAMPS) as partial:
-                partial.write_text(json.dumps(stamps) + "\n", encoding="utf-8")
+        self._write_stamps(stamps)
+
+    def _write_stamps(self, stamps):
+        if not stamps:
+            (self.folder / STAMPS).unlink(missing_ok=True)
+            return
+        written.add(self.folder, STAMPS)
+        with atomic.replacing(self.folder / STAMPS) as partial:
+            partial.write_text(json.dumps(stamps) + "\n", encoding="utf-8")
 
 
 def scored_rows(folder: str | Path) -> Iterator[dict]:
@@ -87,6 +94,20 @@ def scored_rows(folder: str | Path) -> Iterator[dict]:
             yield {"id": row["id"], **scores, **decision, "decision": row.get("decision") or None, "number": number}
 
 
+def skipped_rows(folder: str | Path) -> list[tuple[str, str]]:
+    """Pairs of the id of an image that could not be read and why, as `ScoreTable.finish` takes them."""
+    rows = _rows(Path(folder) / "scores.csv")
+    return [(row["id"], row["prediction"].removeprefix(SKIPPED)) for row in rows if not row["anomaly_score"]]
+
+
+def read_stamps(folder: str | Path) -> dict[str, str]:
+    """The stamps that a table was finished with, see `ScoreTable.finish`; none where there are none."""
+    try:
+        return json.loads((Path(folder) / STAMPS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def unchanged(folder: str | Path, stamps: dict[str, str]) -> tuple[list[dict], list[list[dict]]]:
     """The rows of a finished table that still hold, as they are written, and the regions of each, for `ScoreTable.add`.
 
@@ -95,9 +116,8 @@ def unchanged(folder: str | Path, stamps: dict[str, str]) -> tuple[list[dict], l
         stamps: For each id, as `text` writes it, what tells its row: a row holds if it had the same when it was
             written.
     """
-    folder = Path(folder)
+    folder, then = Path(folder), read_stamps(folder)
     try:
-        then = json.loads((folder / STAMPS).read_text(encoding="utf-8"))
         regions = json.loads((folder / "regions.json").read_text(encoding="utf-8"))
         rows = [row for row in _rows(folder / "scores.csv") if row["anomaly_score"]]
     except (OSError, ValueError, KeyError):  # nothing there that was finished

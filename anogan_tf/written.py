@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from anogan_tf import atomic
+
 NAME = "files.txt"
 OURS = re.compile(
     r"files\.txt|index\.html|metrics\.json|(regions|stamps)\.json|scores\.csv|(scores|regions)\.(new|[0-9a-f]{16})\.part"
@@ -31,8 +33,8 @@ def remove(folder: str | Path, *, keep: Iterable[str] = ()) -> None:
     for name in listed(folder) - kept:
         if Path(name).name == name:  # whoever wrote the list, what is deleted lies in the folder
             (Path(folder) / name).unlink(missing_ok=True)
-    (Path(folder) / NAME).unlink(missing_ok=True)
-    add(folder, *sorted(kept))
+    with atomic.replacing(Path(folder) / NAME) as partial:
+        partial.write_text("".join(f"{name}\n" for name in sorted(kept)), encoding="utf-8")
 
 
 def check(folder: str | Path, *figures: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages · proxies
-    local_features · thresholds · folds · blocks · replicas · networks · metrics · data.listing · data.pictures
-    data.samples · distances · drawing · written · published · weights · data.reading
+    data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures · stages
+    local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics · data.listing · data.pictures
+    data.encoded · data.samples · distances · drawing · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report · choice
     data.published_layouts · reference
@@ -22,12 +22,13 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
-    bulk
+    bulk · detector
+    server · mlflow
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
-    commands.calibrate · commands.info
+    commands.calibrate · commands.info · commands.serve
     commands.train · commands.test · commands.score · commands.bulk · commands.data · commands.demo
-    commands.protocols
+    commands.protocols · commands.watch
     commands.cli
     __main__
 """

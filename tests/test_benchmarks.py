@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from benchmarks import (
     scale,
     search_throughput,
     seeds,
+    serve,
     startup,
     time_to_quality,
     training,
@@ -74,6 +76,16 @@ def test_startup(monkeypatch, tmp_path):
     figures = quick(startup, monkeypatch, tmp_path)
     assert {"an empty program", "anogan-tf --help", "import anogan_tf"} == set(figures["processes"])
     assert set(figures["scores"]) == {"search", "one pass"}
+
+
+@pytest.mark.slow
+def test_a_server_under_load_and_attack(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANOGAN_TF_WEIGHTS", str(Path(__file__).parents[1] / "weights"))
+    figures = quick(serve, monkeypatch, tmp_path)["runs"]["mnist-8"]
+    assert figures["load"]["pictures"] > 0
+    assert figures["load"]["errors"] == 0
+    assert figures["hostile"]["faults"] == []
+    assert figures["hostile"]["good picture unchanged"]
 
 
 def test_ways_that_are_too_slow_have_no_turn():

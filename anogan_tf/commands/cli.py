@@ -156,6 +156,50 @@ def score(run: str, paths: tuple[str, ...], out: str, engine: str, **settings) -
 
 @command
 @click.argument("run")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--out", default="results", type=click.Path(file_okay=False), help="Results folder.")
+@options.FILES
+@options.ALPHA
+@click.option("--threshold", type=options.Number(), help="A number in place of the calibrated threshold.")
+@options.MASKS
+@click.option("--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous.")
+@click.option("--interval", type=options.ABOVE_0, default=2.0, help="Seconds between two looks at FOLDER.")
+@click.option("--once", is_flag=True, help="End once what is there has been judged.")
+def watch(run: str, folder: str, out: str, **options) -> None:
+    """Scores images with RUN as they arrive in FOLDER, and keeps the results folder current, until Ctrl-C.
+
+    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
+    """
+    from anogan_tf.commands import watch
+
+    watch.run(run, folder, out, **options)
+
+
+@command
+@click.argument("run")
+@click.option("--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 for all of this machine's.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen at; 0 for any free one.")
+@options.ALPHA
+@click.option("--threshold", type=options.Number(), help="A number in place of the calibrated threshold.")
+@click.option(
+    "--chunk", type=options.AT_LEAST_1, help="Pictures scored at once; default the run's, others round differently."
+)
+@click.option("--max-body", type=options.ABOVE_0, default=32, help="Largest body of a request, in MiB.")
+@click.option("--max-pixels", type=options.ABOVE_0, default=25, help="Largest picture, in megapixels.")
+@click.option("--queue", type=options.AT_LEAST_1, default=64, help="Requests that are worked on or wait.")
+@click.option("--timeout", type=options.ABOVE_0, default=30, help="Seconds to receive a request, and to answer it.")
+def serve(run: str, **options) -> None:
+    """Serves RUN over HTTP: a picture in, its score, decision and regions out, as JSON; see docs/serving.md.
+
+    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
+    """
+    from anogan_tf.commands import serve
+
+    serve.run(run, **options)
+
+
+@command
+@click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 @options.FILES
 @click.option("--alpha", type=options.RATE, help="Another rate of false alarms; default the run's.")

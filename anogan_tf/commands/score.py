@@ -3,13 +3,14 @@
 import collections
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from anogan_tf import atomic, data, judging, published, report, table
 from anogan_tf.commands.seen import Looks
 from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
 from anogan_tf.runs import load_run, preprocessing_of, read_run
+from anogan_tf.scoring import Scorer
 from anogan_tf.stages import Counted
 
 
@@ -56,7 +57,7 @@ def run(
         read = data.read_files(files, preprocessing_of(description), scorer.chunk, skipped)
         return Counted(looks.watch(read), len(files))
 
-    stamps = _stamps(run, files, alpha, threshold)
+    stamps = Stamps(run, alpha, threshold).of_files(files)
     try:
         with atomic.exclusive(out), table.ScoreTable(out, _key(stamps)) as scored:
             if not scored.ids:
@@ -71,7 +72,7 @@ def run(
             scored.finish(skipped, stamps)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
-            _show(run, scorer, out, _drawn(scorer, again, drawn), skipped, threshold, masks)
+            show(run, scorer, out, drawings(scorer, again, drawn), skipped, threshold, masks)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
@@ -80,15 +81,24 @@ def run(
     return Path(out)
 
 
-def _drawn(scorer, batches, rows):
-    """Pairs of a row of the table and what is drawn of it, with the regions that its decision shows."""
+def drawings(scorer: Scorer, batches: Iterable[dict], rows: dict[str, dict]) -> Iterator[tuple[dict, dict]]:
+    """Pairs of a row of the table, by its id, and what is drawn of it, with the regions that its decision shows."""
     for name, scores, image in judging.drawn_images(scorer, batches):
         row = rows[table.text(name)] | scores
         yield row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
 
 
-def _show(run, scorer, out, images, skipped, threshold, masks):
-    """The report of a finished table."""
+def show(
+    run: str | Path,
+    scorer: Scorer,
+    out: str | Path,
+    images: Iterable[tuple[dict, dict]],
+    skipped: Sequence[tuple[str, str]],
+    threshold: float | None,
+    masks: bool,
+    kept: Sequence[dict] | None = None,
+) -> None:
+    """Writes the report of a finished table, see `report.show`, and says how many images look anomalous."""
     decisions = collections.Counter(row["decision"] for row in table.scored_rows(out))
     n, given = decisions.total(), threshold is not None
     figures = {
@@ -100,22 +110,37 @@ def _show(run, scorer, out, images, skipped, threshold, masks):
         "run": str(run),
         **judging.provenance(scorer),
     }
-    report.show(out, images, figures, figures["pixel_threshold"], skipped, masks=masks)
+    report.show(out, images, figures, figures["pixel_threshold"], skipped, masks=masks, kept=kept)
     suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""
     alarms = n - decisions["normal"]
     print(f"{alarms} of {n} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}.")
 
 
-def _stamps(run, files, alpha, threshold):
-    """For each file a hash of it, by name, size and time, of the run, and of how is decided."""
-    common = hashlib.sha256((published.find(run) / "run.json").read_bytes())
-    common.update(repr((alpha, threshold, table.COLUMNS)).encode())
-    stamps = {}
-    for file in files:
-        status, digest = os.stat(file), common.copy()
-        digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
-        stamps[table.text(file)] = digest.hexdigest()[:16]
-    return stamps
+class Stamps:
+    """What tells whether a row of a table holds: hashes of the run and how is decided, and of the file of the row.
+
+    Args:
+        run: The run, as in `run`.
+        alpha: Likewise.
+        threshold: Likewise.
+
+    Attributes:
+        common: With what all of them begin, which is not of the file.
+    """
+
+    def __init__(self, run: str | Path, alpha: float | None, threshold: float | None) -> None:
+        common = hashlib.sha256((published.find(run) / "run.json").read_bytes())
+        common.update(repr((alpha, threshold, table.COLUMNS)).encode())
+        self.common = common.hexdigest()[:16]
+
+    def of(self, file: str, status: os.stat_result) -> str:
+        """That of a file, of its name, size and time."""
+        own = repr((os.path.abspath(file), status.st_size, status.st_mtime_ns))
+        return self.common + hashlib.sha256(own.encode()).hexdigest()[:16]
+
+    def of_files(self, files: Iterable[str]) -> dict[str, str]:
+        """Those of files that are there, by their names as a table has them."""
+        return {table.text(file): self.of(file, os.stat(file)) for file in files}
 
 
 def _key(stamps):

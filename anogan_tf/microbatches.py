@@ -1,0 +1,93 @@
+"""Work of many callers, done together: what waits is taken at once by one thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeAlias, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Waiting: TypeAlias = "list[tuple[Item, Future[Answer]]]"
+
+
+class MicroBatches(Generic[Item, Answer]):
+    """A thread that hands what waits to a function of several items, and its answers to those who wait for them.
+
+    If the function fails on several items, each is tried alone, so that one fails for itself only.
+
+    Args:
+        function: Of a list of items to a list of as many answers; called by one thread only.
+        most: Items in a batch at most.
+        seconds: How long the first of a batch waits for others.
+        length: Items that may wait.
+    """
+
+    def __init__(
+        self, function: Callable[[list[Item]], Sequence[Answer]], *, most: int, seconds: float, length: int
+    ) -> None:
+        self._function = function
+        self._most = most
+        self._seconds = seconds
+        self._queue: queue.Queue[tuple[Item, Future[Answer]] | None] = queue.Queue(length)
+        self._thread = threading.Thread(target=self._work, name="micro-batches", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether what is submitted will be worked on."""
+        return self._thread.is_alive()
+
+    def submit(self, item: Item) -> Future[Answer]:
+        """Its answer in the future; one that is cancelled in time is not worked on.
+
+        Raises:
+            queue.Full: If too many wait.
+        """
+        future: Future[Answer] = Future()
+        self._queue.put_nowait((item, future))
+        return future
+
+    def close(self) -> None:
+        """Ends the thread once all that was submitted before is done."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._next()
+            self._answer([(item, future) for item, future in batch if future.set_running_or_notify_cancel()])
+
+    def _next(self) -> tuple[Waiting, bool]:
+        """The next batch, and whether others may follow."""
+        batch: Waiting = []
+        end = float("inf")
+        while len(batch) < self._most:
+            try:
+                found = self._queue.get(timeout=max(0.0, end - time.monotonic()) if batch else None)
+            except queue.Empty:
+                break
+            if found is None:
+                return batch, False
+            batch.append(found)
+            end = min(end, time.monotonic() + self._seconds)
+        return batch, True
+
+    def _answer(self, batch: Waiting) -> None:
+        if not batch:
+            return
+        try:
+            answers = self._function([item for item, _ in batch])
+        except Exception as error:  # whatever it is, it is for those who asked
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for one in batch:
+                self._answer([one])
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                future.set_result(answer)
