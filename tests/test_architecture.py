@@ -9,10 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
     local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
-    data.samples · distances · drawing · written · published · weights · data.reading
+    data.samples · distances · drawing · look · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
-    data.folder_layouts · kinds · report
-    data.published_layouts · reference
+    data.folder_layouts · kinds · page
+    data.published_layouts · reference · report
     data.layouts
     data.sources
     data · callbacks
@@ -35,7 +35,7 @@ LAYER = {
     for number, line in enumerate(LAYERS.strip().splitlines())
     for name in line.strip().replace(" · ", " ").split()
 }
-NO_TENSORFLOW = ("thresholds", "metrics", "plots", "table", "report", "atomic", "published")
+NO_TENSORFLOW = ("thresholds", "metrics", "plots", "page", "table", "report", "atomic", "published")
 
 
 FILES = {

@@ -1,14 +1,16 @@
 """Judges images, whose labels nobody knows, with a run."""
 
 import collections
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from anogan_tf import atomic, data, judging, published, report, table
+from anogan_tf import atomic, data, judging, page, published, report, table
 from anogan_tf.commands.seen import Looks
 from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
+from anogan_tf.data import images
 from anogan_tf.runs import load_run, preprocessing_of, read_run
 
 
@@ -69,7 +71,9 @@ def run(
             scored.finish(skipped, stamps)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
-            _show(run, scorer, out, _drawn(scorer, again, drawn), skipped, threshold, masks)
+            by_name = {table.text(file): file for file in files}
+            small = functools.partial(_thumbnail, by_name, preprocessing_of(description))
+            _show(run, scorer, out, _drawn(scorer, again, drawn), skipped, threshold, masks, small)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
@@ -85,7 +89,16 @@ def _drawn(scorer, batches, rows):
         yield row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
 
 
-def _show(run, scorer, out, images, skipped, threshold, masks):
+def _thumbnail(files, preprocessing, row):
+    """The thumbnail of a row that was not drawn, of its file; None if that is gone."""
+    options = {"crop": preprocessing.crop, "bits": preprocessing.bits}
+    try:
+        return page.thumbnail(images.small(files[row["id"]], page.THUMBNAIL, **options))
+    except ValueError:
+        return None
+
+
+def _show(run, scorer, out, pictures, skipped, threshold, masks, thumbnails):
     """The report of a finished table."""
     decisions = collections.Counter(row["decision"] for row in table.scored_rows(out))
     n, given = decisions.total(), threshold is not None
@@ -98,7 +111,8 @@ def _show(run, scorer, out, images, skipped, threshold, masks):
         "run": str(run),
         **judging.provenance(scorer),
     }
-    report.show(out, images, figures, figures["pixel_threshold"], skipped, masks=masks)
+    more = {"masks": masks, "thumbnails": thumbnails, "normal_scores": scorer.calibration.scores}
+    report.show(out, pictures, figures, figures["pixel_threshold"], skipped, **more)
     suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""
     alarms = n - decisions["normal"]
     print(f"{alarms} of {n} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}.")
