@@ -306,7 +306,7 @@ def test_page_and_pictures_say_which_of_three_answers(tmp_path):
     column = page.COLUMNS.index("decision")
     assert [row[column] for row in content(tmp_path)["rows"]] == ["anomalous", "suspicious"]
     for name in ("suspicious", "anomalous"):
-        assert f'<th scope="row">{name}</th><td>1</td>' in text
+        assert f"<dt>{name}</dt><dd>1</dd>" in text
     assert "1.0 % of new normal" in text
 
 

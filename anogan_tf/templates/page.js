@@ -156,11 +156,13 @@
   const fileOf = (row, name, suffix = "jpg") => `page/${name}_${String(row.number).padStart(3, "0")}.${suffix}`;
   const smooth = (image) => image.classList.toggle("pixelated", Math.max(image.naturalWidth, image.naturalHeight) <= 64);
 
+  const inFolder = (row) => (row.folder ? `${row.folder}/${row.name}` : row.name);
+
   function card(row, index) {
     const image = row.has_thumbnail
       ? element("img", { loading: "lazy", decoding: "async", alt: "", onload: (event) => smooth(event.target), src: fileOf(row, "thumbnail") })
       : element("div", { className: "blank" });
-    const button = element("button", { type: "button", title: row.id }, image, element("span", { textContent: row.name }), element("span"), element("span"));
+    const button = element("button", { type: "button", title: row.id }, image, element("span", { textContent: inFolder(row) }), element("span"), element("span"));
     button.dataset.index = index;
     colour(button, row);
     return element("li", {}, button);
@@ -171,7 +173,7 @@
     button.className = `card ${row.decision}`;
     const [decision, outcome] = [...button.children].slice(2);
     decision.className = `is-${row.decision}`;
-    decision.textContent = `${MARKS[row.decision]} ${short(row.anomaly_score)} ${row.decision}`;
+    decision.textContent = `${MARKS[row.decision]} ${row.decision} ${short(row.anomaly_score)}`;
     outcome.className = wrong && "wrong";
     outcome.textContent = wrong;
     outcome.hidden = !wrong;
@@ -241,7 +243,7 @@
     by("layers").style.setProperty("--ratio", width / height);
     for (const id of ["views", "fade", "outlines"]) by(id).disabled = !drawn;
     by("not-drawn").hidden = Boolean(drawn);
-    by("viewer-name").textContent = row.name;
+    by("viewer-name").textContent = inFolder(row);
     by("path").firstChild.textContent = row.id;
     by("copied").textContent = "";
     by("previous").disabled = index === 0;
