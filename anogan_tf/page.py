@@ -66,10 +66,10 @@ def outline(anomaly_map: np.ndarray, pixel_threshold: float | None) -> str:
     if pixel_threshold is None:
         return ""
     values = look.resized(anomaly_map, OUTLINED)
-    values = np.pad(values, 1, constant_values=pixel_threshold - np.ptp(values))  # so that lines at the edges close
-    scale = 1000.0 / np.array([values.shape[1] - 2, values.shape[0] - 2])
+    scale = 1000.0 / np.array(values.shape[::-1])
+    values = np.pad(np.pad(values, 1, "edge"), 1, constant_values=values.min() - 1.0)  # lines close beyond the edges
     lines = contourpy.contour_generator(z=values).lines(pixel_threshold)
-    return "".join(_path(np.clip((line - 0.5) * scale, 0, 1000)) for line in lines)
+    return "".join(_path(np.clip((line - 1.5) * scale, 0, 1000)) for line in lines)
 
 
 def render(
