@@ -134,6 +134,17 @@ def show(
     _write_text(folder / "index.html", content)
 
 
+def read(folder: str | Path) -> dict:
+    """All that a results folder tells: what is in `metrics.json`, and `results`, the rows with their `regions`."""
+    folder = Path(folder)
+    regions = json.loads((folder / "regions.json").read_text(encoding="utf-8"))
+    results = [{**row, "regions": regions.get(row["id"], [])} for row in table.scored_rows(folder)]
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | {
+        "folder": str(folder),
+        "results": results,
+    }
+
+
 def result_html(results: Sequence[dict], drawn: dict[int, dict], metrics: dict) -> str:
     """A result as a piece of HTML that needs no files: its figures, and a strip of images.
 

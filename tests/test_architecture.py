@@ -22,11 +22,11 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
-    commands · commands.recipes · commands.baselines · commands.seen
+    commands · commands.recipes · commands.baselines · commands.seen · commands.flower
     commands.options · commands.settings
     commands.calibrate · commands.info
-    commands.train · commands.test · commands.score · commands.data · commands.demo
-    commands.protocols
+    commands.train · commands.test · commands.score · commands.data · commands.digits
+    commands.protocols · commands.demo
     commands.cli
     __main__
 """

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import pathlib
 import shlex
@@ -11,20 +12,54 @@ import warnings
 from collections.abc import Callable
 
 import click
+from click import shell_completion
 
 from anogan_tf import __version__
 from anogan_tf.commands import options
 
+SECTIONS = {
+    "Start here": ("demo", "train", "score"),
+    "Data": ("data",),
+    "A trained run": ("test", "calibrate", "info"),
+    "More": ("benchmark", "completion"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+
+class Sections(click.Group):
+    """A group whose help lists its commands by what one wants of them."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            rows = [(name, self.commands[name].get_short_help_str(limit=200)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+FIRST = """Finds what is wrong in a picture after seeing only pictures where nothing is. To start:
+
+  anogan-tf demo                                     the whole path in about two minutes, on pictures of its own
+  anogan-tf train photos/good --out runs/parts       learn what good pictures look like
+  anogan-tf score runs/parts photos/new              what is anomalous, and where: a page in results/
+
+anogan-tf --help lists all commands, anogan-tf COMMAND --help their options."""
+
+
+@click.group(
+    cls=Sections,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="anogan-tf")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # that of other work with Keras on this machine is no matter here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
+    if context.invoked_subcommand is None:
+        click.echo(FIRST)
 
 
 def command(function: Callable) -> click.Command:
@@ -48,18 +83,28 @@ def command(function: Callable) -> click.Command:
                 raise
             raise click.ClickException(_in_words(error)) from error
 
-    return main.command(context_settings={"show_default": True})(guarded)
+    return main.command(cls=options.Sectioned, context_settings={"show_default": True})(guarded)
 
 
 @command
 @click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
+@click.option("--digits", is_flag=True, help="Handwritten digits of 8x8 pixels in place of photographs.")
+@click.option(
+    "--normal", type=click.Choice(list("0123456789")), help="With --digits: the digit that is normal; default 8."
+)
 @options.SEED
-def demo(out: str, normal: str, seed: int) -> None:
-    """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
+def demo(out: str, digits: bool, normal: str | None, seed: int) -> None:
+    """The whole path in two minutes: learn what a flower looks like, then find what is wrong with others."""
+    if digits:
+        from anogan_tf.commands.digits import run
+
+        run(out, normal or "8", seed)
+        return
+    if normal:
+        raise click.UsageError("--normal is a digit, and goes with --digits.")
     from anogan_tf.commands.demo import run
 
-    run(out, normal, seed)
+    run(out, seed)
 
 
 @command
@@ -109,14 +154,16 @@ def data(source: str, out: str, **settings) -> None:
     "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."
 )
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
-def test(run: str, source: str | None, out: str, **options) -> None:
+@options.JSON
+def test(run: str, source: str | None, out: str, as_json: bool, **options) -> None:
     """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import test
 
-    test.run(run, source, out, **options)
+    with _printing(as_json, out):
+        test.run(run, source, out, **options)
 
 
 @command
@@ -130,14 +177,16 @@ def test(run: str, source: str | None, out: str, **options) -> None:
 @click.option(
     "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
 )
-def score(run: str, paths: tuple[str, ...], out: str, **options) -> None:
+@options.JSON
+def score(run: str, paths: tuple[str, ...], out: str, as_json: bool, **options) -> None:
     """Scores images (files or folders) with RUN, and decides on each.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import score
 
-    score.run(run, paths, out, **options)
+    with _printing(as_json, out):
+        score.run(run, paths, out, **options)
 
 
 @command
@@ -159,11 +208,16 @@ def calibrate(run: str, paths: tuple[str, ...], **options) -> None:
 
 @command
 @click.argument("run")
-def info(run: str) -> None:
+@options.JSON
+def info(run: str, as_json: bool) -> None:
     """Tells what RUN is: its data, what decides, thresholds and the scores behind them, what may be wrong."""
+    from anogan_tf import runs
     from anogan_tf.commands import info
 
-    info.run(run)
+    if as_json:
+        click.echo(json.dumps(runs.read_run(run)))
+    else:
+        info.run(run)
 
 
 @command
@@ -185,6 +239,27 @@ def benchmark(name: str, source: str | None, out: str | None, **settings) -> Non
 
     protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
+
+
+@main.command(cls=options.Sectioned)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Prints what makes SHELL complete commands and options: eval "$(anogan-tf completion bash)" in ~/.bashrc."""
+    script = shell_completion.get_completion_class(shell)
+    click.echo(script(main, {}, "anogan-tf", "_ANOGAN_TF_COMPLETE").source())
+
+
+@contextlib.contextmanager
+def _printing(as_json, out):
+    """What happens inside prints as it does, or, for programs, to standard error, and the results folder as JSON."""
+    if not as_json:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+    from anogan_tf import report
+
+    click.echo(json.dumps(report.read(out)))
 
 
 def _import_quietly() -> None:
