@@ -7,8 +7,6 @@ import re
 import shutil
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "docs"
 LINK = re.compile(r"\]\(([^)\s#]+)")
