@@ -301,21 +301,27 @@ def test_ten_thousand_pictures_open_at_once_and_stay_smooth(opened, tmp_path):
         if number > 1:
             os.link(first, tmp_path / pages.thumbnail_name(number))
     page = opened(tmp_path)
-    ready = page.evaluate("performance.getEntriesByType('navigation')[0].domComplete")
-    timed = """([id, value]) => {
-        const [start, input] = [performance.now(), document.getElementById(id)];
-        input.value = value;
-        input.dispatchEvent(new Event("input", {bubbles: true}));
-        return performance.now() - start;
-    }"""
-    moved, filtered = page.evaluate(timed, ["slider", 300]), page.evaluate(timed, ["text", "scratch"])
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # of the processor, whatever else it does
+
+    def milliseconds(work):
+        """What the page's own thread takes, with the drawing that follows."""
+        before = session.send("Performance.getMetrics")["metrics"]
+        work()
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+        after = session.send("Performance.getMetrics")["metrics"]
+        (taken,) = (b["value"] - a["value"] for a, b in zip(before, after, strict=True) if a["name"] == "TaskDuration")
+        return 1000 * taken
+
+    ready = milliseconds(page.reload)
+    moved = milliseconds(lambda: slide(page, 300))
+    filtered = milliseconds(lambda: page.locator("#text").fill("scratch"))
     print(f"10,000 pictures: open in {ready:.0f} ms, a step of the slider {moved:.0f} ms, a filter {filtered:.0f} ms")
     assert ready < 2000
-    assert moved < 200
-    assert filtered < 200
-    assert (
-        "The 10000 most anomalous pictures are here; scores.csv has all 30000." in page.locator("#filters").inner_text()
-    )
+    assert moved < 500
+    assert filtered < 500
+    said = page.locator("#filters").inner_text()
+    assert "The 10000 most anomalous pictures are here; scores.csv has all 30000." in said
     page.locator("#clear").click()
     before = page.locator("#grid button").count()
     assert before < 500

@@ -18,7 +18,7 @@ def few(monkeypatch):
 
 def test_photographs_are_in_the_layout_of_mvtec_with_masks_of_what_was_painted(few, tmp_path):
     flower.write(tmp_path / "pictures")
-    splits = data.load(str(tmp_path / "pictures"), image_shape=(128, 128, 3), validation_fraction=0.0)
+    splits = data.load(str(tmp_path / "pictures"), image_shape=(128, 128, 3))
     (test,) = splits.test
     assert list(test["label"].numpy()) == [0, 0, 1, 1, 1, 1]
     normal = np.mean([image for batch in splits.reference for image in batch["image"].numpy()], axis=0)
