@@ -26,7 +26,13 @@ SECTIONS = {
 
 
 class Sections(click.Group):
-    """A group whose help lists its commands by what one wants of them."""
+    """A group whose help lists its commands by what one wants of them, and that shows where to start."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if not args and not context.resilient_parsing:
+            click.echo(FIRST)
+            context.exit()
+        return super().parse_args(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():
@@ -46,20 +52,16 @@ anogan-tf --help lists all commands, anogan-tf COMMAND --help their options."""
 
 @click.group(
     cls=Sections,
-    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="anogan-tf")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
-@click.pass_context
-def main(context: click.Context, debug: bool) -> None:
+def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # that of other work with Keras on this machine is no matter here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
-    if context.invoked_subcommand is None:
-        click.echo(FIRST)
 
 
 def command(function: Callable) -> click.Command:
