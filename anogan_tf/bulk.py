@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from anogan_tf import atomic, data, judging, plots, published, report, scoring, stages, table
+from anogan_tf import atomic, data, judging, page, plots, published, report, scoring, stages, table, thresholds
 from anogan_tf.data.images import SUFFIXES, Encoded
 from anogan_tf.runs import FILES, load_run
 from anogan_tf.scoring import Scorer
@@ -305,7 +305,7 @@ def _workers(resources, workers, gpus_per_worker):
 
 def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
     """The results page of the most anomalous images, which are read once more and drawn here."""
-    most, counts, skipped, scores = _summary(out, n_blocks, max(pictures, report.LISTED))
+    most, counts, skipped, scores = _summary(out, n_blocks, max(pictures, page.LISTED))
     n = counts["normal"] + counts["suspicious"] + counts["anomalous"]
     if not n:
         raise ValueError(f"There are no images to score: none of {counts['error']} could be read.")
@@ -323,7 +323,7 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
         rows = [{name: row.get(name) for name in table.COLUMNS} for row in most]
         scored.add(rows, [json.loads(row["regions"] or "[]") for row in most])
         scored.finish(skipped)
-    found = {"total": n, "anomalous": n - counts["normal"], "suspicious": counts["suspicious"]}
+    decided = {decision: counts[decision] for decision in thresholds.DECISIONS}
     report.show(
         out,
         _drawn(scorer, out, most[:pictures]),
@@ -332,9 +332,15 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
         skipped,
         {"histogram": plots.histogram(scores, figures["threshold"])},
         masks,
-        of={**found, "table": f"{blocks.SCORES}/"},
+        normal_scores=scorer.calibration.scores if scorer.calibration else (),
+        of={"total": n, **decided, "table": f"{blocks.SCORES}/"},
     )
-    return {**found, "skipped": counts["error"]}
+    return {
+        "total": n,
+        "anomalous": n - decided["normal"],
+        "suspicious": decided["suspicious"],
+        "skipped": counts["error"],
+    }
 
 
 def _summary(out, n_blocks, n):
@@ -352,7 +358,7 @@ def _summary(out, n_blocks, n):
         unread, rows = rows.filter(pc.is_valid(rows["error"])), rows.filter(pc.is_null(rows["error"]))
         counts.update(rows["decision"].to_pylist())
         counts["error"] += len(unread)
-        few = unread.slice(0, report.LISTED - len(skipped)).to_pylist()
+        few = unread.slice(0, page.LISTED - len(skipped)).to_pylist()
         skipped += [(row["id"], row["error"]) for row in few]
         scores.append(rows["anomaly_score"].to_numpy()[::step])
         if len(most) == n:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from anogan_tf import metrics, plots, report, thresholds
+from anogan_tf import metrics, page, plots, report, thresholds
 from anogan_tf.data import images as image_files
 from anogan_tf.data.pictures import are_pictures
 from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, batches, scored_chunks
@@ -90,6 +90,8 @@ class Judgement:
             and `picture`, see `report.write`.
         masks: Masks of all images, if the data have them.
         maps: Their anomaly maps.
+        thumbnails: The most anomalous images, as many as a page lists: number to `page.thumbnail`, if they were asked
+            for.
     """
 
     results: list[dict[str, Any]]
@@ -99,10 +101,17 @@ class Judgement:
     drawn: dict[int, dict[str, Any]]
     masks: list[np.ndarray]
     maps: list[np.ndarray]
+    thumbnails: dict[int, bytes] = dataclasses.field(default_factory=dict)
 
 
 def judge(
-    scorer: Scorer, data: Images, threshold: float | str | None = None, *, pictures: int = 0, need_labels: bool = False
+    scorer: Scorer,
+    data: Images,
+    threshold: float | str | None = None,
+    *,
+    pictures: int = 0,
+    need_labels: bool = False,
+    thumbnails: bool = False,
 ) -> Judgement:
     """Judges images: scores each and decides on it; draws the most anomalous ones.
 
@@ -115,13 +124,14 @@ def judge(
         threshold: A float; None for the calibrated one; `"f1"` or `"midpoint"`.
         pictures: How many images to draw, the most anomalous ones.
         need_labels: Whether images without a label are refused.
+        thumbnails: Whether to make thumbnails, for a report.
 
     Raises:
         ValueError: Before scoring, if nothing sets a threshold; for labels that are not 0 or 1, or missing.
     """
     check_threshold(scorer, threshold)
     need_labels = need_labels or isinstance(threshold, str)
-    results, regions, masks, maps, kept = [], [], [], [], []
+    results, regions, masks, maps, kept, small = [], [], [], [], [], []
     limit = -np.inf if isinstance(threshold, str) else _threshold(scorer, threshold, ())[0]  # labels tell theirs last
     data, have_masks = _peeked(data)
     for rows, outputs in scored_chunks(scorer, data, draw=scorer.maps_need_z and have_masks):
@@ -131,7 +141,12 @@ def judge(
             if "mask" in row:
                 masks.append(row["mask"].copy())
                 maps.append(own["anomaly_map"].copy())
-            _keep(kept, pictures, results[-1]["anomaly_score"], len(results), row, own)
+            score, number = results[-1]["anomaly_score"], len(results)
+            if _is_kept(kept, pictures, score, number):  # copied, as views keep their whole chunk
+                copies = {name: np.copy(value) for name, value in own.items()}
+                _keep(kept, pictures, (score, number, {**row, "image": row["image"].copy()}, copies))
+            if thumbnails and _is_kept(small, page.LISTED, score, number):
+                _keep(small, page.LISTED, (score, number, page.thumbnail(row["image"])))
     if not results:
         raise ValueError("There are no images to score.")
     drawn = {}
@@ -142,7 +157,7 @@ def judge(
     threshold, method = _threshold(scorer, threshold, results)
     results = _decisions(scorer, results, threshold)
     regions = [outlined(few, result["prediction"]) for few, result in zip(regions, results, strict=True)]
-    return Judgement(results, regions, threshold, method, drawn, masks, maps)
+    return Judgement(results, regions, threshold, method, drawn, masks, maps, {number: t for _, number, t in small})
 
 
 def judged_chunks(
@@ -228,7 +243,8 @@ def test(
         report.check(results_dir, *(figures or ()))
     start = time.perf_counter()
     kept = pictures if results_dir else min(pictures, SHOWN)
-    judged = judge(scorer, data, threshold, pictures=kept, need_labels=True)
+    thumbnails = results_dir is not None
+    judged = judge(scorer, data, threshold, pictures=kept, need_labels=True, thumbnails=thumbnails)
     seconds = time.perf_counter() - start
     labels = [result["label"] for result in judged.results]
     result = TestResult(
@@ -262,9 +278,13 @@ def write_report(
     """Writes a `Judgement` into a results folder, what was `measured` into its `metrics.json`, and further figures."""
     measured = {**measured, **provenance(scorer)}
     drawn, pixel_threshold = judged.drawn, measured["pixel_threshold"]
-    report.write(
-        results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, figures=figures, masks=masks
-    )
+    more = {
+        "figures": figures,
+        "masks": masks,
+        "normal_scores": scorer.calibration.scores if scorer.calibration else (),
+    }
+    more["thumbnails"] = lambda row: judged.thumbnails.get(row["number"])
+    report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, **more)
 
 
 def provenance(scorer: Scorer) -> dict[str, Any]:
@@ -307,12 +327,14 @@ def _result(row: Row, outputs: dict[str, Any], need_labels: bool = False) -> dic
     return {"id": row["id"], **dict.fromkeys(PARTS), **_scores(outputs), "label": _label(row, need_labels)}
 
 
-def _keep(kept: list, most: int, score: float, number: int, row: Row, outputs: dict[str, Any]) -> None:
-    """Keeps an image if it is among the most anomalous so far, in a heap; copied, as views keep their whole chunk."""
-    if len(kept) == most and (not kept or (score, number) < kept[0][:2]):
-        return
-    own = {name: np.copy(value) for name, value in outputs.items()}
-    heapq.heappush(kept, (score, number, {**row, "image": row["image"].copy()}, own))
+def _is_kept(kept: list, most: int, score: float, number: int) -> bool:
+    """Whether an image is among the most anomalous so far."""
+    return len(kept) < most or bool(kept and (score, number) > kept[0][:2])
+
+
+def _keep(kept: list, most: int, item: tuple) -> None:
+    """Keeps an item that begins with a score and a number, in a heap of at most so many."""
+    heapq.heappush(kept, item)
     if len(kept) > most:
         heapq.heappop(kept)
 

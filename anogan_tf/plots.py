@@ -1,21 +1,24 @@
-"""Arrays to matplotlib Figures. Nothing here shows a figure or saves it, so it works headless and in a notebook."""
+"""Arrays to matplotlib Figures, all in one `look`. Nothing here shows a figure or saves it, so it works headless."""
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from anogan_tf import metrics
+from anogan_tf import look, metrics
+from anogan_tf.look import ANOMALOUS, NORMAL, PALE, styled
 
-NORMAL, ANOMALOUS = "tab:blue", "tab:red"
 LONGEST = 1024
+HALO = (patheffects.withStroke(linewidth=3, foreground="#000000AA"),)  # so that an outline is seen on any ground
 
 
+@styled
 def result(
     image: np.ndarray,
     reconstruction: np.ndarray,
@@ -26,7 +29,7 @@ def result(
     boxes: Sequence[tuple[int, int, int, int]] = (),
     title: str = "",
 ) -> Figure:
-    """One scored image: query x, reconstruction G(z), their difference in red, and the map over the query.
+    """One scored image: query x, reconstruction G(z), their difference, and the map over the query.
 
     Args:
         image: `(height, width, channels)` in [-1, 1].
@@ -40,14 +43,14 @@ def result(
     """
     figure, axes = _row_of_four() if picture is None else _large_fourth(picture.shape)
     panels = {
-        "query": _shown(image),
-        "reconstruction": _shown(reconstruction),
-        "difference": _difference(image, reconstruction),
+        "query": look.shown(image),
+        "reconstruction": look.shown(reconstruction),
+        "difference": look.difference(image, reconstruction),
     }
     for axis, (name, panel) in zip(axes, panels.items(), strict=False):
         _panel(axis, panel, name)
-    _overlay(axes[3], _shown(image if picture is None else picture), anomaly_map, pixel_threshold, boxes)
-    figure.suptitle(title, fontsize=11, wrap=True)
+    _overlay(axes[3], look.shown(image if picture is None else picture), anomaly_map, pixel_threshold, boxes)
+    figure.suptitle(title, wrap=True)
     return figure
 
 
@@ -77,18 +80,18 @@ def _overlay(axis, picture, anomaly_map, pixel_threshold, boxes):
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     _panel(axis, picture, "anomaly map", extent=extent)
     values = metrics.resize_map(anomaly_map, shown_size(anomaly_map.shape))
-    least = max(pixel_threshold or 0.0, 0.0)
-    top = max(values.max(), 1.5 * least, np.finfo(np.float32).tiny)
-    strength = (values.clip(least) - least) / (top - least)
-    heat = np.where(values > least, 0.7 * strength if pixel_threshold is None else 0.3 + 0.4 * strength, 0.0)
-    axis.imshow(values, cmap="inferno", alpha=heat, vmin=0, vmax=top, extent=extent)
+    axis.imshow(look.heat(values, pixel_threshold), extent=extent)
     if pixel_threshold is not None and values.min() < pixel_threshold < values.max():
-        axis.contour(values, levels=[pixel_threshold], colors="cyan", linewidths=1.5, origin="upper", extent=extent)
-    for box_top, left, bottom, right in boxes:
-        corner = (left - 0.5, box_top - 0.5)
-        axis.add_patch(Rectangle(corner, right - left + 1, bottom - box_top + 1, fill=False, ec="cyan", ls=":"))
+        line = {"colors": look.OUTLINE, "linewidths": 1.5, "origin": "upper", "extent": extent}
+        axis.contour(values, [pixel_threshold], **line).set_path_effects(HALO)
+    for top, left, bottom, right in boxes:
+        corner = (left - 0.5, top - 0.5)
+        frame = Rectangle(corner, right - left + 1, bottom - top + 1, fill=False, ec=look.OUTLINE, ls=":", lw=1.5)
+        frame.set_path_effects(HALO)
+        axis.add_patch(frame)
 
 
+@styled
 def histogram(scores: ArrayLike, threshold: float, labels: ArrayLike | None = None) -> Figure:
     """The distribution of scores, by label where labels are given, with the threshold."""
     scores = np.asarray(scores)
@@ -96,7 +99,7 @@ def histogram(scores: ArrayLike, threshold: float, labels: ArrayLike | None = No
     axis = figure.subplots()
     bins = np.histogram_bin_edges(scores, bins=min(50, max(10, len(scores) // 10)))
     if labels is None:
-        axis.hist(scores, bins, color="gray", label="images", density=True)
+        axis.hist(scores, bins, color=PALE, label="pictures", density=True)
     else:
         for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
             some = scores[np.asarray(labels) == label]
@@ -108,18 +111,20 @@ def histogram(scores: ArrayLike, threshold: float, labels: ArrayLike | None = No
     return figure
 
 
+@styled
 def roc(labels: ArrayLike, scores: ArrayLike) -> Figure:
     """The part of anomalous images found over the part of normal ones that raise an alarm, with its area, the AUROC."""
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axis = figure.subplots()
     false_positives, true_positives, _ = roc_curve(labels, scores)
     axis.plot(false_positives, true_positives, color=ANOMALOUS, label=f"AUROC {roc_auc_score(labels, scores):.3f}")
-    axis.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    axis.plot([0, 1], [0, 1], color=PALE, linestyle=":")
     axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axis.legend(loc="lower right")
     return figure
 
 
+@styled
 def samples(images: np.ndarray, columns: int = 8, title: str = "") -> Figure:
     """Images `(n, height, width, channels)` in [-1, 1], in a grid."""
     rows = -(-len(images) // columns)
@@ -127,11 +132,12 @@ def samples(images: np.ndarray, columns: int = 8, title: str = "") -> Figure:
     for axis in figure.subplots(rows, columns, squeeze=False).ravel():
         axis.axis("off")
     for axis, image in zip(figure.axes, images, strict=False):
-        _panel(axis, _shown(image))
+        _panel(axis, look.shown(image))
     figure.suptitle(title)
     return figure
 
 
+@styled
 def losses(history: dict[str, Sequence[float]]) -> Figure:
     """Curves of a training, from a dict of a value per epoch for each name: losses, and beside them what is none."""
     names = sorted(history, key=lambda name: not name.endswith("loss"))
@@ -145,10 +151,11 @@ def losses(history: dict[str, Sequence[float]]) -> Figure:
     return figure
 
 
+@styled
 def reconstructions(
     images: Sequence[np.ndarray], reconstructed: Sequence[np.ndarray], titles: Sequence[str] = ()
 ) -> Figure:
-    """Queries x, their reconstructions and, in red, where the two differ; a column an image.
+    """Queries x, their reconstructions, and where the two differ; a column an image.
 
     Args:
         images: n images `(height, width, channels)` in [-1, 1].
@@ -158,27 +165,28 @@ def reconstructions(
     figure = Figure(figsize=(len(images), 3.3), layout="constrained")
     axes = figure.subplots(3, len(images), squeeze=False)
     for column, (image, reconstruction) in enumerate(zip(images, reconstructed, strict=True)):
-        for axis, picture in zip(
-            axes[:, column], (_shown(image), _shown(reconstruction), _difference(image, reconstruction)), strict=True
-        ):
+        panels = look.shown(image), look.shown(reconstruction), look.difference(image, reconstruction)
+        for axis, picture in zip(axes[:, column], panels, strict=True):
             _panel(axis, picture)
     for axis, title in zip(axes[0], titles, strict=False):
-        axis.set_title(title, fontsize=9)
-    figure.suptitle("query, reconstruction, difference", fontsize=9)
+        axis.set_title(title)
+    figure.suptitle("query, reconstruction, difference")
     return figure
 
 
+@styled
 def mapping_loss(losses_: np.ndarray) -> Figure:
     """The loss L(z) over the steps of a search, `(steps + 1, n)`: a line an image, and their mean."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
-    axis.plot(losses_, color="gray", alpha=0.4, linewidth=0.8)
+    axis.plot(losses_, color=PALE, alpha=0.4, linewidth=0.8)
     axis.plot(np.mean(losses_, axis=1), color=ANOMALOUS, label="mean")
     axis.set(xlabel="step", ylabel="mapping loss L(z)")
     axis.legend()
     return figure
 
 
+@styled
 def search_path(
     images: Sequence[np.ndarray], reconstructions: Sequence[Sequence[np.ndarray]], steps: Sequence[int]
 ) -> Figure:
@@ -193,15 +201,8 @@ def search_path(
     for row, axes in enumerate(figure.subplots(len(images), len(steps) + 1, squeeze=False)):
         names = ["query", *(f"step {step}" for step in steps)] if row == 0 else [""] * (len(steps) + 1)
         for axis, image, name in zip(axes, (images[row], *(r[row] for r in reconstructions)), names, strict=True):
-            _panel(axis, _shown(image), name)
+            _panel(axis, look.shown(image), name)
     return figure
-
-
-def _difference(image, reconstruction):
-    """The image dimmed, with |x - G(z)| in red."""
-    gray = _shown(image).mean(axis=-1)
-    difference = np.abs(image - reconstruction).mean(axis=-1) / 2
-    return np.stack([np.clip(0.5 * gray + difference, 0, 1), 0.5 * gray, 0.5 * gray], axis=-1)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -211,12 +212,7 @@ def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def _shown(image):
-    """An image in [-1, 1] as RGB in [0, 1]."""
-    return np.broadcast_to(np.clip((image + 1.0) / 2.0, 0.0, 1.0), (*image.shape[:2], 3))
-
-
 def _panel(axis, image, name="", **options):
     axis.imshow(image, cmap="gray", vmin=0, vmax=1, **options)
-    axis.set_title(name, fontsize=9)
+    axis.set_title(name)
     axis.axis("off")

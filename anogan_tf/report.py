@@ -1,27 +1,26 @@
 """A results folder: CSV, JSON, pictures, figures, and one HTML page that opens from disk."""
 
 import base64
+import collections
 import importlib.metadata
 import io
 import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import atomic, plots, stages, table, written
+from anogan_tf import atomic, page, plots, stages, table, thresholds, written
 from anogan_tf.metrics import region_mask, resize_map
 
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
 DPI = 80
-LISTED = 1000
 PAGE = ("index.html", "metrics.json", "histogram.png")
 PREDICTOR = {317: 3}  # TIFF tag: floats as differences, which makes a smooth map seven times smaller
 
@@ -36,6 +35,9 @@ def write(
     skipped: Sequence[tuple[str, str]] = (),
     figures: dict[str, Figure] | None = None,
     masks: bool = False,
+    *,
+    thumbnails: Callable[[dict], bytes | None] | None = None,
+    normal_scores: Sequence[float] = (),
 ) -> None:
     """Writes a results folder: a `table.ScoreTable` of all results, and what `show` makes of it.
 
@@ -49,6 +51,8 @@ def write(
         skipped: Pairs of the id of an image that could not be read, and why; they get a row without a score.
         figures: As in `show`.
         masks: As in `show`.
+        thumbnails: As in `show`.
+        normal_scores: As in `show`.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -58,7 +62,8 @@ def write(
         scored.add(results, regions)
         scored.finish(skipped)
     pairs = (({**results[number - 1], "number": number}, image) for number, image in drawn.items())
-    show(folder, pairs, metrics, pixel_threshold, skipped, figures, masks)
+    more = {"thumbnails": thumbnails, "normal_scores": normal_scores}
+    show(folder, pairs, metrics, pixel_threshold, skipped, figures, masks, **more)
 
 
 @stages.stage("Writing")
@@ -70,13 +75,17 @@ def show(
     skipped: Sequence[tuple[str, str]] = (),
     figures: dict[str, Figure] | None = None,
     masks: bool = False,
+    *,
+    thumbnails: Callable[[dict], bytes | None] | None = None,
+    normal_scores: Sequence[float] = (),
     of: dict[str, Any] | None = None,
     kept: Sequence[dict] | None = None,
 ) -> None:
     """Shows a finished table in its folder, in place of what an earlier report wrote there, see `written`.
 
     `metrics.json`, `test_image_NNN.png` and `anomaly_map_NNN.tiff` (the NNN-th row of `scores.csv`), `histogram.png`,
-    `roc.png`, the other figures, and `index.html`, which shows them and the most anomalous images.
+    `roc.png`, the other figures, and `index.html`, the page, which shows them and the most anomalous images, with its
+    own small pictures in the folder `page`.
 
     Args:
         folder: A folder with `scores.csv` and `regions.json`.
@@ -89,46 +98,62 @@ def show(
         skipped: Pairs of the id of an image that could not be read, and why.
         figures: Further figures, by their names.
         masks: Whether to write the pixels of each image's regions as `mask_NNN.png`, 255 inside, of the map's size.
-        of: Where the table has only the most anomalous of more images, how many these are, `total`, `anomalous` and
-            `suspicious`, and the `table` that has all; None where it has all itself.
-        kept: Rows, see `table.scored_rows`, whose pictures are there already: these stay, and so does the page until
-            the new one is there. None for a report that is all new.
+        thumbnails: From a row that is on the page and was not drawn to its `page.thumbnail`, or None.
+        normal_scores: Scores of the normal images that the threshold was set on, which the page shows beside.
+        of: Where the table has only the most anomalous of more images, how many these are, `total`, and how many have
+            each decision, and the `table` that has all; None where it has all itself.
+        kept: Rows, see `table.scored_rows`, whose pictures are there already: these stay, with all thumbnails, and so
+            does the page until the new one is there. None for a report that is all new.
     """
     folder = Path(folder)
-    written.remove(folder, keep=[*table.FILES, *_staying(kept)])
+    staying = _staying(folder, kept)
+    written.remove(folder, keep=[*table.FILES, *staying])
     written.add(folder, "metrics.json", "index.html")
     write_json(folder / "metrics.json", metrics)
     regions = json.loads((folder / "regions.json").read_text())
-    listed = {row["number"]: row for row in table.most_anomalous(folder, LISTED)}
-    listed |= {row["number"]: {**row, **_files(row["number"])} for row in kept or ()}
-    found = {}
+    large, found = {row["number"]: _known(folder, row["number"], pixel_threshold) for row in kept or ()}, {}
     for row, image in drawn:
         if "regions" in image:
             regions[table.text(row["id"])] = image.pop("regions")
             found[table.text(row["id"])] = {name: row[name] for name in ("residual", "discrimination")}
-        options = {"pixel_threshold": pixel_threshold, "title": _title(row, metrics)}
         own = regions.get(table.text(row["id"]), ())
-        _draw(folder, row["number"], **image, boxes=[region["box"] for region in own], **options)
+        options = {"pixel_threshold": pixel_threshold, "title": _title(row, metrics)}
+        large[row["number"]] = _draw(folder, row["number"], **image, regions=own, **options)
         if masks and pixel_threshold is not None:
             _write_mask(folder, row["number"], own, pixel_threshold)
-        listed[row["number"]] = {**row, **_files(row["number"])}
     if found:
         table.amend(folder, found, {name: few for name, few in regions.items() if few})
-    rows = [(row["anomaly_score"], row["prediction"], row["label"]) for row in table.scored_rows(folder)]
-    scores, predictions, labels = zip(*rows, strict=True)
+    rows = [(row["anomaly_score"], row["label"]) for row in table.scored_rows(folder)]
+    scores, labels = zip(*rows, strict=True)
     figures = _figures(scores, labels, metrics["threshold"]) | (figures or {})
     for name, figure in figures.items():
         written.add(folder, f"{name}.png")
         figure.savefig(folder / f"{name}.png", dpi=DPI)
-    images = [{**row, "regions": regions.get(table.text(row["id"]), ())} for row in listed.values()]
-    images.sort(key=lambda image: -image["anomaly_score"])
-    suspicious = sum(row["decision"] == "suspicious" for row in table.scored_rows(folder))
-    here = {"total": len(rows), "anomalous": sum(predictions), "suspicious": suspicious, "table": "scores.csv"}
-    pictures = sorted(f"{name}.png" for name in figures)
-    page = _template("report.html").render(
-        figures=pictures, images=images, metrics=metrics, skipped=skipped, **(of or here)
+    listed = table.most_anomalous(folder, max(page.LISTED, len(large)))
+    small = _thumbnails(folder, [row for row in listed if row["number"] not in large], thumbnails, staying)
+    here = {"total": len(rows), "table": "scores.csv"} | _decisions(folder)
+    content = page.render(
+        [{**row, "regions": regions.get(row["id"], ())} for row in listed],
+        large,
+        _valid(metrics),
+        counts=dict.fromkeys(thresholds.DECISIONS, 0) | (of or here),
+        thumbnails=[*large, *small],
+        normal_scores=normal_scores,
+        figures=sorted(f"{name}.png" for name in figures),
+        skipped=[(table.text(name), reason) for name, reason in skipped],
     )
-    _write_text(folder / "index.html", page)
+    _write_text(folder / "index.html", content)
+
+
+def read(folder: str | Path) -> dict:
+    """All that a results folder tells: what is in `metrics.json`, and `results`, the rows with their `regions`."""
+    folder = Path(folder)
+    regions = json.loads((folder / "regions.json").read_text(encoding="utf-8"))
+    results = [{**row, "regions": regions.get(row["id"], [])} for row in table.scored_rows(folder)]
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | {
+        "folder": str(folder),
+        "results": results,
+    }
 
 
 def result_html(results: Sequence[dict], drawn: dict[int, dict], metrics: dict) -> str:
@@ -146,7 +171,7 @@ def result_html(results: Sequence[dict], drawn: dict[int, dict], metrics: dict) 
     if drawn:
         figures["strip"] = plots.reconstructions(images, reconstructed, titles)
     embedded = {name: _embedded(figure) for name, figure in figures.items()}
-    return _template("result.html").render(
+    return page.template("result.html").render(
         embedded=embedded, metrics=metrics, drawn=[results[number - 1] for number in drawn]
     )
 
@@ -192,37 +217,79 @@ def mask_name(number: int) -> str:
     return f"mask_{number:03d}.png"
 
 
-def drawn_names(number: int) -> tuple[str, str, str]:
-    """All files that may be made of the `number`-th image."""
-    return picture_name(number), map_name(number), mask_name(number)
+def drawn_names(number: int) -> tuple[str, ...]:
+    """All files that may be made of the `number`-th image, that of its regions' pixels last."""
+    small = (*page.layer_names(number), page.thumbnail_name(number))
+    return picture_name(number), map_name(number), *small, mask_name(number)
 
 
-def _staying(kept):
+def _staying(folder, kept):
     """The files that stay while a report is written, of those that an earlier one wrote."""
     if kept is None:
-        return ()
-    return (*PAGE, *(name for row in kept for name in drawn_names(row["number"])))
+        return set()
+    thumbnails = {name for name in written.listed(folder) if page.is_thumbnail(name)}
+    return {*PAGE, *thumbnails, *(name for row in kept for name in drawn_names(row["number"]))}
 
 
-def _files(number):
-    return {"picture": picture_name(number), "map": map_name(number)}
+def _known(folder, number, pixel_threshold):
+    """What `_draw` returned of an image that was drawn before."""
+    with Image.open(folder / map_name(number)) as file:
+        anomaly_map = np.asarray(file)
+    return {"size": anomaly_map.shape, "outline": page.outline(anomaly_map, pixel_threshold)}
 
 
-def _draw(folder, number, image, reconstruction, anomaly_map, size=None, picture=None, **options):
-    anomaly_map = resize_map(anomaly_map, size)
-    written.add(folder, map_name(number), picture_name(number))
+def _decisions(folder):
+    """How many images have each decision."""
+    rows = table.scored_rows(folder)
+    return collections.Counter(row["decision"] or ("anomalous" if row["prediction"] else "normal") for row in rows)
+
+
+def _draw(folder, number, image, reconstruction, anomaly_map, regions, size=None, picture=None, **options):
+    """Writes the files of an image, and returns what the page has to know of them."""
+    anomaly_map, threshold = resize_map(anomaly_map, size), options["pixel_threshold"]
+    layers, small = page.layer_names(number), page.thumbnail_name(number)
+    written.add(folder, map_name(number), picture_name(number), *layers, small)
     Image.fromarray(anomaly_map).save(folder / map_name(number), compression="tiff_adobe_deflate", tiffinfo=PREDICTOR)
-    figure = plots.result(image, reconstruction, anomaly_map, picture=picture and picture(), **options)
+    seen = {
+        "image": image,
+        "reconstruction": reconstruction,
+        "anomaly_map": anomaly_map,
+        "picture": picture and picture(),
+    }
+    boxes = [region["box"] for region in regions]
+    figure = plots.result(**seen, boxes=boxes, **options)
     with atomic.replacing(folder / picture_name(number)) as partial:
         figure.savefig(partial, dpi=DPI)
+    (folder / written.FOLDER).mkdir(exist_ok=True)
+    for name, content in zip(layers, page.layers(**seen, pixel_threshold=threshold), strict=True):
+        (folder / name).write_bytes(content)
+    (folder / small).write_bytes(page.thumbnail(image if seen["picture"] is None else seen["picture"]))
+    return {"size": anomaly_map.shape, "outline": page.outline(anomaly_map, threshold)}
+
+
+def _thumbnails(folder, rows, thumbnails, staying):
+    """Writes the thumbnails of rows, but those that stay, and returns the numbers of those that have one."""
+    if not rows or thumbnails is None:
+        return []
+    (folder / written.FOLDER).mkdir(exist_ok=True)
+    names = {row["number"]: page.thumbnail_name(row["number"]) for row in rows}
+    written.add(folder, *names.values())
+    made = []
+    for row in rows:
+        file = folder / names[row["number"]]
+        if names[row["number"]] in staying and file.is_file():
+            made.append(row["number"])
+        elif content := thumbnails(row):
+            file.write_bytes(content)
+            made.append(row["number"])
+    return made
 
 
 def _write_mask(folder, number, regions, pixel_threshold):
     with Image.open(folder / map_name(number)) as anomaly_map:
         mask = region_mask(np.asarray(anomaly_map), regions, pixel_threshold)
     written.add(folder, mask_name(number))
-    with atomic.replacing(folder / mask_name(number)) as partial:
-        Image.fromarray(np.uint8(255) * mask).save(partial)
+    Image.fromarray(np.uint8(255) * mask).save(folder / mask_name(number))
 
 
 def _figures(scores, labels, threshold):
@@ -239,11 +306,6 @@ def _title(result, metrics):
     name = table.text(result["id"]).replace("$", r"\$")
     score = f"score {result['anomaly_score']:.4g} (threshold {metrics['threshold']:.4g}{p_value})"
     return f"{name}: {score}: {decision}{truth}"
-
-
-def _template(name):
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True)
-    return environment.get_template(name)
 
 
 def _embedded(figure):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve
 
 STRICTER = 5  # times fewer false alarms are wanted of `anomalous` than of `suspicious`
+DECISIONS = ("normal", "suspicious", "anomalous")
 
 
 def conformal(scores: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:

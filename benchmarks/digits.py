@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from anogan_tf import report
-from anogan_tf.commands import demo
+from anogan_tf.commands import digits
 
 RUNS = [*((digit, 0) for digit in range(10)), (8, 1), (8, 2)]
 
@@ -20,7 +20,7 @@ def measure(digit, seed):
     """One run of the demonstration, as a dict."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        result, compared = demo.run(folder, str(digit), seed)
+        result, compared = digits.run(folder, str(digit), seed)
     seconds = round(time.perf_counter() - start, 1)
     return {"digit": digit, "seed": seed, "anogan": result.auroc, **compared, "seconds": seconds}
 

@@ -7,12 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures · stages
-    local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics · data.listing · data.pictures
-    data.encoded · data.samples · distances · drawing · written · published · weights · data.reading
+    data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures
+    local_features · thresholds · folds · blocks · replicas · stages · proxies · networks · metrics · data.listing
+    data.encoded · data.pictures · data.samples · distances · drawing · look · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
-    data.folder_layouts · kinds · report · choice
-    data.published_layouts · reference
+    data.folder_layouts · kinds · page · choice
+    data.published_layouts · reference · report
     data.layouts
     data.sources
     data · callbacks
@@ -24,11 +24,11 @@ LAYERS = """
     runs
     bulk · detector
     server · mlflow
-    commands · commands.recipes · commands.baselines · commands.seen
+    commands · commands.recipes · commands.baselines · commands.seen · commands.flower
     commands.options · commands.settings
     commands.calibrate · commands.info · commands.serve
-    commands.train · commands.test · commands.score · commands.bulk · commands.data · commands.demo
-    commands.protocols · commands.watch
+    commands.train · commands.test · commands.score · commands.bulk · commands.data · commands.digits
+    commands.protocols · commands.demo · commands.watch
     commands.cli
     __main__
 """
@@ -37,7 +37,7 @@ LAYER = {
     for number, line in enumerate(LAYERS.strip().splitlines())
     for name in line.strip().replace(" · ", " ").split()
 }
-NO_TENSORFLOW = ("thresholds", "metrics", "plots", "table", "report", "atomic", "published", "blocks")
+NO_TENSORFLOW = ("thresholds", "metrics", "plots", "page", "table", "report", "atomic", "published", "blocks")
 
 
 FILES = {

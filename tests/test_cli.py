@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 import anogan_tf as agt
 from anogan_tf import judging, scoring
 from anogan_tf.callbacks import Progress
-from anogan_tf.commands import options, settings, train
+from anogan_tf.commands import cli, options, settings, train
 from anogan_tf.commands.cli import main
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
@@ -604,6 +605,50 @@ def test_a_small_network_judges_a_large_photograph_in_its_own_pixels(trained_run
     inside = anomaly_map[600:1200, 2800:3600]
     assert inside.mean() > anomaly_map[:, :2000].mean() + 1.0
     assert inside.max() > 0.97 * found[0]["peak"]
+
+
+def test_every_option_and_command_has_a_place_in_help():
+    known = {name for names in options.SECTIONS.values() for name in names}
+    assert known == {p.name for c in main.commands.values() for p in c.params if isinstance(p, click.Option)}
+    assert {name for names in cli.SECTIONS.values() for name in names} == set(main.commands)
+
+
+def test_help_lists_every_option_once_the_common_ones_first():
+    for name, command in main.commands.items():
+        text = run(name, "--help").output
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert len(re.findall(rf"^  {option.opts[0]}\b", text, re.MULTILINE)) == 1, (name, option.name)
+    text = run("train", "--help").output
+    assert text.index("Most used:") < text.index("--alpha") < text.index("Data:") < text.index("--bits")
+
+
+def test_without_a_command_the_first_three_are_shown():
+    result = run()
+    assert result.exit_code == 0
+    assert re.findall(r"^  anogan-tf (\w+)", result.output, re.MULTILINE) == ["demo", "train", "score"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell):
+    assert "_ANOGAN_TF_COMPLETE" in run("completion", shell).output
+
+
+def test_completion_knows_commands_and_options():
+    context = {"env": {"_ANOGAN_TF_COMPLETE": "bash_complete", "COMP_CWORD": "2", "COMP_WORDS": "anogan-tf train --al"}}
+    assert CliRunner().invoke(main, [], prog_name="anogan-tf", **context).output == "plain,--alpha\n"
+
+
+def test_programs_get_json_and_people_what_is_said(trained_run, parts, tmp_path):
+    scored = run("score", trained_run[0], parts / "test" / "good", "--out", tmp_path / "a", "--pictures", "0", "--json")
+    assert "images look anomalous" in scored.stderr
+    told = json.loads(scored.stdout)
+    with open(tmp_path / "a" / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], str(row["anomaly_score"])) for row in told["results"]] == [
+        (row["id"], row["anomaly_score"]) for row in rows
+    ]
+    assert told["threshold"] == json.loads(run("info", trained_run[0], "--json").stdout)["calibration"]["threshold"]
 
 
 def test_the_documentation_has_the_options_that_the_commands_have():

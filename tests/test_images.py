@@ -441,3 +441,16 @@ def test_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"bomb\.png.*not a readable image"):
         images.read(path, (8, 8, 1))
     assert not images.is_sixteen_bit(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_small_look_shows_the_same_picture(tmp_path, suffix):
+    rows, columns = np.mgrid[:900, :1200]
+    levels = np.stack([rows * 255 / 900, columns * 255 / 1200, rows * 0 + 40], axis=-1).astype(np.uint8)
+    Image.fromarray(levels).save(tmp_path / f"picture.{suffix}")
+    for crop, shape in ((None, (75, 100, 3)), ("square", (100, 100, 3)), ((300, 600), (50, 100, 3))):
+        small = images.small(tmp_path / f"picture.{suffix}", 100, crop=crop)
+        assert small.shape == shape
+        whole, _ = images.read(tmp_path / f"picture.{suffix}", shape, crop=crop)
+        np.testing.assert_allclose(small, whole, atol=0.03)
+    assert images.small(tmp_path / f"picture.{suffix}", 5000).shape == (900, 1200, 3)

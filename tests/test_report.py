@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import metrics, plots, report, table, written
+from anogan_tf import metrics, page, plots, report, table, written
 
 RNG = np.random.default_rng(0)
 
@@ -51,8 +51,13 @@ def folder(tmp_path):
 def test_folder_holds_every_output(folder):
     assert {path.name for path in folder.iterdir()} == {
         "metrics.json", "scores.csv", "regions.json", "index.html", "histogram.png", "roc.png",
-        "test_image_003.png", "test_image_004.png", "anomaly_map_003.tiff", "anomaly_map_004.tiff", "files.txt",
+        "test_image_003.png", "test_image_004.png", "anomaly_map_003.tiff", "anomaly_map_004.tiff", "files.txt", "page",
     }  # fmt: skip
+    layers = ("difference", "heat", "picture", "reconstruction", "thumbnail")
+    suffixes = {"heat": "webp"}
+    assert {path.name for path in (folder / "page").iterdir()} == {
+        f"{name}_{number}.{suffixes.get(name, 'jpg')}" for name in layers for number in ("003", "004")
+    }
 
 
 def test_csv_has_a_row_an_image_and_the_columns_of_the_results(folder):
@@ -72,24 +77,52 @@ def test_json_keeps_numbers_and_nothing(folder):
     assert json.loads((folder / "regions.json").read_text()) == {"part 2": [region]}
 
 
+def content(folder):
+    """What the page's script is given."""
+    text = (folder / "index.html").read_text()
+    (found,) = re.findall(r'<script type="application/json" id="content">(.*?)</script>', text)
+    return json.loads(found)
+
+
+def listed(folder):
+    return [row[1] for row in content(folder)["rows"]]
+
+
 def test_page_lists_the_most_anomalous_first_and_escapes_names(folder):
-    page = (folder / "index.html").read_text()
-    assert "<script>" not in page
-    assert page.index("&lt;script&gt;") < page.index("part 2") < page.index("part 1")
-    assert "broken &amp; bad.png" in page
-    assert "undefined" in page
+    text = (folder / "index.html").read_text()
+    assert "<script>alert" not in text
+    assert listed(folder) == ['<script>alert("x")</script>, "quoted"\nname', "part 2", "part 1", "part 0"]
+    assert "broken &amp; bad.png" in text
+    assert "undefined" in text
 
 
 def test_more_pictures_than_are_listed_are_shown_the_most_anomalous_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "LISTED", 1)
+    monkeypatch.setattr(page, "LISTED", 1)
     report.write(tmp_path, results(3), [[]] * 3, {n: picture() for n in (1, 2, 3)}, METRICS)
-    page = (tmp_path / "index.html").read_text()
-    assert page.index("part 2") < page.index("part 1") < page.index("part 0")
+    assert listed(tmp_path) == ["part 2", "part 1", "part 0"]
+
+
+def test_a_page_of_too_many_pictures_shows_the_top_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "LISTED", 2)
+    asked = []
+    report.write(tmp_path, results(3), [[]] * 3, {}, METRICS, thumbnails=lambda row: asked.append(row["id"]))
+    assert listed(tmp_path) == asked == ["part 2", "part 1"]
+    assert "The 2 most anomalous pictures are here; scores.csv has all 3." in (tmp_path / "index.html").read_text()
+    assert not list(tmp_path.glob("page/thumbnail*"))  # none was made
+
+
+def test_pictures_that_were_not_drawn_have_thumbnails(tmp_path):
+    report.write(tmp_path, results(3), [[]] * 3, {3: picture()}, METRICS, thumbnails=lambda row: row["id"].encode())
+    column = page.COLUMNS.index("has_thumbnail")
+    assert [row[column] for row in content(tmp_path)["rows"]] == [1, 1, 1]
+    assert (tmp_path / "page/thumbnail_001.jpg").read_bytes() == b"part 0"
+    with Image.open(tmp_path / "page/thumbnail_003.jpg") as drawn:
+        assert drawn.size == (8, 8)
 
 
 def test_page_refers_to_files_of_its_folder_only(folder):
     references = re.findall(r'(?:src|href)="([^"]+)"', (folder / "index.html").read_text())
-    assert references
+    assert {"scores.csv", "roc.png"} <= set(references)
     assert all((folder / reference).is_file() for reference in references)
 
 
@@ -108,8 +141,12 @@ def test_what_others_put_there_stays_and_is_not_shown(folder):
         assert name not in (folder / "index.html").read_text()
 
 
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_every_file_of_a_report_is_listed_and_may_be_replaced(folder):
-    assert written.listed(folder) == {path.name for path in folder.iterdir()} - {"files.txt"}
+    assert written.listed(folder) == files(folder) - {"files.txt"}
     report.check(folder)
     (folder / "roc.png").unlink()
     (folder / "test_image_001.png").write_bytes(b"mine")
@@ -124,7 +161,7 @@ def test_what_a_crash_left_is_listed(tmp_path):
     drawn = {1: picture(), 2: picture() | {"size": (30, 20), "picture": fail}}
     with pytest.raises(KeyboardInterrupt):
         report.write(tmp_path, results(2), [[], []], drawn, METRICS)
-    assert {path.name for path in tmp_path.iterdir()} - {"files.txt"} <= written.listed(tmp_path)
+    assert files(tmp_path) - {"files.txt"} <= written.listed(tmp_path)
     report.check(tmp_path)
 
 
@@ -230,14 +267,14 @@ def test_every_figure_can_be_saved_without_a_screen(figure, tmp_path):
     assert np.asarray(Image.open(tmp_path / "figure.png").convert("L")).std() > 1
 
 
-def test_difference_is_red_where_the_reconstruction_differs():
+def test_difference_is_bright_where_the_reconstruction_differs_and_black_elsewhere():
     image = np.full((8, 8, 1), -1.0)
     reconstruction = image.copy()
     reconstruction[2:4, 2:4] = 1.0
     panels = plots.result(image, reconstruction, np.zeros((8, 8))).axes
-    red = panels[2].get_images()[0].get_array()
-    np.testing.assert_allclose(red[3, 3], [1.0, 0.0, 0.0])
-    np.testing.assert_allclose(red[6, 6], 0.0)
+    difference = panels[2].get_images()[0].get_array()
+    assert difference[3, 3].min() > 0.6
+    assert difference[6, 6].max() < 0.02
 
 
 def test_contour_is_drawn_only_above_the_pixel_threshold():
@@ -252,10 +289,10 @@ def test_contour_is_drawn_only_above_the_pixel_threshold():
 def test_heat_is_drawn_only_where_good_pictures_show_none():
     anomaly_map = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     shown, heat = overlay(plots.result(**picture() | {"anomaly_map": anomaly_map}, pixel_threshold=0.5)).get_images()
-    np.testing.assert_array_equal(heat.get_alpha() > 0, anomaly_map > 0.5)
-    assert shown.get_alpha() is None
+    np.testing.assert_array_equal(heat.get_array()[..., 3] > 0, anomaly_map > 0.5)
+    assert shown.get_array().shape == (8, 8, 3)
     everywhere = overlay(plots.result(**picture() | {"anomaly_map": anomaly_map})).get_images()[1]
-    assert (everywhere.get_alpha() > 0).sum() == 63
+    assert (everywhere.get_array()[..., 3] > 0).sum() == 63
 
 
 def test_page_and_pictures_say_which_of_three_answers(tmp_path):
@@ -265,11 +302,12 @@ def test_page_and_pictures_say_which_of_three_answers(tmp_path):
     ]
     figures = {"threshold": 1.0, "threshold_method": "conformal", "strict_threshold": 5.0, "strict_alpha": 0.01}
     report.write(tmp_path, rows, [[], []], {}, figures)
-    page = (tmp_path / "index.html").read_text()
+    text = (tmp_path / "index.html").read_text()
+    column = page.COLUMNS.index("decision")
+    assert [row[column] for row in content(tmp_path)["rows"]] == ["anomalous", "suspicious"]
     for name in ("suspicious", "anomalous"):
-        assert f'<span class="{name}">{name}</span>' in page
-    assert "between both it is suspicious, as 1 of these images are" in page
-    assert "1.0 % of new normal" in page
+        assert f"<dt>{name}</dt><dd>1</dd>" in text
+    assert "1.0 % of new normal" in text
 
 
 def overlay(figure):

@@ -151,8 +151,8 @@ def test_one_class_only_reports_what_is_undefined(scorer, normal, tmp_path, labe
     assert 0 <= result.accuracy <= 1
     assert json.loads((tmp_path / "metrics.json").read_text())["auroc"] is None
     page = (tmp_path / "index.html").read_text()
-    assert "<td>auroc</td><td>undefined</td>" in page
-    assert f"All images are labelled {'anomalous' if label else 'normal'}" in page
+    assert "<dt>AUROC</dt><dd>undefined</dd>" in page
+    assert f"All pictures are labelled {'anomalous' if label else 'normal'}" in page
     assert not (tmp_path / "roc.png").exists()
 
 

@@ -66,3 +66,18 @@ def test_a_report_from_before_there_were_lists_is_replaced(tmp_path):
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path):
     written.check(tmp_path / "new")
+
+
+def test_files_of_the_page_go_with_their_folder_but_not_through_a_link(tmp_path):
+    for folder in ("results/page", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        put(tmp_path / folder, "thumbnail_001.jpg")
+    written.add(tmp_path / "results", "page/thumbnail_001.jpg", "page/../../elsewhere/thumbnail_001.jpg")
+    written.remove(tmp_path / "results")
+    assert not (tmp_path / "results" / "page").exists()
+    (tmp_path / "results" / "page").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match=r"page/thumbnail_001\.jpg"):
+        written.check(tmp_path / "results")
+    written.add(tmp_path / "results", "page/thumbnail_001.jpg")
+    written.remove(tmp_path / "results")
+    assert (tmp_path / "elsewhere" / "thumbnail_001.jpg").exists()

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import pathlib
 import shlex
@@ -11,12 +12,49 @@ import warnings
 from collections.abc import Callable
 
 import click
+from click import shell_completion
 
 from anogan_tf import __version__
 from anogan_tf.commands import options
 
+SECTIONS = {
+    "Start here": ("demo", "train", "score"),
+    "Data": ("data",),
+    "A trained run": ("test", "calibrate", "info"),
+    "At work": ("watch", "serve"),
+    "More": ("benchmark", "completion"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+
+class Sections(click.Group):
+    """A group whose help lists its commands by what one wants of them, and that shows where to start."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if not args and not context.resilient_parsing:
+            click.echo(FIRST)
+            context.exit()
+        return super().parse_args(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            rows = [(name, self.commands[name].get_short_help_str(limit=200)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+FIRST = """Finds what is wrong in a picture after seeing only pictures where nothing is. To start:
+
+  anogan-tf demo                                     the whole path in about two minutes, on pictures of its own
+  anogan-tf train photos/good --out runs/parts       learn what good pictures look like
+  anogan-tf score runs/parts photos/new              what is anomalous, and where: a page in results/
+
+anogan-tf --help lists all commands, anogan-tf COMMAND --help their options."""
+
+
+@click.group(
+    cls=Sections,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="anogan-tf")
 @click.option("--debug", is_flag=True, help="Show the whole trace of an error.")
 def main(debug: bool) -> None:
@@ -48,18 +86,28 @@ def command(function: Callable) -> click.Command:
                 raise
             raise click.ClickException(_in_words(error)) from error
 
-    return main.command(context_settings={"show_default": True})(options.PROFILE(guarded))
+    return main.command(cls=options.Sectioned, context_settings={"show_default": True})(options.PROFILE(guarded))
 
 
 @command
 @click.option("--out", default="anogan-demo", type=click.Path(file_okay=False), help="Results folder.")
-@click.option("--normal", default="8", type=click.Choice(list("0123456789")), help="The digit that is normal.")
+@click.option("--digits", is_flag=True, help="Handwritten digits of 8x8 pixels in place of photographs.")
+@click.option(
+    "--normal", type=click.Choice(list("0123456789")), help="With --digits: the digit that is normal; default 8."
+)
 @options.SEED
-def demo(out: str, normal: str, seed: int) -> None:
-    """The whole path in two minutes: learn what a handwritten 8 looks like, then find what is none."""
+def demo(out: str, digits: bool, normal: str | None, seed: int) -> None:
+    """The whole path in two minutes: learn what a flower looks like, then find what is wrong with others."""
+    if digits:
+        from anogan_tf.commands.digits import run
+
+        run(out, normal or "8", seed)
+        return
+    if normal:
+        raise click.UsageError("--normal is a digit, and goes with --digits.")
     from anogan_tf.commands.demo import run
 
-    run(out, normal, seed)
+    run(out, seed)
 
 
 @command
@@ -110,14 +158,16 @@ def data(source: str, out: str, **settings) -> None:
     "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."
 )
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
-def test(run: str, source: str | None, out: str, **options) -> None:
+@options.JSON
+def test(run: str, source: str | None, out: str, as_json: bool, **options) -> None:
     """Tests RUN on labelled images: those its training set aside, or the test part of SOURCE.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import test
 
-    test.run(run, source, out, **options)
+    with _printing(as_json, out):
+        test.run(run, source, out, **options)
 
 
 @command
@@ -132,7 +182,8 @@ def test(run: str, source: str | None, out: str, **options) -> None:
     "--pictures", type=options.AT_LEAST_0, default=1000, help="Images to draw at most, the most anomalous first."
 )
 @options.add(options.ENGINE)
-def score(run: str, paths: tuple[str, ...], out: str, engine: str, **settings) -> None:
+@options.JSON
+def score(run: str, paths: tuple[str, ...], out: str, engine: str, as_json: bool, **settings) -> None:
     """Scores images (files or folders) with RUN, and decides on each.
 
     RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8. With --engine ray there
@@ -144,14 +195,16 @@ def score(run: str, paths: tuple[str, ...], out: str, engine: str, **settings) -
 
         if len(paths) > 1:
             raise click.UsageError(f"--engine ray takes one PATH. Received: {len(paths)}.")
-        bulk.run(run, paths[0], out, **settings, **of_ray)
+        with _printing(as_json, out):
+            bulk.run(run, paths[0], out, **settings, **of_ray)
         return
     given = [f"--{name.replace('_', '-')}" for name, value in of_ray.items() if value is not None]
     if given:
         raise click.UsageError(f"{', '.join(given)} go with --engine ray.")
     from anogan_tf.commands import score
 
-    score.run(run, paths, out, **settings)
+    with _printing(as_json, out):
+        score.run(run, paths, out, **settings)
 
 
 @command
@@ -217,11 +270,16 @@ def calibrate(run: str, paths: tuple[str, ...], **options) -> None:
 
 @command
 @click.argument("run")
-def info(run: str) -> None:
+@options.JSON
+def info(run: str, as_json: bool) -> None:
     """Tells what RUN is: its data, what decides, thresholds and the scores behind them, what may be wrong."""
+    from anogan_tf import runs
     from anogan_tf.commands import info
 
-    info.run(run)
+    if as_json:
+        click.echo(json.dumps(runs.read_run(run)))
+    else:
+        info.run(run)
 
 
 @command
@@ -243,6 +301,27 @@ def benchmark(name: str, source: str | None, out: str | None, **settings) -> Non
 
     protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
+
+
+@main.command(cls=options.Sectioned)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Prints what makes SHELL complete commands and options: eval "$(anogan-tf completion bash)" in ~/.bashrc."""
+    script = shell_completion.get_completion_class(shell)
+    click.echo(script(main, {}, "anogan-tf", "_ANOGAN_TF_COMPLETE").source())
+
+
+@contextlib.contextmanager
+def _printing(as_json, out):
+    """What happens inside prints as it does, or, for programs, to standard error, and the results folder as JSON."""
+    if not as_json:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+    from anogan_tf import report
+
+    click.echo(json.dumps(report.read(out)))
 
 
 def _import_quietly() -> None:

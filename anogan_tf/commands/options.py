@@ -19,6 +19,10 @@ class Number(click.FloatRange):
             self.fail(f"{value} is not a finite number.", parameter, context)
         return number
 
+    def _describe_range(self) -> str:
+        """For help; click has words only for a range that ends somewhere."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class Threshold(Number):
     """A finite number, or one of the names of thresholds that are chosen on labels."""
@@ -196,6 +200,49 @@ SCORER = [
 ]
 
 
+SECTIONS = {  # in which help lists options; of a command with many, the common ones come first
+    "Most used": ("out", "normal", "size", "crop", "patches", "recipe", "method", "alpha", "training_steps", "seed"),
+    "Data": (
+        "normal", "size", "channels", "crop", "patches", "scale", "overlap", "pattern", "group_by", "bits",
+        "validation_fraction", "cache", "data_dir", "skip_unreadable", "cases",
+    ),
+    "Model": (
+        "method", "recipe", "gan", "architecture", "width", "latent_dim", "prior", "self_supervision", "augment", "ema",
+        "epochs", "training_steps", "batch_size", "learning_rate", "seed", "quick", "digits",
+    ),
+    "Encoder": ("encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate"),
+    "Score": (
+        "score_kind", "start", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "learn",
+    ),
+    "Decision": ("alpha", "threshold", "calibration"),
+    "Output": ("out", "pictures", "masks", "as_json", "profile"),
+    "More than one machine": ("engine", "address", "workers", "gpus_per_worker"),
+    "Watching": ("interval", "once"),
+    "Server": ("host", "port", "max_body", "max_pixels", "queue", "timeout"),
+}  # fmt: skip
+MANY = 12  # options
+
+
+class Sectioned(click.Command):
+    """A command whose help lists its options by what they are about."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        left = {option.name: option for option in self.get_params(context) if isinstance(option, click.Option)}
+        many = len(left) > MANY
+        for title, names in SECTIONS.items():
+            listed = [left.pop(name) for name in names if name in left and (many or title != "Most used")]
+            _section(context, formatter, title, listed)
+        _section(context, formatter, "Other", left.values())
+
+
+def _section(context, formatter, title, listed):
+    rows = [row for option in listed if (row := option.get_help_record(context))]
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and all else to standard error.")
 FILES = click.option("--pattern", help="Glob pattern of the files that are taken of a folder; default the training's.")
 ALPHA = click.option("--alpha", type=RATE, help="Another rate of false alarms; default the run's.")
 PROFILED = f"{__name__}.profiled"  # the key of a context's `meta`

@@ -1,14 +1,17 @@
 """Judges images, whose labels nobody knows, with a run."""
 
 import collections
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from anogan_tf import atomic, data, judging, published, report, table
+from anogan_tf import atomic, data, judging, page, published, report, table
 from anogan_tf.commands.seen import Looks
 from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
+from anogan_tf.data import images
+from anogan_tf.data.samples import Preprocessing
 from anogan_tf.runs import load_run, preprocessing_of, read_run
 from anogan_tf.scoring import Scorer
 from anogan_tf.stages import Counted
@@ -72,7 +75,9 @@ def run(
             scored.finish(skipped, stamps)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
-            show(run, scorer, out, drawings(scorer, again, drawn), skipped, threshold, masks)
+            by_name = {table.text(file): file for file in files}
+            small = functools.partial(thumbnail, by_name, preprocessing_of(description))
+            show(run, scorer, out, drawings(scorer, again, drawn), skipped, threshold, masks, small)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
@@ -88,14 +93,30 @@ def drawings(scorer: Scorer, batches: Iterable[dict], rows: dict[str, dict]) -> 
         yield row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
 
 
+def thumbnail(files: Mapping[str, str], preprocessing: Preprocessing, row: dict) -> bytes | None:
+    """The thumbnail of a row that was not drawn, of its file; None if that is gone.
+
+    Args:
+        files: By ids; an id that is not there is its file itself.
+        preprocessing: How the file is cropped.
+        row: A row of the table.
+    """
+    options = {"crop": preprocessing.crop, "bits": preprocessing.bits}
+    try:
+        return page.thumbnail(images.small(files.get(row["id"], row["id"]), page.THUMBNAIL, **options))
+    except ValueError:
+        return None
+
+
 def show(
     run: str | Path,
     scorer: Scorer,
     out: str | Path,
-    images: Iterable[tuple[dict, dict]],
+    pictures: Iterable[tuple[dict, dict]],
     skipped: Sequence[tuple[str, str]],
     threshold: float | None,
     masks: bool,
+    thumbnails: Callable[[dict], bytes | None],
     kept: Sequence[dict] | None = None,
 ) -> None:
     """Writes the report of a finished table, see `report.show`, and says how many images look anomalous."""
@@ -110,7 +131,8 @@ def show(
         "run": str(run),
         **judging.provenance(scorer),
     }
-    report.show(out, images, figures, figures["pixel_threshold"], skipped, masks=masks, kept=kept)
+    more = {"masks": masks, "thumbnails": thumbnails, "normal_scores": scorer.calibration.scores, "kept": kept}
+    report.show(out, pictures, figures, figures["pixel_threshold"], skipped, **more)
     suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""
     alarms = n - decisions["normal"]
     print(f"{alarms} of {n} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}.")

@@ -1,6 +1,7 @@
 """Judges what arrives in a folder with a run, until it is stopped."""
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -188,7 +189,9 @@ class Results:
         kept = [row for row in most if self._is_drawn(row["number"])]
         left = {row["id"]: row for row in most if row not in kept and os.path.isfile(row["id"])}
         images = score.drawings(self._scorer, self._batches(left, []), left)
-        score.show(self.run, self._scorer, self.out, images, self._skipped(), self.threshold, self.masks, kept)
+        small = functools.partial(score.thumbnail, {}, self._preprocessing)
+        options = self.threshold, self.masks, small, kept
+        score.show(self.run, self._scorer, self.out, images, self._skipped(), *options)
         if not self._told and (found := self._looks.unlike(self._trained_looks)):
             print(f"Mind: {found}")
             self._told = True
