@@ -7,10 +7,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures · stages
-    local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics · data.listing · data.pictures
-    data.encoded · data.samples · distances · drawing · written · published · weights · data.reading
-    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
+    local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics · data.listing
+    data.pictures · data.encoded · microbatches · data.samples · distances · drawing · written · published · weights
+    data.reading · transformations · table · plots
+    data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report · choice
     data.published_layouts · reference
     data.layouts
