@@ -1,4 +1,4 @@
-"""Whether local features are compared at the same place or anywhere: what tells painted defects better."""
+"""Whether local features are compared at the same place or anywhere: as normal pictures tell, and painted defects."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from anogan_tf.distances import Kinds, Places, Scales
 from anogan_tf.local_features import local_features
 from anogan_tf.proxies import DEFECTS, painted
 
-FOLDS, HELD_OUT = 2, 24  # of a quarter of the pictures each; pictures of a fold that are looked at
+PART = 4  # of the pictures, that a fold holds out
+LIKELIHOOD_FOLDS, LIKELIHOOD_HELD_OUT = 4, 6  # and pictures of a fold that are looked at
+PAINTED_FOLDS, PAINTED_HELD_OUT = 2, 24
+CLEAR = 0.03  # nats a feature, by which one is clearly likelier
 
 Scores = Callable[[Scales, np.ndarray], np.ndarray]  # of a reference and distances `(n, height, width)` to `(n,)`
 
 
 def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0) -> type[Places] | type[Kinds]:
-    """`Places` or `Kinds`: whichever has the higher mean AUROC for `proxies.painted` defects of each kind.
+    """`Places` or `Kinds`: whichever makes normal pictures that were left out clearly likelier.
 
-    Both learn from the other three quarters of the pictures, twice over. No anomalous picture has a say.
+    Where neither does, as on surfaces, whichever has the higher mean AUROC for `proxies.painted` defects of each kind.
+    Both learn from three quarters of the pictures, several times over. No anomalous picture has a say.
 
     Args:
         pictures: Normal pictures `(n, height, width, channels)` in [-1, 1], at least 2.
@@ -27,19 +31,34 @@ def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int
         scores: What makes scores of a reference and distances.
         seed: Of the folds, the clusters and the defects.
     """
+    gain = likelihood_gain(features, seed)
+    if abs(gain) > CLEAR:
+        return Places if gain > 0 else Kinds
     return max((Places, Kinds), key=lambda of_scale: np.mean(aurocs(of_scale, pictures, features, scores, seed)))
+
+
+def likelihood_gain(features: np.ndarray, seed: int = 0) -> float:
+    """By how many nats a feature `Places` make normal pictures that were left out likelier than `Kinds` do.
+
+    Args:
+        features: Of normal pictures, `(n, rows, columns, features)`.
+        seed: Of the folds and the clusters.
+    """
+    gains = []
+    for held_out in _folds(len(features), LIKELIHOOD_FOLDS, seed):
+        rest, some = np.delete(features, held_out, axis=0), features[held_out[:LIKELIHOOD_HELD_OUT]]
+        gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
+    return float(np.mean(gains)) / features.shape[-1]
 
 
 def aurocs(
     of_scale: type[Places] | type[Kinds], pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0
 ) -> np.ndarray:
     """The AUROC of each of `proxies.DEFECTS` in each fold, `(folds, defects)`; the arguments as of `chosen`."""
-    order = np.random.default_rng(seed).permutation(len(pictures))
     found = []
-    for fold in range(min(FOLDS, len(pictures))):
-        held_out = order[fold::4]
+    for fold, held_out in enumerate(_folds(len(pictures), PAINTED_FOLDS, seed)):
         reference = Scales.fit(np.delete(features, held_out, axis=0), seed, of_scale)
-        normal = pictures[held_out[:HELD_OUT]]
+        normal = pictures[held_out[:PAINTED_HELD_OUT]]
 
         def scored(some, reference=reference, shape=normal.shape[1:]):
             return scores(reference, reference.of_features(local_features(some).numpy(), shape))
@@ -47,6 +66,12 @@ def aurocs(
         usual = scored(normal)
         found.append([_auroc(usual, scored(painted(normal, defect, seed + fold)[0])) for defect in DEFECTS])
     return np.array(found)
+
+
+def _folds(n, folds, seed):
+    """Numbers of pictures that are held out together, a list for each of some folds."""
+    order = np.random.default_rng(seed).permutation(n)
+    return [order[fold::PART] for fold in range(min(folds, n))]
 
 
 def _auroc(normal, anomalous):

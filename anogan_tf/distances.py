@@ -66,6 +66,12 @@ class Places:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         return each_picture(self.of_picture, features)
 
+    def log_likelihood(self, features: np.ndarray) -> float:
+        """The mean log-density of features under a Gaussian at each place, up to a constant."""
+        away = np.einsum("nrcf,rcfg->nrcg", features / self.scale - self._mean, self._whitening, optimize=True)
+        logs = _log_determinant(self._whitening) - np.square(away).sum(axis=-1) / 2
+        return float(np.mean(logs) - np.log(self.scale).sum())
+
     @functools.cached_property
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
@@ -135,6 +141,7 @@ class Kinds:
         everywhere = scatters.sum(axis=0) / len(own)
         covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
         self._whitening = _whitening(covariances, missing)  # (clusters, features, features)
+        self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
         if coreset is not None or version == 1:
             self.coreset = self.vectors if coreset is None else coreset
 
@@ -167,6 +174,15 @@ class Kinds:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         return each_picture(self.of_picture, features)
+
+    def log_likelihood(self, features: np.ndarray) -> float:
+        """The mean log-density of features under a mixture of Gaussians, one a cluster, up to a constant."""
+        values = (features / self.scale - self._middle).reshape(-1, len(self.scale))
+        logs = [
+            np.log(share) + _log_determinant(whitening) - np.square((values - mean) @ whitening).sum(axis=1) / 2
+            for mean, whitening, share in zip(self._means, self._whitening, self._shares, strict=True)
+        ]
+        return float(np.logaddexp.reduce(logs).mean() - np.log(self.scale).sum())
 
     @functools.cached_property
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -395,6 +411,10 @@ def _place_whitening(features, mean, missing):
 def _whitening(covariances, missing):
     factors = np.linalg.cholesky(covariances + np.diag(REGULARISATION + missing))
     return np.swapaxes(np.linalg.inv(factors), -1, -2).astype(np.float32)
+
+
+def _log_determinant(whitening):
+    return np.log(np.diagonal(whitening, axis1=-2, axis2=-1)).sum(axis=-1)
 
 
 def _scaled(vectors, version):

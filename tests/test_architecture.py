@@ -7,10 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · microbatches · losses · search · subspace · architectures
-    local_features · thresholds · folds · blocks · replicas · stages · proxies · networks · metrics · data.listing
-    data.encoded · data.pictures · data.samples · distances · drawing · look · written · published · weights · data.reading
-    transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
+    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
+    local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics · data.listing
+    data.pictures · data.encoded · microbatches · data.samples · distances · drawing · look · written
+    published · weights
+    data.reading · transformations · table · plots
+    data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · page · choice
     data.published_layouts · reference · report
     data.layouts

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from anogan_tf.choice import aurocs, chosen
+from anogan_tf import choice
+from anogan_tf.choice import aurocs, chosen, likelihood_gain
 from anogan_tf.distances import Kinds, Places
 from anogan_tf.local_features import local_features
 
@@ -24,12 +25,29 @@ def features(pictures):
     return local_features(pictures).numpy()
 
 
-def test_parts_that_are_seen_alike_are_compared_at_the_same_place():
+def test_painted_defects_are_told_better_at_the_same_place_where_parts_are_seen_alike(monkeypatch):
+    monkeypatch.setattr(choice, "CLEAR", 1e9)
     pictures = edges(40, places=1)
     assert chosen(pictures, features(pictures), highest) is Places
 
 
-def test_parts_that_lie_anywhere_are_compared_with_all_places():
+def test_what_is_clearly_likelier_needs_no_defects(monkeypatch):
+    monkeypatch.setattr(choice, "aurocs", None)
+    for pictures, expected in ((edges(40, places=1), Places), (edges(40, places=24), Kinds)):
+        assert chosen(pictures, features(pictures), highest) is expected
+        assert (likelihood_gain(features(pictures)) > 0) == (expected is Places)
+
+
+@pytest.mark.parametrize(("of_scale", "better"), [(Places, 0.9), (Kinds, 0.9)])
+def test_painted_defects_decide_where_the_likelihood_hardly_tells(monkeypatch, of_scale, better):
+    monkeypatch.setattr(choice, "CLEAR", 1e9)
+    monkeypatch.setattr(choice, "aurocs", lambda other, *_: np.array([better if other is of_scale else 0.6]))
+    pictures = edges(8, places=1)
+    assert chosen(pictures, features(pictures), highest) is of_scale
+
+
+def test_and_by_clusters_where_parts_lie_anywhere(monkeypatch):
+    monkeypatch.setattr(choice, "CLEAR", 1e9)
     pictures = np.stack([np.rot90(p, k) for k, p in enumerate(edges(40, places=24))])
     assert chosen(pictures, features(pictures), highest) is Kinds
 

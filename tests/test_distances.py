@@ -109,6 +109,13 @@ def test_distances_of_kinds_are_in_the_metric_of_the_kind():
     assert across > 30 * along  # around 0 the second feature varies forty times as much as the first
 
 
+def test_likelihoods_are_those_of_gaussians():
+    features = np.random.default_rng(0).normal(size=(4000, 1, 1, 3)).astype(np.float32)
+    expected = -1.5  # E[-‖v‖²/2] in three dimensions, without the constant
+    assert Places.fit(features).log_likelihood(features) == pytest.approx(expected, abs=0.05)
+    assert Kinds.fit(features).log_likelihood(features) == pytest.approx(expected, abs=0.3)
+
+
 @pytest.mark.parametrize("cls", [Places, Kinds])
 def test_arrays_hold_all_that_was_learned(cls):
     known = cls.fit(aligned())
