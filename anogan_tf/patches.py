@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import tensorflow as tf
 
 from anogan_tf import scoring, wrapper
 from anogan_tf.data.images import check_patch
@@ -116,6 +117,48 @@ class Patched(wrapper.Wrapper):
         outputs = [self._image_outputs(image, name, options) for image in images]
         return {key: np.stack([output[key] for output in outputs]) for key in outputs[0]}
 
+    def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
+        """A row of tiles after the other, of all images; what lies on the canvas is in the state of the loop."""
+        size, patch = tf.shape(images)[1:3], self.image_shape
+        tops, lefts = (_starts_tensor(size[i], patch[i], self.overlap) for i in range(2))
+        columns, across = _laid(lefts, patch[1], size[1])
+        named = tf.function(lambda tiles: self.scorer.tensors(tiles, draw=draw), autograph=False)
+        names = named.get_concrete_function(tf.TensorSpec((None, *patch))).structured_outputs
+        layers = {name: names[name].shape[3:].num_elements() or 1 for name in LAYERS if name in names}
+
+        def of_row(row, numbers, canvases):
+            rows, down = _laid(tops[row : row + 1], patch[0], size[0])
+            strip = tf.gather(tf.gather(images, rows[0], axis=1), columns, axis=2)  # (n, height, tiles, width, channels)
+            tiles = tf.reshape(tf.transpose(strip, (0, 2, 1, 3, 4)), (-1, *patch))
+            found = self.scorer.tensors(tiles, draw=draw)
+            for name, before in numbers.items():
+                values = tf.reshape(found[name], (-1, tf.size(lefts)))
+                highest = name == "anomaly_score"
+                own = tf.reduce_max(values, axis=1) if highest else tf.reduce_sum(values, axis=1)
+                numbers[name] = tf.maximum(before, own) if highest else before + own
+            for name, channels in layers.items():
+                tiles = tf.reshape(found[name], (-1, tf.size(lefts), *patch[:2], channels))
+                strip = tf.reshape(
+                    tf.transpose(tiles, (0, 4, 2, 1, 3)), (-1, channels, patch[0], tf.size(lefts) * patch[1])
+                )
+                canvases[name] += tf.matmul(down, tf.matmul(strip, across, transpose_b=True))
+            return row + 1, numbers, canvases
+
+        n = tf.shape(images)[0]
+        numbers = {part: tf.fill((n,), -np.inf if part == "anomaly_score" else 0.0) for part in scoring.PARTS if part in names}
+        canvases = {name: tf.zeros((n, channels, size[0], size[1])) for name, channels in layers.items()}
+        _, numbers, canvases = tf.while_loop(
+            lambda row, *_: row < tf.size(tops), of_row, (tf.constant(0), numbers, canvases)
+        )
+        count = tf.cast(tf.size(tops) * tf.size(lefts), tf.float32)
+        found = {part: value if part == "anomaly_score" else value / count for part, value in numbers.items()}
+        _, down = _laid(tops, patch[0], size[0])
+        weights = tf.reduce_sum(down, axis=1)[:, None] * tf.reduce_sum(across, axis=1)  # (height, width)
+        for name, canvas in canvases.items():
+            mean = tf.transpose(canvas / weights, (0, 2, 3, 1))
+            found[name] = mean if name == "reconstruction" else mean[..., 0]
+        return found
+
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         corners = self._corners(images[0], "the image")
         return np.stack(list(tiles(images[0], corners[:: math.ceil(len(corners) / n)], self.image_shape)))
@@ -177,6 +220,24 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     stride = max(1, int(side * (1.0 - overlap)))
     gaps = -(-(length - side) // stride)
     return [(length - side) * i // max(gaps, 1) for i in range(gaps + 1)]
+
+
+def _starts_tensor(length: tf.Tensor, side: int, overlap: float) -> tf.Tensor:
+    """As `_starts`, of a length that a tensor tells."""
+    stride = max(1, int(side * (1.0 - overlap)))
+    gaps = -((side - length) // stride)
+    return (length - side) * tf.range(gaps + 1) // tf.maximum(gaps, 1)
+
+
+def _laid(starts: tf.Tensor, side: int, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which places along a length tiles of a side cover, `(tiles, side)`, and what lays them there.
+
+    The latter is `(length, tiles * side)`, to be multiplied with the tiles: their `window` where a pixel lies.
+    """
+    places = tf.minimum(starts[:, None] + tf.range(side), length - 1)
+    here = tf.cast(tf.range(length)[:, None] == tf.reshape(places, (1, -1)), tf.float32)
+    weights = window((side, 1))[:, 0]
+    return places, here * tf.tile(tf.constant(weights), tf.shape(starts))
 
 
 def tiles(image: np.ndarray, corners: np.ndarray, patch: Sequence[int]) -> Iterator[np.ndarray]:

@@ -63,6 +63,20 @@ class Transformations:
         moved = tf.gather(flat, tf.gather(self._pixels, numbers), batch_dims=1)
         return tf.reshape(moved, (-1, *self.image_shape))
 
+    def of_all(self, images: tf.Tensor) -> tf.Tensor:
+        """Each image under each transformation, `(batch * transformations, height, width, channels)`."""
+        flat = tf.reshape(images, (-1, self._pixels.shape[1], self.image_shape[2]))
+        return tf.reshape(tf.gather(flat, self._pixels, axis=1), (-1, *self.image_shape))
+
+    def log_likelihood_of_all(self, logits: tf.Tensor) -> tf.Tensor:
+        """`log_likelihood` of each transformation, `(batch, transformations)`, from the logits of what `of_all` gave."""
+        logits = tf.reshape(tf.cast(logits, tf.float32), (-1, len(self), sum(self.classes)))
+        each = []
+        for head, labels, classes in zip(tf.split(logits, self.classes, axis=2), self.labels.T, self.classes, strict=True):
+            done = np.eye(classes, dtype=np.float32)[labels]  # (transformations, classes)
+            each.append(tf.reduce_sum(tf.nn.log_softmax(head) * done, axis=2))
+        return tf.add_n(each)
+
     def log_likelihood(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         """log p(t | t(x)), the sum over the heads of the log-probability of what was done.
 
