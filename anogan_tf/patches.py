@@ -118,46 +118,35 @@ class Patched(wrapper.Wrapper):
         return {key: np.stack([output[key] for output in outputs]) for key in outputs[0]}
 
     def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
-        """A row of tiles after the other, of all images; what lies on the canvas is in the state of the loop."""
-        size, patch = tf.shape(images)[1:3], self.image_shape
-        tops, lefts = (_starts_tensor(size[i], patch[i], self.overlap) for i in range(2))
-        columns, across = _laid(lefts, patch[1], size[1])
-        named = tf.function(lambda tiles: self.scorer.tensors(tiles, draw=draw), autograph=False)
-        names = named.get_concrete_function(tf.TensorSpec((None, *patch))).structured_outputs
-        layers = {name: names[name].shape[3:].num_elements() or 1 for name in LAYERS if name in names}
+        """One row of tiles of all images after the other; no more of them are in memory."""
+        (height, width), lengths = self.image_shape[:2], tf.unstack(tf.shape(images)[1:3])
+        tops, lefts = (_starts_tensor(*each, self.overlap) for each in zip(lengths, (height, width), strict=True))
+        columns, across = _laid(lefts, width, lengths[1])
 
-        def of_row(row, numbers, canvases):
-            rows, down = _laid(tops[row : row + 1], patch[0], size[0])
-            strip = tf.gather(tf.gather(images, rows[0], axis=1), columns, axis=2)  # (n, height, tiles, width, channels)
-            tiles = tf.reshape(tf.transpose(strip, (0, 2, 1, 3, 4)), (-1, *patch))
-            found = self.scorer.tensors(tiles, draw=draw)
-            for name, before in numbers.items():
-                values = tf.reshape(found[name], (-1, tf.size(lefts)))
-                highest = name == "anomaly_score"
-                own = tf.reduce_max(values, axis=1) if highest else tf.reduce_sum(values, axis=1)
-                numbers[name] = tf.maximum(before, own) if highest else before + own
-            for name, channels in layers.items():
-                tiles = tf.reshape(found[name], (-1, tf.size(lefts), *patch[:2], channels))
-                strip = tf.reshape(
-                    tf.transpose(tiles, (0, 4, 2, 1, 3)), (-1, channels, patch[0], tf.size(lefts) * patch[1])
-                )
-                canvases[name] += tf.matmul(down, tf.matmul(strip, across, transpose_b=True))
-            return row + 1, numbers, canvases
+        def of_row(row):
+            rows, down = _laid(tops[row : row + 1], height, lengths[0])
+            own = tf.gather(tf.gather(images, rows[0], axis=1), columns, axis=2)  # (n, height, tiles, width, channels)
+            own = tf.reshape(tf.transpose(own, (0, 2, 1, 3, 4)), (-1, *self.image_shape))
+            found = {name: _of_images(value, lefts) for name, value in self.scorer.tensors(own, draw=draw).items()}
+            numbers = {part: tf.reduce_sum(found[part], axis=1) for part in scoring.PARTS[1:] if part in found}
+            layers = {name: _on_canvas(found[name], down, across) for name in LAYERS if name in found}
+            return numbers | layers | {"anomaly_score": tf.reduce_max(found["anomaly_score"], axis=1)}
 
-        n = tf.shape(images)[0]
-        numbers = {part: tf.fill((n,), -np.inf if part == "anomaly_score" else 0.0) for part in scoring.PARTS if part in names}
-        canvases = {name: tf.zeros((n, channels, size[0], size[1])) for name, channels in layers.items()}
-        _, numbers, canvases = tf.while_loop(
-            lambda row, *_: row < tf.size(tops), of_row, (tf.constant(0), numbers, canvases)
-        )
-        count = tf.cast(tf.size(tops) * tf.size(lefts), tf.float32)
-        found = {part: value if part == "anomaly_score" else value / count for part, value in numbers.items()}
-        _, down = _laid(tops, patch[0], size[0])
+        def step(row, sums):
+            own, highest = of_row(row), tf.maximum
+            return row + 1, {
+                name: (highest if name == "anomaly_score" else tf.add)(value, own[name]) for name, value in sums.items()
+            }
+
+        _, sums = tf.while_loop(lambda row, _: row < tf.size(tops), step, (tf.constant(1), of_row(0)))
+        _, down = _laid(tops, height, lengths[0])
         weights = tf.reduce_sum(down, axis=1)[:, None] * tf.reduce_sum(across, axis=1)  # (height, width)
-        for name, canvas in canvases.items():
-            mean = tf.transpose(canvas / weights, (0, 2, 3, 1))
-            found[name] = mean if name == "reconstruction" else mean[..., 0]
-        return found
+        count = tf.cast(tf.size(tops) * tf.size(lefts), tf.float32)
+        means = {part: sums[part] / count for part in scoring.PARTS[1:] if part in sums}
+        layers = {name: tf.transpose(sums[name] / weights, (0, 2, 3, 1)) for name in LAYERS if name in sums}
+        if "anomaly_map" in layers:
+            layers["anomaly_map"] = layers["anomaly_map"][..., 0]
+        return means | layers | {"anomaly_score": sums["anomaly_score"]}
 
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         corners = self._corners(images[0], "the image")
@@ -230,14 +219,30 @@ def _starts_tensor(length: tf.Tensor, side: int, overlap: float) -> tf.Tensor:
 
 
 def _laid(starts: tf.Tensor, side: int, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which places along a length tiles of a side cover, `(tiles, side)`, and what lays them there.
+    """The places along a length that tiles of a side cover, `(tiles, side)`, and what lays them there.
 
     The latter is `(length, tiles * side)`, to be multiplied with the tiles: their `window` where a pixel lies.
     """
     places = tf.minimum(starts[:, None] + tf.range(side), length - 1)
     here = tf.cast(tf.range(length)[:, None] == tf.reshape(places, (1, -1)), tf.float32)
-    weights = window((side, 1))[:, 0]
-    return places, here * tf.tile(tf.constant(weights), tf.shape(starts))
+    return places, here * tf.tile(tf.constant(window((side, 1))[:, 0]), tf.shape(starts))
+
+
+def _of_images(values: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+    """What there is of the tiles of n images, one image's after the other's, as `(n, tiles, …)`."""
+    return tf.reshape(values, (-1, tf.size(starts), *values.shape[1:]))
+
+
+def _on_canvas(tiles: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
+    """A row of tiles of n images `(n, tiles, height, width[, channels])` as sums on `(n, channels, rows, columns)`."""
+    _, _, height, width, *channels = tiles.shape
+    strips = tf.transpose(_with_channels(tiles), (0, 4, 2, 1, 3))  # (n, channels, height, tiles, width)
+    strips = tf.reshape(strips, (-1, *(channels or (1,)), height, tf.shape(strips)[3] * width))
+    return tf.matmul(down, tf.matmul(strips, across, transpose_b=True))
+
+
+def _with_channels(tiles: tf.Tensor) -> tf.Tensor:
+    return tiles if len(tiles.shape) == 5 else tiles[..., None]
 
 
 def tiles(image: np.ndarray, corners: np.ndarray, patch: Sequence[int]) -> Iterator[np.ndarray]:

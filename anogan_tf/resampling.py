@@ -41,22 +41,8 @@ def resized(pictures: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
         pictures: float32 `(n, height, width, channels)`.
         size: Of the result; ints, or scalar tensors.
     """
-    planes = tf.transpose(pictures, (0, 3, 1, 2))  # (n, channels, height, width)
     old, new = tf.shape(pictures)[1:3], tf.stack(size)
-
-    def columns(planes):
-        weights = _whole_weights(new[1], old[1])
-        return _rounded(*(tf.matmul(planes, part, transpose_b=True) for part in weights))
-
-    def rows(planes):
-        return _rounded(*(tf.matmul(part, planes) for part in _whole_weights(new[0], old[0])))
-
-    if not ROWS_MAY_BE_FIRST:
-        return tf.transpose(rows(columns(planes)), (0, 2, 3, 1))
-    fewer = old - new
-    rows_first = tf.logical_and(fewer[0] > 0, 2 * fewer[1] < fewer[0])
-    planes = tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes)))
-    return tf.transpose(planes, (0, 2, 3, 1))
+    return tf.cond(tf.reduce_all(old == new), lambda: pictures, lambda: _resized(pictures, old, new))
 
 
 def resized_maps(maps: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
@@ -77,6 +63,22 @@ def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     maps = tf.gather(tf.gather(maps, _mirrored(rows, reach), axis=1), _mirrored(columns, reach), axis=2)[..., None]
     maps = tf.nn.conv2d(maps, tf.reshape(kernel, (-1, 1, 1, 1)), 1, "VALID")
     return tf.nn.conv2d(maps, tf.reshape(kernel, (1, -1, 1, 1)), 1, "VALID")[..., 0]
+
+
+def _resized(pictures, old, new):
+    planes = tf.transpose(pictures, (0, 3, 1, 2))  # (n, channels, height, width)
+
+    def columns(planes):
+        weights = _whole_weights(new[1], old[1])
+        return _rounded(*(tf.matmul(planes, part, transpose_b=True) for part in weights))
+
+    def rows(planes):
+        return _rounded(*(tf.matmul(part, planes) for part in _whole_weights(new[0], old[0])))
+
+    fewer = old - new
+    rows_first = ROWS_MAY_BE_FIRST & (fewer[0] > 0) & (2 * fewer[1] < fewer[0])
+    planes = tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes)))
+    return tf.transpose(planes, (0, 2, 3, 1))
 
 
 def _sides(maps):

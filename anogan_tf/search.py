@@ -97,6 +97,8 @@ def minimised(
     References:
         Kingma and Ba, "Adam", arXiv 1412.6980, the last lines of section 2.
     """
+    if steps == 0:  # without gradients, which not all formats have
+        return z0, loss(z0)
     is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     with tf.init_scope():  # numbers, also while a graph is traced
         rates = [float(learning_rate(step)) if is_schedule else learning_rate for step in range(steps)]
