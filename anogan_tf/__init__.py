@@ -84,9 +84,9 @@ _HOME = {
     "save_run": "runs",
 }
 _MODULES = (
-    "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "exporting", "fanogan", "formats", "gan", "local_features", "losses",
-    "metrics", "neighbours", "networks", "patches", "plots", "published", "reference", "report", "runs", "scoring",
-    "search", "thresholds", "transformations", "weights",
+    "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "exporting", "fanogan", "formats", "gan",
+    "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "published", "reference",
+    "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

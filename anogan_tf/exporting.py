@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -99,7 +98,8 @@ def answers(scorer: Scorer, pictures: tf.Tensor, *, draw: bool) -> dict[str, tf.
     if preprocessing.scale is not None:
         wanted = [tf.cast(tf.round(tf.cast(side, tf.float32) * preprocessing.scale), tf.int32) for side in size]
     images = resampling.resized(levels, wanted) / 127.5 - 1.0
-    outputs = scorer.tensors(tf.ensure_shape(images, (None, *preprocessing.common_shape)), draw=draw)
+    images.set_shape((None, *preprocessing.common_shape))
+    outputs = scorer.tensors(images, draw=draw)
     outputs.pop("z", None)
     fits = tf.reduce_all(tf.shape(pictures)[1:3] >= smallest)
     score = tf.where(fits, outputs["anomaly_score"], np.nan)
@@ -170,7 +170,7 @@ def _check(scorer, chosen, name, search):
             f"search=True (--search): {able}."
         )
     if not chosen.loops and _one_by_one(scorer) and scorer.any_size:
-        raise ValueError(f'format="{name}" has no loop over tiles that are compared place by place: take "saved_model".')
+        raise ValueError(f'format="{name}" has no loop over tiles that are compared one by one: take "saved_model".')
 
 
 def _one_by_one(scorer):
@@ -278,7 +278,9 @@ def _compared(scorer, folder, pictures, *, draw, search):
         differences["mean_residual"] = float(abs(got / wanted - 1.0))
     limits = {"decision": 0.0, "mean_residual": SEARCHED} | dict.fromkeys(PROVED, TOLERANCE)
     of_z = {"anomaly_map", "residual", "discrimination", "reconstruction"} if searched else set()
-    of_z = (of_z - {"anomaly_map"}) if not scorer.maps_need_z else of_z | ({"anomaly_score"} if scorer.needs_z else set())
+    of_z = (
+        (of_z - {"anomaly_map"}) if not scorer.maps_need_z else of_z | ({"anomaly_score"} if scorer.needs_z else set())
+    )
     beyond = {
         name: value
         for name, value in differences.items()

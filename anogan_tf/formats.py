@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,6 @@ def _load_onnx(folder):
 
 
 def _write_openvino(functions, folder):
-    import tempfile
-
     import openvino
 
     with tempfile.TemporaryDirectory() as between:
@@ -120,9 +119,9 @@ def _load_openvino(folder):
 def _write_litert(functions, folder):
     import tensorflow as tf
 
-    function = functions["serving_default"]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], function)
-    (folder / "model.tflite").write_bytes(converter.convert())
+    with tempfile.TemporaryDirectory() as between:
+        _write_saved_model(functions, Path(between))
+        (folder / "model.tflite").write_bytes(tf.lite.TFLiteConverter.from_saved_model(between).convert())
 
 
 def _load_litert(folder):
@@ -169,7 +168,9 @@ def load(path: str | os.PathLike) -> Call:
     """
     file = Path(path) / DESCRIPTION
     if not file.is_file():
-        raise FileNotFoundError(f"{path} is no export: it has no {DESCRIPTION}. `anogan-tf export RUN {path}` makes one.")
+        raise FileNotFoundError(
+            f"{path} is no export: no {DESCRIPTION} in it. `anogan-tf export RUN {path}` makes one."
+        )
     return of_name(json.loads(file.read_text(encoding="utf-8"))["format"]).load(Path(path))
 
 

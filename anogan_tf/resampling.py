@@ -34,8 +34,8 @@ def gray(pictures: tf.Tensor) -> tf.Tensor:
 def resized(pictures: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
     """Pictures in whole levels from 0 to 255 at another `(height, width)`, by Pillow's `BILINEAR`, level for level.
 
-    Pillow weighs with whole numbers and rounds twice, after the columns and after the rows; so does this, in sums of whole
-    numbers that float32 holds. Only sides that shrink by more than 16 times may differ by a level, in a few pixels.
+    Pillow weighs with whole numbers and rounds twice, after the columns and after the rows; so does this, in sums of
+    whole numbers that float32 holds. Sides that shrink by more than 16 times may differ by a level in a few pixels.
 
     Args:
         pictures: float32 `(n, height, width, channels)`.

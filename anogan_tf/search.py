@@ -140,7 +140,8 @@ def initial_z(
     Returns:
         `(rows * restarts, latent_dim)`, the restarts of one image next to each other.
     """
-    starts = tf.stack([sample_prior((latent_dim,), prior, (seed, r)) for r in range(restarts)])
+    with tf.init_scope():  # numbers, also while a graph is traced
+        starts = tf.stack([sample_prior((latent_dim,), prior, (seed, r)) for r in range(restarts)])
     return tf.tile(starts, (rows, 1))  # (rows * restarts, latent_dim)
 
 

@@ -69,13 +69,12 @@ class Transformations:
         return tf.reshape(tf.gather(flat, self._pixels, axis=1), (-1, *self.image_shape))
 
     def log_likelihood_of_all(self, logits: tf.Tensor) -> tf.Tensor:
-        """`log_likelihood` of each transformation, `(batch, transformations)`, from the logits of what `of_all` gave."""
+        """`log_likelihood` of each transformation, `(batch, transformations)`, from the logits of all, see `of_all`."""
         logits = tf.reshape(tf.cast(logits, tf.float32), (-1, len(self), sum(self.classes)))
-        each = []
-        for head, labels, classes in zip(tf.split(logits, self.classes, axis=2), self.labels.T, self.classes, strict=True):
-            done = np.eye(classes, dtype=np.float32)[labels]  # (transformations, classes)
-            each.append(tf.reduce_sum(tf.nn.log_softmax(head) * done, axis=2))
-        return tf.add_n(each)
+        heads = tf.split(logits, self.classes, axis=2)
+        done = [np.eye(n, dtype=np.float32)[labels] for n, labels in zip(self.classes, self.labels.T, strict=True)]
+        each = [tf.nn.log_softmax(head) * one for head, one in zip(heads, done, strict=True)]
+        return tf.reduce_sum(tf.concat(each, axis=2), axis=2)
 
     def log_likelihood(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         """log p(t | t(x)), the sum over the heads of the log-probability of what was done.
