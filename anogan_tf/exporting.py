@@ -60,8 +60,9 @@ def export(
         FileExistsError: If the folder holds anything but an export.
     """
     chosen, path = formats.of_name(format), Path(path)
-    scorer, draw = _as_asked(scorer, search)
-    _check(scorer, chosen, format, draw and search)
+    scorer, draw = as_asked(scorer, search)
+    searched = search and getattr(unwrapped(scorer), "steps", 0) > 0
+    _check(scorer, chosen, format, searched)
     _check_folder(path)
     pictures = example_pictures(scorer) if pictures is None else list(pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,9 +72,9 @@ def export(
         many = chosen.loops or not _one_by_one(scorer)
         functions = _functions(scorer, draw=draw, many=many, encoded=chosen.loops)
         chosen.write(functions, folder)
-        description = _description(scorer, functions, format, draw and search)
+        description = _description(scorer, functions, format, searched)
         report.write_json(folder / formats.DESCRIPTION, description)
-        differences = _compared(scorer, folder, pictures, draw=draw, search=search)
+        differences = _compared(scorer, folder, pictures, draw=draw, searched=searched)
         report.write_json(folder / formats.DESCRIPTION, description | {"differences": differences})
         if path.exists():
             shutil.rmtree(path)
@@ -136,8 +137,8 @@ def resized_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _as_asked(scorer, search):
-    """The scorer that is exported, and whether it draws."""
+def as_asked(scorer: Scorer, search: bool) -> tuple[Scorer, bool]:
+    """The scorer that is exported, with a search or without, and whether it draws; see `export`."""
     inner = unwrapped(scorer)
     if search or not hasattr(inner, "steps"):
         return scorer, True
@@ -160,10 +161,10 @@ def _without_steps(scorer):
     return copied
 
 
-def _check(scorer, chosen, name, search):
+def _check(scorer, chosen, name, searched):
     if scorer.calibration is None:
         raise ValueError("There are no thresholds to export: call calibrate(normal validation images) first.")
-    if search and getattr(unwrapped(scorer), "steps", 0) and not chosen.loops:
+    if searched and not chosen.loops:
         able = ", ".join(key for key, format in formats.FORMATS.items() if format.loops)
         raise ValueError(
             f'format="{name}" has no gradients, so that a search in it would stay where it begins. Formats with '
@@ -223,7 +224,7 @@ def _decoded(encoded):
     )
 
 
-def _description(scorer, functions, name, search):
+def _description(scorer, functions, name, searched):
     """What `model.json` tells."""
     calibration, preprocessing = scorer.calibration, scoring.preprocessing_of(scorer)
     outputs = functions["serving_default"].get_concrete_function().structured_outputs
@@ -244,7 +245,7 @@ def _description(scorer, functions, name, search):
             "method": calibration.method,
         },
         "preprocessing": vars(preprocessing) | {"smallest": _smallest(preprocessing), "largest": (LARGEST, LARGEST)},
-        "search": search,
+        "search": searched,
         "scorer": {"method": scorer.method, "settings": scorer.settings},
         "fingerprint": _fingerprint(scorer),
         "data": scorer.info.get("fingerprint"),
@@ -263,33 +264,34 @@ def _fingerprint(scorer):
     return digest.hexdigest()
 
 
-def _compared(scorer, folder, pictures, *, draw, search):
-    """The largest differences between the scorer and the export in a folder."""
-    found = _called(folder, pictures)
-    expected = _expected(scorer, pictures, draw)
+def _compared(scorer, folder, pictures, *, draw, searched):
+    """The largest differences between the scorer and the export in a folder, or a ValueError if they are too large."""
+    found, expected = _called(folder, pictures), _expected(scorer, pictures, draw)
     spread = float(np.std(scorer.calibration.scores))
     differences = {}
     for name in sorted(expected[0]):
         pairs = [(np.asarray(want[name]), got[name][0]) for want, got in zip(expected, found, strict=True)]
         differences[name] = max(_difference(name, *pair, spread) for pair in pairs)
-    searched = search and getattr(unwrapped(scorer), "steps", 0) > 0
     if searched:
         wanted, got = (np.mean([outputs["residual"] for outputs in each]) for each in (expected, found))
         differences["mean_residual"] = float(abs(got / wanted - 1.0))
-    limits = {"decision": 0.0, "mean_residual": SEARCHED} | dict.fromkeys(PROVED, TOLERANCE)
-    of_z = {"anomaly_map", "residual", "discrimination", "reconstruction"} if searched else set()
-    of_z = (
-        (of_z - {"anomaly_map"}) if not scorer.maps_need_z else of_z | ({"anomaly_score"} if scorer.needs_z else set())
-    )
-    beyond = {
-        name: value
-        for name, value in differences.items()
-        if name in limits and name not in (of_z if searched else ()) and not value <= limits[name]
-    }
+    limits = _limits(scorer, searched)
+    beyond = [name for name, limit in limits.items() if name in differences and not differences[name] <= limit]
     if beyond:
-        told = ", ".join(f"{name} {value:.2g} (at most {limits[name]:g})" for name, value in beyond.items())
+        told = ", ".join(f"{name} {differences[name]:.2g} (at most {limits[name]:g})" for name in beyond)
         raise ValueError(f"The export does not give the same, and was not kept. Largest differences: {told}.")
     return differences
+
+
+def _limits(scorer, searched):
+    """What differences may be at most, by name; of what a search's z makes only the mean residual has a limit."""
+    limits = dict.fromkeys(PROVED, TOLERANCE) | {"decision": 0.0}
+    if not searched:
+        return limits
+    of_z = {"residual", "discrimination", "reconstruction"}
+    of_z |= {"anomaly_map"} if scorer.maps_need_z else set()
+    of_z |= {"anomaly_score", "decision"} if scorer.needs_z else set()
+    return {name: limit for name, limit in limits.items() if name not in of_z} | {"mean_residual": SEARCHED}
 
 
 def _difference(name, want, got, spread):

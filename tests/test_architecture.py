@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures
-    local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
+    resampling · formats · local_features · thresholds · folds · networks · metrics · data.listing · data.pictures
     data.samples · distances · drawing · written · published · weights · data.reading
     transformations · table · plots · data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · report
@@ -21,10 +21,10 @@ LAYERS = """
     judging
     wrapper · anogan · fanogan
     neighbours · patches
-    runs
+    runs · exporting
     commands · commands.recipes · commands.baselines · commands.seen
     commands.options · commands.settings
-    commands.calibrate · commands.info
+    commands.calibrate · commands.info · commands.export
     commands.train · commands.test · commands.score · commands.data · commands.demo
     commands.protocols
     commands.cli

@@ -13,6 +13,7 @@ from PIL import Image
 import anogan_tf as agt
 from anogan_tf import exporting, formats, published
 from anogan_tf.commands import export as command
+from anogan_tf.distances import Kinds, Places, Scales, Usual
 from tests.conftest import small_gan
 
 
@@ -45,15 +46,15 @@ def scorers(images, large, encoder):
         "search": calibrated(agt.AnoGAN(gan, score="paper", steps=3, restarts=2, prior_weight=0.1, chunk=8), images),
         "encoder": calibrated(agt.FAnoGAN(gan, encoder=encoder, chunk=8), images),
         "colour": calibrated(agt.FAnoGAN(colour, score="residual", chunk=8), colour.generator(np.eye(6)).numpy()),
-        "places": calibrated(agt.LocalNeighbours(drawn, factor=2), large),
         "tiles": calibrated(agt.Patched(agt.FAnoGAN(gan, encoder=encoder, chunk=8)), large),
     }
-    scorers["kinds"] = agt.LocalNeighbours(drawn, factor=2)
     features = agt.local_features.local_features(large).numpy()
-    scorers["kinds"].reference = agt.distances.Scales.fit(features, of_scale=agt.distances.Kinds)
-    scorers["kinds"].calibrate(large, alpha=0.2)
-    scorers["usual"] = agt.LocalNeighbours(drawn, factor=2)
-    scorers["usual"].cross_calibrate(large, alpha=0.2)
+    for name, of_scale in (("places", Places), ("kinds", Kinds), ("usual", Places)):
+        scorers[name] = agt.LocalNeighbours(drawn, factor=2)
+        scorers[name].reference = Scales.fit(features, of_scale=of_scale)
+        if name == "usual":
+            scorers[name].reference.usual = Usual(np.full((16, 16), 0.2, np.float32), np.float32(0.5))
+        scorers[name].calibrate(large, alpha=0.2)
     return scorers
 
 
@@ -88,7 +89,7 @@ def test_a_graph_gives_what_the_scorer_gives(scorers, kind):
 
 
 def test_pictures_in_one_batch_get_what_each_gets_alone(scorers):
-    for kind in ("encoder", "tiles", "places"):
+    for kind in ("tiles", "kinds"):
         both = np.stack(pictures(((24, 17), (24, 17))))
         together = exporting.answers(scorers[kind], both, draw=True)
         expected = exporting._expected(scorers[kind], list(both), True)
@@ -103,11 +104,10 @@ def test_a_search_in_a_graph_moves_z(scorers):
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
-@pytest.mark.parametrize("kind", ["encoder", "places"])
-def test_a_format_gives_what_the_scorer_gives(scorers, name, kind, tmp_path):
+def test_a_format_gives_what_the_scorer_gives(scorers, name, tmp_path):
     for package in formats.FORMATS[name].needs:
         pytest.importorskip(package)
-    scorer = scorers[kind]
+    scorer = scorers["places"]
     differences = exporting.export(scorer, tmp_path / "export", format=name, pictures=pictures())
     told = json.loads((tmp_path / "export" / "model.json").read_text())
     found = formats.load(tmp_path / "export")(pictures()[0][None])
