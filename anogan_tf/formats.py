@@ -94,28 +94,6 @@ def _load_onnx(folder):
     return lambda pictures: dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
 
 
-def _write_openvino(functions, folder):
-    import openvino
-
-    with tempfile.TemporaryDirectory() as between:
-        _write_saved_model(functions, Path(between))
-        model = openvino.convert_model(between)
-    openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
-
-
-def _load_openvino(folder):
-    import openvino
-
-    compiled = openvino.Core().compile_model(str(folder / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = [output.get_any_name() for output in compiled.outputs]
-
-    def of_pictures(pictures):
-        outputs = compiled({INPUT: pictures})
-        return {name: np.array(outputs[name]) for name in names}
-
-    return of_pictures
-
-
 def _write_litert(functions, folder):
     import tensorflow as tf
 
@@ -134,7 +112,6 @@ def _load_litert(folder):
 FORMATS = {
     "saved_model": Format(_write_saved_model, _load_saved_model, loops=True),
     "onnx": Format(_write_onnx, _load_onnx, ("tf2onnx", "onnxruntime")),
-    "openvino": Format(_write_openvino, _load_openvino, ("openvino",)),
     "litert": Format(_write_litert, _load_litert, ("ai_edge_litert",)),
 }
 

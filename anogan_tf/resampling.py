@@ -60,8 +60,8 @@ def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     kernel = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
     kernel = tf.constant(kernel / kernel.sum(), tf.float32)
     rows, columns = _sides(maps)
-    maps = tf.gather(tf.gather(maps, _mirrored(rows, reach), axis=1), _mirrored(columns, reach), axis=2)[..., None]
-    maps = tf.nn.conv2d(maps, tf.reshape(kernel, (-1, 1, 1, 1)), 1, "VALID")
+    maps = tf.gather(tf.gather(maps, _mirrored(rows, reach), axis=1), _mirrored(columns, reach), axis=2)
+    maps = tf.nn.conv2d(tf.expand_dims(maps, -1), tf.reshape(kernel, (-1, 1, 1, 1)), 1, "VALID")
     return tf.nn.conv2d(maps, tf.reshape(kernel, (1, -1, 1, 1)), 1, "VALID")[..., 0]
 
 
