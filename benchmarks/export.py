@@ -1,6 +1,6 @@
 """How far are exports from the runs that they were made of, what do they cost, and how large are they?
 
-    python -m benchmarks.export [--run mnist-8 …]
+    python -m benchmarks.export [--run mnist-8 …] [--format onnx …] [--search]
 
 Writes the table in docs/export.md. Each time is of CPU seconds, in one process, taking turns with Python's own.
 """
@@ -10,7 +10,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import importlib.util
 import re
 import tempfile
 from pathlib import Path
@@ -74,20 +73,19 @@ def row(run, name, found):
 def main():
     parser = measuring.arguments(__doc__, "export")
     parser.add_argument("--run", action="append", help="a published run; default: mnist-8 and mvtec-bottle")
+    parser.add_argument("--format", action="append", choices=formats.FORMATS, help="default: all")
+    parser.add_argument("--search", action="store_true", help="time the search, too, where a format has it")
     options = parser.parse_args()
     started_on = measuring.machine()
-    installed = [
-        name
-        for name, each in formats.FORMATS.items()
-        if all(importlib.util.find_spec(package) for package in each.needs)
-    ]
+    names = options.format or (["saved_model"] if options.quick else list(formats.FORMATS))
     found, rows = {}, []
     for run in options.run or ("mnist-8", "mvtec-bottle"):
-        for name in installed[: 1 if options.quick else None]:
-            for search in (False, True) if formats.FORMATS[name].loops and not options.quick else (False,):
+        for name in names:
+            for search in (False, True) if options.search and formats.FORMATS[name].loops else (False,):
                 what = name + (" --search" if search else "")
                 found[f"{run} {what}"] = figures(run, name, search=search, repetitions=1 if options.quick else 3)
                 rows.append(row(run, what, found[f"{run} {what}"]))
+                print(rows[-1], flush=True)
     table = measuring.table(TITLES, rows)
     print(table)
     measuring.write(options.out, "export", started_on, {"exports": found})
