@@ -24,7 +24,6 @@ DECISIONS = ("normal", "suspicious", "anomalous")
 TOLERANCE = 1e-4  # of differences, as parts of the largest value; of a score, of the spread of normal scores at least
 SEARCHED = 0.01  # of the mean residual of all pictures after a search, which amplifies each rounding
 PROVED = ("anomaly_score", "anomaly_map", "residual", "discrimination", "reconstruction")
-LARGEST = 4096  # pixels a side of a picture whose weights are whole numbers of 32 bits
 SECONDS = 900  # that a fresh process may take
 
 
@@ -244,7 +243,7 @@ def _description(scorer, functions, name, searched):
             "normal_scores": len(calibration.scores),
             "method": calibration.method,
         },
-        "preprocessing": vars(preprocessing) | {"smallest": _smallest(preprocessing), "largest": (LARGEST, LARGEST)},
+        "preprocessing": vars(preprocessing) | {"smallest": _smallest(preprocessing)},
         "search": searched,
         "scorer": {"method": scorer.method, "settings": scorer.settings},
         "fingerprint": _fingerprint(scorer),

@@ -30,7 +30,7 @@ class Format:
     """One format of exports.
 
     Attributes:
-        write: Writes a frozen concrete function into a folder.
+        write: Writes functions, by the names of their signatures, into a folder.
         load: The function from pictures to outputs that was written into a folder.
         needs: Packages beside TensorFlow that writing and calling take; the extra of the same name installs them.
         loops: Whether it has loops that stack what they find, gradients and strings, so that there are many pictures in
