@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,25 +93,9 @@ def _load_onnx(folder):
     return lambda pictures: dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
 
 
-def _write_litert(functions, folder):
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as between:
-        _write_saved_model(functions, Path(between))
-        (folder / "model.tflite").write_bytes(tf.lite.TFLiteConverter.from_saved_model(between).convert())
-
-
-def _load_litert(folder):
-    from ai_edge_litert.interpreter import Interpreter
-
-    call = Interpreter(model_path=str(folder / "model.tflite")).get_signature_runner()
-    return lambda pictures: call(**{INPUT: pictures})
-
-
 FORMATS = {
     "saved_model": Format(_write_saved_model, _load_saved_model, loops=True),
     "onnx": Format(_write_onnx, _load_onnx, ("tf2onnx", "onnxruntime")),
-    "litert": Format(_write_litert, _load_litert, ("ai_edge_litert",)),
 }
 
 

@@ -128,13 +128,18 @@ def test_what_differs_is_not_kept(scorers, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_that_stayed_where_it_began_is_not_kept(scorers, monkeypatch, tmp_path):
+def test_a_search_may_move_the_mean_residual_by_a_hundredth(scorers, monkeypatch, tmp_path):
     scorer = scorers["search"]
-    still = exporting._without_steps(scorer)
-    found = given(exporting._expected(still, pictures(), True))
+    found = given(exporting._expected(scorer, pictures(), True))
     monkeypatch.setattr(exporting, "_called", lambda *_: found)
-    with pytest.raises(ValueError, match="mean_residual"):
-        exporting.export(scorer, tmp_path / "export", search=True, pictures=pictures())
+    for each in found:
+        each["residual"] = each["residual"] * 1.005
+        each["reconstruction"] = each["reconstruction"] + 0.1
+    assert exporting._compared(scorer, tmp_path, pictures(), draw=True, searched=True)["mean_residual"] < 0.01
+    for each in found:
+        each["residual"] = each["residual"] * 1.02
+    with pytest.raises(ValueError, match="mean_residual 0.025"):
+        exporting._compared(scorer, tmp_path, pictures(), draw=True, searched=True)
 
 
 @pytest.mark.parametrize(
