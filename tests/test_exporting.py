@@ -138,7 +138,7 @@ def test_a_search_may_move_the_mean_residual_by_a_hundredth(scorers, monkeypatch
     assert exporting._compared(scorer, tmp_path, pictures(), draw=True, searched=True)["mean_residual"] < 0.01
     for each in found:
         each["residual"] = each["residual"] * 1.02
-    with pytest.raises(ValueError, match="mean_residual 0.025"):
+    with pytest.raises(ValueError, match=r"mean_residual 0\.025"):
         exporting._compared(scorer, tmp_path, pictures(), draw=True, searched=True)
 
 
