@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf import data as data
     from anogan_tf import diagnosis as diagnosis
     from anogan_tf import drawing as drawing
+    from anogan_tf import exporting as exporting
     from anogan_tf import fanogan as fanogan
+    from anogan_tf import formats as formats
     from anogan_tf import gan as gan
     from anogan_tf import local_features as local_features
     from anogan_tf import losses as losses
@@ -48,6 +50,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf import transformations as transformations
     from anogan_tf import weights as weights
     from anogan_tf.anogan import AnoGAN as AnoGAN
+    from anogan_tf.exporting import export as export
     from anogan_tf.fanogan import FAnoGAN as FAnoGAN
     from anogan_tf.gan import DCGAN as DCGAN
     from anogan_tf.gan import WGANGP as WGANGP
@@ -74,6 +77,7 @@ _HOME = {
     "Encoder": "networks",
     "LocalNeighbours": "neighbours",
     "Patched": "patches",
+    "export": "exporting",
     "load_run": "runs",
     "read_pictures": "runs",
     "load_weights": "weights",
@@ -81,9 +85,9 @@ _HOME = {
     "save_run": "runs",
 }
 _MODULES = (
-    "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "fanogan", "gan", "local_features", "losses",
-    "metrics", "neighbours", "networks", "patches", "plots", "published", "reference", "report", "runs", "scoring",
-    "search", "thresholds", "transformations", "weights",
+    "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "exporting", "fanogan", "formats", "gan",
+    "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "published", "reference",
+    "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 _OF_EXTRAS = ("bulk",)  # which `import *` must not need
 
@@ -96,7 +100,7 @@ if not TYPE_CHECKING:  # a checker that saw it would let any name pass
         """Imports on first use, as TensorFlow takes seconds that the command line's help must not pay."""
         if name not in (*__all__, *_OF_EXTRAS):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if name not in ("metrics", "plots", "published", "report", "thresholds"):
+        if name not in ("metrics", "plots", "published", "report", "thresholds", "formats"):
             _check_keras()
         module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
         return getattr(module, name) if name in _HOME else module

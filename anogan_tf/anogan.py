@@ -17,7 +17,7 @@ from anogan_tf.gan import GAN
 from anogan_tf.networks import with_dtype
 from anogan_tf.reference import Reference
 from anogan_tf.scoring import GUARD, Calibration, Images, Outputs, Row
-from anogan_tf.search import LatentSearch, initial_z
+from anogan_tf.search import LatentSearch, initial_z, minimised
 
 BLOCK = 50  # steps between two looks at the progress
 FROM_PRIOR, FROM_ENCODER = 0.2, 0.02  # first rates of the search; an encoder starts it near the end
@@ -259,6 +259,10 @@ class AnoGAN:
         z = self._best_z(images, progress) if draw or self.needs_z else None
         return self._comparison.scored(images, z, self.reference, decide=decide)
 
+    def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
+        z = self._minimised(images) if draw or self.needs_z else None
+        return self._comparison.tensors(images, z, self.reference)
+
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return images[:n]
 
@@ -270,21 +274,23 @@ class AnoGAN:
     def _search(self, n: int) -> LatentSearch:
         """The search of so many images at once, made when it is first asked for."""
         if n not in self._searches:
-            rate = self.learning_rate
-            if rate is None:
-                first = FROM_ENCODER if self.encoder else FROM_PRIOR
-                rate = keras.optimizers.schedules.CosineDecay(first, max(self.steps, 1))
-            search = LatentSearch(self._loss, n * self.restarts, self.gan.latent_dim, learning_rate=rate)
-            self._searches[n] = search
+            rows = n * self.restarts
+            self._searches[n] = LatentSearch(self._loss, rows, self.gan.latent_dim, learning_rate=self._rate())
         return self._searches[n]
+
+    def _rate(self):
+        if self.learning_rate is not None:
+            return self.learning_rate
+        first = FROM_ENCODER if self.encoder else FROM_PRIOR
+        return keras.optimizers.schedules.CosineDecay(first, max(self.steps, 1))
 
     def _refresh_search_networks(self):
         """Brings copies in another precision up to date with networks that may have trained on."""
-        for network, original in zip(
-            self._search_networks, (self.gan.generator, self._comparison.features), strict=True
-        ):
-            if network is not original:
-                network.set_weights(original.get_weights())
+        originals = (self.gan.generator, self._comparison.features)
+        with tf.init_scope():  # also while a graph is traced
+            for network, original in zip(self._search_networks, originals, strict=True):
+                if network is not original:
+                    network.set_weights(original.get_weights())
 
     def _best_z(self, images, progress=None):
         """For each image the z with the lowest loss over all steps and restarts, `(batch, latent_dim)`."""
@@ -295,17 +301,28 @@ class AnoGAN:
                 search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
                 if progress is not None:
                     progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
-            best = tf.argmin(tf.reshape(search.best_loss, (-1, self.restarts)), axis=1)
-            every = tf.reshape(search.best_z, (-1, self.restarts, self.gan.latent_dim))
-            return tf.gather(every, best, batch_dims=1)
+            return self._best_restart(search.best_z, search.best_loss)
+
+    def _minimised(self, images):
+        """As `_best_z`, of a tensor and without state."""
+        context = self._context(images)
+        return self._best_restart(
+            *minimised(lambda z: self._loss(z, context), self._start(images), self.steps, self._rate())
+        )
+
+    def _best_restart(self, z, loss):
+        best = tf.argmin(tf.reshape(loss, (-1, self.restarts)), axis=1)
+        every = tf.reshape(z, (-1, self.restarts, self.gan.latent_dim))
+        return tf.gather(every, best, batch_dims=1)
 
     def _start(self, images):
         """Where the search of each image begins, `(batch * restarts, latent_dim)`."""
         options = {"restarts": self.restarts, "prior": self.gan.prior, "seed": self.seed}
-        z0 = initial_z(len(images), self.gan.latent_dim, **options)
+        n = tf.shape(images)[0]
+        z0 = initial_z(n, self.gan.latent_dim, **options)
         if self.encoder is None:
             return z0
-        steps_aside = tf.tile([[0.0]] + [[SPREAD]] * (self.restarts - 1), (len(images), 1))
+        steps_aside = tf.tile([[0.0]] + [[SPREAD]] * (self.restarts - 1), (n, 1))
         codes = tf.cast(self.encoder(images, training=False), tf.float32)
         return tf.repeat(codes, self.restarts, axis=0) + steps_aside * z0
 

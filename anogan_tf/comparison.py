@@ -82,6 +82,16 @@ class Comparison:
             "evidence": self._evidence(seen) if self.of_reconstruction else {},
         }
 
+    def tensors(self, images: tf.Tensor, z: tf.Tensor | None, reference: Reference | None) -> dict[str, tf.Tensor]:
+        """As `scored`, of tensors, in operations that all formats of exports have."""
+        outputs = {} if z is None else dict(self.outputs(images, z))
+        outputs.pop("evidence", None)
+        features = self.features(images, training=False)
+        seen = Seen(self.gan, images, features, outputs.get("residual"), outputs.get("discrimination"), self.weights)
+        learned = {} if reference is None else reference.learned
+        scores = {kind.name: kind.tensor(seen, learned.get(kind.name)) for kind in self.kinds}
+        return outputs | {"anomaly_score": (reference or Reference()).tensor(scores)}
+
     def scored(
         self, images: np.ndarray, z: tf.Tensor | None, reference: Reference | None, *, decide: bool = True
     ) -> dict[str, np.ndarray]:

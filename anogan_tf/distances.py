@@ -11,7 +11,7 @@ from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from anogan_tf.local_features import STRIDE, VERSION, local_features, upsampled
+from anogan_tf.local_features import STRIDE, VERSION, local_features, of_image, upsampled
 
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
@@ -81,9 +81,10 @@ class Places:
         one place with all that are compared with them.
         """
         around = np.pad(self._mean, ((REACH, REACH), (REACH, REACH), (0, 0)))
-        means = tf.stack(_each_shift(around, self._mean.shape), axis=2)  # (rows, columns, 9, features)
-        memory, squares = map(tf.constant, self._products())
-        whitening, scale = tf.constant(self._whitening), tf.constant(self.scale)
+        with tf.init_scope():  # also while a graph is traced, of which they would be a part
+            means = tf.stack(_each_shift(around, self._mean.shape), axis=2)  # (rows, columns, 9, features)
+            memory, squares = map(tf.constant, self._products())
+            whitening, scale = tf.constant(self._whitening), tf.constant(self.scale)
 
         def distances(features):
             away = (features / scale)[:, :, None] - means
@@ -94,6 +95,11 @@ class Places:
             return tf.maximum(tf.reduce_min(nearest, axis=-1), 0.0)
 
         return tf.function(distances, autograph=False)
+
+    @property
+    def tensor(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """`of_picture`, which has nothing that a format of exports lacks."""
+        return self.of_picture
 
     def _products(self):
         """a' `(rows, columns, features, n)`, and a' P a' with the P of each place around, `(rows, columns, 9, n)`."""
@@ -188,23 +194,37 @@ class Kinds:
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
 
+        One row after the other: products round by their sizes.
+        """
+        return tf.function(lambda features: tf.map_fn(self._of_places, features), autograph=False)
+
+    def tensor(self, features: tf.Tensor) -> tf.Tensor:
+        """`of_picture` in operations that all formats of exports have: all places at once."""
+        flat = self._of_places(tf.reshape(features, (-1, features.shape[-1])))
+        return tf.reshape(flat, features.shape[:2])
+
+    @functools.cached_property
+    def _of_places(self):
+        """The function from features `(n, features)` to their distances `(n,)`.
+
         With P = W Wᵀ of the cluster of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
         """
         normal = self.coreset.astype(np.float32) / self.scale - self._middle
-        known = tf.constant(normal.T)  # (features, m)
-        squares = tf.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
-        whitening, centres = tf.constant(self._whitening), tf.constant(self.centres)
+        with tf.init_scope():  # also while a graph is traced, of which they would be a part
+            known = tf.constant(normal.T)  # (features, m)
+            squares = tf.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
+            whitening, centres = tf.constant(self._whitening), tf.constant(self.centres)
 
-        def of_row(row):
-            values = row / self.scale - self._middle  # (columns, features)
+        def distances(features):
+            values = features / self.scale - self._middle  # (n, features)
             products = tf.matmul(values @ self._white, centres, transpose_b=True)
             clusters = tf.argmin(tf.reduce_sum(tf.square(centres), axis=1) - 2.0 * products, axis=1)
-            own = tf.gather(whitening, clusters)  # (columns, features, features)
+            own = tf.gather(whitening, clusters)  # (n, features, features)
             white = tf.linalg.matvec(own, values, transpose_a=True)
             closest = tf.reduce_min(-2.0 * tf.linalg.matvec(own, white) @ known + tf.gather(squares, clusters), axis=1)
             return tf.maximum(tf.reduce_sum(tf.square(white), axis=1) + closest, 0.0)
 
-        return tf.function(lambda features: tf.map_fn(of_row, features), autograph=False)
+        return distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,13 +333,18 @@ class Scales:
         maps = (self._larger(self._of_features(picture), STRIDE, shape) for picture in features)
         return np.stack([each.numpy() for each in maps])
 
+    def tensor(self, image: tf.Tensor) -> tf.Tensor:
+        """The distances `(height, width)` of one picture, in its own pixels, in operations that all formats have."""
+        features = of_image(image, self.version)
+        coarse = self.coarse.tensor(_halved(features[None])[0])
+        near = self.fine.tensor(features) + self._larger(coarse, 2, features.shape)
+        return self._larger(near, STRIDE, image.shape)
+
     @functools.cached_property
     def _of_image(self):
-        of_features = self._of_features  # whose constants are made here, and not while a graph is traced
-
         def distances(image):
             features = local_features(image[None], self.version)[0]
-            return self._larger(of_features(features), STRIDE, image.shape)
+            return self._larger(self._of_features(features), STRIDE, image.shape)
 
         return tf.function(distances, autograph=False)
 

@@ -324,6 +324,10 @@ class FAnoGAN(keras.Model):
         z = self._encode(tf.convert_to_tensor(images)) if draw or self.needs_z else None
         return self._comparison.scored(images, z, self.reference, decide=decide)
 
+    def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
+        z = self._encode(images) if draw or self.needs_z else None
+        return self._comparison.tensors(images, z, self.reference)
+
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return images[:n]
 

@@ -58,6 +58,11 @@ class Kind:
         """The score of each row of evidence, `(batch,)`."""
         return np.asarray(evidence) if learned is None else learned(evidence)
 
+    def tensor(self, seen: Seen, learned: Any = None) -> tf.Tensor:
+        """The score of each image, `(batch,)`, in operations that all formats of exports have."""
+        evidence = self.evidence(seen)
+        return evidence if learned is None else learned.tensor(evidence)
+
 
 class Features(Kind):
     """The distance of f(x) to the principal subspace of normal images' features (`subspace.PrincipalSubspace`)."""
@@ -92,6 +97,12 @@ class Transformations(Kind):
 
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
         return tf.reduce_mean(each, axis=0)  # (batch,)
+
+    def tensor(self, seen: Seen, learned: Any = None) -> tf.Tensor:
+        """The same, but all transformations in one batch: not all formats have loops that stack what they find."""
+        transformations = seen.gan.transformations
+        logits = seen.gan.tell_transformations(transformations.of_all(seen.images), training=False)
+        return -tf.reduce_mean(transformations.log_likelihood_of_all(logits), axis=1)
 
 
 class Paper(Kind):

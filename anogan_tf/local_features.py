@@ -34,7 +34,7 @@ def local_features(images: tf.Tensor, version: int = VERSION) -> tf.Tensor:
     References:
         Bruna and Mallat, "Invariant Scattering Convolution Networks", arXiv 1203.1513, section 2.2 (order one).
     """
-    return tf.map_fn(lambda image: _of_image(image, version), images)  # one by one: products round by their sizes
+    return tf.map_fn(lambda image: of_image(image, version), images)  # one by one: products round by their sizes
 
 
 def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
@@ -48,7 +48,7 @@ def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
     return tf.image.resize(maps[..., None], (times * rows, times * columns))[..., 0]
 
 
-def _of_image(image, version):
+def of_image(image: tf.Tensor, version: int = VERSION) -> tf.Tensor:
     """The features `(rows, columns, features)` of one image `(height, width, channels)`."""
     maps = tf.transpose(image, (2, 0, 1))[..., None]  # (channels, height, width, 1)
     colours = [_at_places(maps, sigma, FINE, version) for sigma in BLURS]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import scoring, stages, wrapper
+from anogan_tf import resampling, scoring, stages, wrapper
 from anogan_tf.choice import chosen
 from anogan_tf.distances import Kinds, Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
@@ -178,14 +178,28 @@ class LocalNeighbours(wrapper.Wrapper):
         """As `Scorer.score_chunk`, of any number of images and without a guard: one at a time is looked at."""
         return (self._decide(images) if decide else {}) | (self._draw(images, progress) if draw else {})
 
+    def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
+        reference = self._known()
+        one = images.shape[0] == 1  # not all formats have loops that stack what they find
+        pixels = reference.tensor(images[0])[None] if one else tf.map_fn(reference.tensor, images)
+        found = {"anomaly_score": self._score_tensor(pixels), "anomaly_map": tf.math.log1p(pixels)}
+        if not draw:
+            return found
+        drawn = self.scorer.tensors(tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID"), draw=True)
+        drawn["reconstruction"] = tf.image.resize(drawn["reconstruction"], self.image_shape[:2])
+        return drawn | found
+
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return self.scorer.examples(self.smaller(images[:n]), n)
 
     def _decide(self, images: np.ndarray) -> Outputs:
+        pixels = self._known().of_images(images)  # (batch, height, width)
+        return {"anomaly_score": self._scores(self.reference, pixels), "anomaly_map": np.log1p(pixels)}
+
+    def _known(self) -> Scales:
         if self.reference is None:
             raise ValueError("Nothing to compare with yet: call fit_reference(normal training images) first.")
-        pixels = self.reference.of_images(images)  # (batch, height, width)
-        return {"anomaly_score": self._scores(self.reference, pixels), "anomaly_map": np.log1p(pixels)}
+        return self.reference
 
     def _scores(self, reference: Scales, pixels: np.ndarray) -> np.ndarray:
         """The anomaly scores of pictures with these distances from a reference, `(batch, height, width)`."""
@@ -194,6 +208,14 @@ class LocalNeighbours(wrapper.Wrapper):
         smooth = self._smooth(pixels)
         level = np.median(smooth, axis=(1, 2)) if reference.levelled else 0.0
         return _highest(smooth) / np.sqrt(1.0 + level)
+
+    def _score_tensor(self, pixels: tf.Tensor) -> tf.Tensor:
+        """As `_scores`."""
+        if self.reference.usual is not None:
+            return _highest_tensor(self.reference.usual(resampling.smoothed(tf.math.log1p(pixels), self._sigma)))
+        smooth = resampling.smoothed(pixels, self._sigma)
+        level = _median_tensor(smooth) if self.reference.levelled else 0.0
+        return _highest_tensor(smooth) / tf.sqrt(1.0 + level)
 
     @property
     def _sigma(self) -> float:
@@ -271,3 +293,16 @@ def _highest(maps: np.ndarray) -> np.ndarray:
     flat = maps.reshape(len(maps), -1)
     most = max(1, int(MOST * flat.shape[1]))
     return np.partition(flat, -most, axis=1)[:, -most:].mean(axis=1)
+
+
+def _highest_tensor(maps: tf.Tensor) -> tf.Tensor:
+    """As `_highest`."""
+    flat = tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2]))
+    return tf.reduce_mean(tf.math.top_k(flat, max(1, int(MOST * flat.shape[1]))).values, axis=1)
+
+
+def _median_tensor(maps: tf.Tensor) -> tf.Tensor:
+    """The medians of maps, `(batch,)`."""
+    flat = tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2]))
+    upper = tf.math.top_k(flat, flat.shape[1] // 2 + 1).values
+    return upper[:, -1] if flat.shape[1] % 2 else (upper[:, -1] + upper[:, -2]) / 2.0

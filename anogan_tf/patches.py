@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import tensorflow as tf
 
 from anogan_tf import scoring, wrapper
 from anogan_tf.data.images import check_patch
@@ -116,6 +117,37 @@ class Patched(wrapper.Wrapper):
         outputs = [self._image_outputs(image, name, options) for image in images]
         return {key: np.stack([output[key] for output in outputs]) for key in outputs[0]}
 
+    def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
+        """One row of tiles of all images after the other; no more of them are in memory."""
+        (height, width), lengths = self.image_shape[:2], tf.unstack(tf.shape(images)[1:3])
+        tops, lefts = (_starts_tensor(*each, self.overlap) for each in zip(lengths, (height, width), strict=True))
+        columns, across = _laid(lefts, width, lengths[1])
+
+        def of_row(row):
+            rows, down = _laid(tops[row : row + 1], height, lengths[0])
+            own = tf.gather(tf.gather(images, rows[0], axis=1), columns, axis=2)  # (n, height, tiles, width, channels)
+            own = tf.reshape(tf.transpose(own, (0, 2, 1, 3, 4)), (-1, *self.image_shape))
+            found = {name: _of_images(value, lefts) for name, value in self.scorer.tensors(own, draw=draw).items()}
+            numbers = {part: tf.reduce_sum(found[part], axis=1) for part in scoring.PARTS[1:] if part in found}
+            layers = {name: _on_canvas(found[name], down, across) for name in LAYERS if name in found}
+            return numbers | layers | {"anomaly_score": tf.reduce_max(found["anomaly_score"], axis=1)}
+
+        def step(row, sums):
+            own, highest = of_row(row), tf.maximum
+            return row + 1, {
+                name: (highest if name == "anomaly_score" else tf.add)(value, own[name]) for name, value in sums.items()
+            }
+
+        _, sums = tf.while_loop(lambda row, _: row < tf.size(tops), step, (tf.constant(1), of_row(0)))
+        _, down = _laid(tops, height, lengths[0])
+        weights = tf.reduce_sum(down, axis=1)[:, None] * tf.reduce_sum(across, axis=1)  # (height, width)
+        count = tf.cast(tf.size(tops) * tf.size(lefts), tf.float32)
+        means = {part: sums[part] / count for part in scoring.PARTS[1:] if part in sums}
+        layers = {name: tf.transpose(sums[name] / weights, (0, 2, 3, 1)) for name in LAYERS if name in sums}
+        if "anomaly_map" in layers:
+            layers["anomaly_map"] = layers["anomaly_map"][..., 0]
+        return means | layers | {"anomaly_score": sums["anomaly_score"]}
+
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         corners = self._corners(images[0], "the image")
         return np.stack(list(tiles(images[0], corners[:: math.ceil(len(corners) / n)], self.image_shape)))
@@ -177,6 +209,40 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     stride = max(1, int(side * (1.0 - overlap)))
     gaps = -(-(length - side) // stride)
     return [(length - side) * i // max(gaps, 1) for i in range(gaps + 1)]
+
+
+def _starts_tensor(length: tf.Tensor, side: int, overlap: float) -> tf.Tensor:
+    """As `_starts`, of a length that a tensor tells."""
+    stride = max(1, int(side * (1.0 - overlap)))
+    gaps = -((side - length) // stride)
+    return (length - side) * tf.range(gaps + 1) // tf.maximum(gaps, 1)
+
+
+def _laid(starts: tf.Tensor, side: int, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The places along a length that tiles of a side cover, `(tiles, side)`, and what lays them there.
+
+    The latter is `(length, tiles * side)`, to be multiplied with the tiles: their `window` where a pixel lies.
+    """
+    places = tf.minimum(starts[:, None] + tf.range(side), length - 1)
+    here = tf.cast(tf.range(length)[:, None] == tf.reshape(places, (1, -1)), tf.float32)
+    return places, here * tf.tile(tf.constant(window((side, 1))[:, 0]), tf.shape(starts))
+
+
+def _of_images(values: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+    """What there is of the tiles of n images, one image's after the other's, as `(n, tiles, …)`."""
+    return tf.reshape(values, (-1, tf.size(starts), *values.shape[1:]))
+
+
+def _on_canvas(tiles: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
+    """A row of tiles of n images `(n, tiles, height, width[, channels])` as sums on `(n, channels, rows, columns)`."""
+    _, _, height, width, *channels = tiles.shape
+    strips = tf.transpose(_with_channels(tiles), (0, 4, 2, 1, 3))  # (n, channels, height, tiles, width)
+    strips = tf.reshape(strips, (-1, *(channels or (1,)), height, tf.shape(strips)[3] * width))
+    return tf.matmul(down, tf.matmul(strips, across, transpose_b=True))
+
+
+def _with_channels(tiles: tf.Tensor) -> tf.Tensor:
+    return tiles if len(tiles.shape) == 5 else tiles[..., None]
 
 
 def tiles(image: np.ndarray, corners: np.ndarray, patch: Sequence[int]) -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from anogan_tf.kinds import KINDS
 
@@ -64,6 +65,14 @@ class Reference:
             return scores
         logs = self._logs(evidence)
         return np.mean([(logs[name] - mean) / std for name, (mean, std) in self.log_scores.items()], axis=0)
+
+    def tensor(self, scores: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The score of each image, `(batch,)`, from those of each kind, for what is saved."""
+        if self.log_scores is None:
+            (only,) = scores.values()
+            return only
+        logs = [(tf.math.log(scores[name] + LOWEST) - mean) / std for name, (mean, std) in self.log_scores.items()]
+        return tf.add_n(logs) / len(logs)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
 
@@ -202,6 +203,15 @@ class Scorer(Protocol):
             decide: Whether to give `anomaly_score`, and `anomaly_map` where it needs no z.
             draw: Whether to give `residual`, `discrimination`, `reconstruction`, `z`, and `anomaly_map` otherwise.
             progress: A tqdm bar to tell of a search.
+        """
+        ...
+
+    def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
+        """As `score_chunk`, for graphs that are saved: of tensors, without state, in operations that all formats have.
+
+        Args:
+            images: `(n, height, width, channels)`, any number of them, without a guard.
+            draw: As there.
         """
         ...
 

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # of Keras' Adam
 
 
 class LatentSearch:
@@ -74,7 +77,57 @@ class LatentSearch:
         self.best_loss.assign(tf.where(better, loss, self.best_loss))
 
 
-def initial_z(rows: int, latent_dim: int, *, restarts: int = 1, prior: str = "normal", seed: int = 0) -> tf.Tensor:
+def minimised(
+    loss: Callable[[tf.Tensor], tf.Tensor],
+    z0: tf.Tensor,
+    steps: int,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The search of a `LatentSearch` as a function without state, for what is saved: Adam is in the loop.
+
+    Args:
+        loss: Function of z `(rows, latent_dim)` to the loss of each row `(rows,)`.
+        z0: Where each row begins, `(rows, latent_dim)`.
+        steps: How many to take.
+        learning_rate: As of a `LatentSearch`.
+
+    Returns:
+        The z with the lowest loss of each row, and that loss.
+
+    References:
+        Kingma and Ba, "Adam", arXiv 1412.6980, the last lines of section 2.
+    """
+    if steps == 0:  # without gradients, which not all formats have
+        return z0, loss(z0)
+    is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    with tf.init_scope():  # numbers, also while a graph is traced
+        rates = [float(learning_rate(step)) if is_schedule else learning_rate for step in range(steps)]
+    counts = np.arange(1, steps + 1)
+    sizes = tf.constant(rates * np.sqrt(1.0 - BETA_2**counts) / (1.0 - BETA_1**counts), tf.float32)  # (steps,)
+
+    def better(z, value, best_z, best):
+        return tf.where((value < best)[:, None], z, best_z), tf.minimum(value, best)
+
+    def step(done, z, mean, square, best_z, best):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(z)
+            value = loss(z)
+        best_z, best = better(z, value, best_z, best)
+        slope = tape.gradient(value, z)
+        mean += (slope - mean) * (1.0 - BETA_1)
+        square += (tf.square(slope) - square) * (1.0 - BETA_2)
+        z -= sizes[done] * mean / (tf.sqrt(square) + EPSILON)
+        return done + 1, z, mean, square, best_z, best
+
+    none = tf.zeros_like(z0)
+    start = (tf.constant(0), z0, none, none, z0, tf.fill(tf.shape(z0)[:1], float("inf")))
+    _, z, _, _, best_z, best = tf.while_loop(lambda done, *_: done < steps, step, start)
+    return better(z, loss(z), best_z, best)
+
+
+def initial_z(
+    rows: int | tf.Tensor, latent_dim: int, *, restarts: int = 1, prior: str = "normal", seed: int = 0
+) -> tf.Tensor:
     """The starting points: restart r of every image starts at the same z, a function of `(seed, r)` alone.
 
     Args:
@@ -87,7 +140,8 @@ def initial_z(rows: int, latent_dim: int, *, restarts: int = 1, prior: str = "no
     Returns:
         `(rows * restarts, latent_dim)`, the restarts of one image next to each other.
     """
-    starts = tf.stack([sample_prior((latent_dim,), prior, (seed, r)) for r in range(restarts)])
+    with tf.init_scope():  # numbers, also while a graph is traced
+        starts = tf.stack([sample_prior((latent_dim,), prior, (seed, r)) for r in range(restarts)])
     return tf.tile(starts, (rows, 1))  # (rows * restarts, latent_dim)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
 from sklearn.decomposition import PCA
 
 
@@ -57,6 +58,12 @@ class PrincipalSubspace:
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""
         return np.array([self._distance(vector) for vector in vectors])
+
+    def tensor(self, vectors: tf.Tensor) -> tf.Tensor:
+        """The same of a tensor `(batch, elements)`, for what is saved: it rounds in another way."""
+        centred = vectors - self.mean
+        inside = tf.matmul(tf.matmul(centred, self.components, transpose_b=True), self.components)
+        return tf.reduce_mean(tf.square(centred - inside), axis=1)  # (batch,)
 
     def _distance(self, vector):
         centred = vector - self.mean

@@ -63,6 +63,19 @@ class Transformations:
         moved = tf.gather(flat, tf.gather(self._pixels, numbers), batch_dims=1)
         return tf.reshape(moved, (-1, *self.image_shape))
 
+    def of_all(self, images: tf.Tensor) -> tf.Tensor:
+        """Each image under each transformation, `(batch * transformations, height, width, channels)`."""
+        flat = tf.reshape(images, (-1, self._pixels.shape[1], self.image_shape[2]))
+        return tf.reshape(tf.gather(flat, self._pixels, axis=1), (-1, *self.image_shape))
+
+    def log_likelihood_of_all(self, logits: tf.Tensor) -> tf.Tensor:
+        """`log_likelihood` of each transformation, `(batch, transformations)`, from the logits of all, see `of_all`."""
+        logits = tf.reshape(tf.cast(logits, tf.float32), (-1, len(self), sum(self.classes)))
+        heads = tf.split(logits, self.classes, axis=2)
+        done = [np.eye(n, dtype=np.float32)[labels] for n, labels in zip(self.classes, self.labels.T, strict=True)]
+        each = [tf.nn.log_softmax(head) * one for head, one in zip(heads, done, strict=True)]
+        return tf.reduce_sum(tf.concat(each, axis=2), axis=2)
+
     def log_likelihood(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         """log p(t | t(x)), the sum over the heads of the log-probability of what was done.
 

@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
-    local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics · data.listing
-    data.pictures · data.encoded · microbatches · data.samples · distances · drawing · look · written
-    published · weights
+    resampling · formats · local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics
+    data.listing · data.pictures · data.encoded · microbatches · data.samples · distances · drawing · look
+    written · published · weights
     data.reading · transformations · table · plots
     data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · page · choice
@@ -24,11 +24,11 @@ LAYERS = """
     wrapper · anogan · fanogan
     neighbours · patches
     runs
-    bulk · detector
+    bulk · detector · exporting
     server · mlflow
     commands · commands.recipes · commands.baselines · commands.seen · commands.flower
     commands.options · commands.settings
-    commands.calibrate · commands.info · commands.serve
+    commands.calibrate · commands.info · commands.serve · commands.export
     commands.train · commands.test · commands.score · commands.bulk · commands.data · commands.digits
     commands.protocols · commands.demo · commands.watch
     commands.cli

@@ -16,12 +16,13 @@ from click import shell_completion
 
 from anogan_tf import __version__
 from anogan_tf.commands import options
+from anogan_tf.formats import FORMATS
 
 SECTIONS = {
     "Start here": ("demo", "train", "score"),
     "Data": ("data",),
     "A trained run": ("test", "calibrate", "info"),
-    "At work": ("watch", "serve"),
+    "At work": ("watch", "serve", "export"),
     "More": ("benchmark", "completion"),
 }
 
@@ -280,6 +281,21 @@ def info(run: str, as_json: bool) -> None:
         click.echo(json.dumps(runs.read_run(run)))
     else:
         info.run(run)
+
+
+@command
+@click.argument("run")
+@click.argument("out", type=click.Path(file_okay=False))
+@click.option("--format", default="saved_model", type=click.Choice(tuple(FORMATS)), help="What runs it.")
+@click.option("--search", is_flag=True, help="Search z, and so draw each picture, which takes most of the time.")
+def export(run: str, out: str, **options) -> None:
+    """Writes RUN as one model from pictures to decisions that needs no anogan-tf, and proves that it gives the same.
+
+    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8. See docs/export.md.
+    """
+    from anogan_tf.commands import export
+
+    export.run(run, out, **options)
 
 
 @command

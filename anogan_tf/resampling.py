@@ -1,0 +1,119 @@
+"""Pictures and maps at other sizes, as Pillow and SciPy make them, in TensorFlow operations that every format has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import PIL
+import tensorflow as tf
+
+Length = int | tf.Tensor
+HALF_BITS = 2.0**11  # Pillow's weights are whole numbers of 22 bits; halves of these are summed without rounding
+ROWS_MAY_BE_FIRST = int(PIL.__version__.partition(".")[0]) >= 13  # where they shrink most, which saves it work
+LUMINANCE = (19595.0, 38470.0, 7471.0)  # of red, green and blue, of 2^16
+
+
+def cropped(pictures: tf.Tensor, crop: str | int | Sequence[int] | None) -> tf.Tensor:
+    """The centres of pictures `(n, height, width, channels)`, see `data.images.crop_box`."""
+    if crop is None:
+        return pictures
+    height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
+    square = tf.minimum(height, width)
+    rows, columns = (square, square) if crop == "square" else (crop, crop) if isinstance(crop, int) else crop
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return pictures[:, top : top + rows, left : left + columns]
+
+
+def gray(pictures: tf.Tensor) -> tf.Tensor:
+    """The luminance `(n, height, width, 1)` of pictures in levels from 0 to 255, in whole levels, as Pillow's."""
+    sums = tf.reduce_sum(pictures * tf.constant(LUMINANCE), axis=-1, keepdims=True)  # below 2^24, so exact
+    return tf.floor((sums + 2.0**15) / 2.0**16)
+
+
+def resized(pictures: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
+    """Pictures in whole levels from 0 to 255 at another `(height, width)`, by Pillow's `BILINEAR`, level for level.
+
+    Pillow weighs with whole numbers and rounds twice, after the columns and after the rows; so does this, in sums of
+    whole numbers that float32 holds. Sides that shrink by more than 16 times may differ by a level in a few pixels.
+
+    Args:
+        pictures: float32 `(n, height, width, channels)`.
+        size: Of the result; ints, or scalar tensors.
+    """
+    old, new = tf.shape(pictures)[1:3], tf.stack(size)
+    return tf.cond(tf.reduce_all(old == new), lambda: pictures, lambda: _resized(pictures, old, new))
+
+
+def resized_maps(maps: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
+    """Maps `(n, rows, columns)` at another `(height, width)`: bilinear, averaged where they shrink."""
+    columns, rows = (_weights(side, length) for side, length in zip(size[::-1], _sides(maps)[::-1], strict=True))
+    maps = tf.matmul(maps, columns / tf.reduce_sum(columns, axis=1, keepdims=True), transpose_b=True)
+    return tf.matmul(rows / tf.reduce_sum(rows, axis=1, keepdims=True), maps)
+
+
+def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
+    """Maps `(n, rows, columns)` under a Gaussian of σ pixels, mirrored at the border, as `scipy.ndimage` has it."""
+    if not sigma:
+        return maps
+    reach = int(4.0 * sigma + 0.5)
+    kernel = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
+    kernel = tf.constant(kernel / kernel.sum(), tf.float32)
+    rows, columns = _sides(maps)
+    maps = tf.gather(tf.gather(maps, _mirrored(rows, reach), axis=1), _mirrored(columns, reach), axis=2)
+    maps = tf.nn.conv2d(tf.expand_dims(maps, -1), tf.reshape(kernel, (-1, 1, 1, 1)), 1, "VALID")
+    return tf.nn.conv2d(maps, tf.reshape(kernel, (1, -1, 1, 1)), 1, "VALID")[..., 0]
+
+
+def _resized(pictures, old, new):
+    planes = tf.transpose(pictures, (0, 3, 1, 2))  # (n, channels, height, width)
+
+    def columns(planes):
+        weights = _whole_weights(new[1], old[1])
+        return _rounded(*(tf.matmul(planes, part, transpose_b=True) for part in weights))
+
+    def rows(planes):
+        return _rounded(*(tf.matmul(part, planes) for part in _whole_weights(new[0], old[0])))
+
+    fewer = old - new
+    rows_first = ROWS_MAY_BE_FIRST & (fewer[0] > 0) & (2 * fewer[1] < fewer[0])
+    planes = tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes)))
+    return tf.transpose(planes, (0, 2, 3, 1))
+
+
+def _sides(maps):
+    """`(rows, columns)` of maps, as ints where they are known."""
+    return [known or tf.shape(maps)[axis] for axis, known in ((1, maps.shape[1]), (2, maps.shape[2]))]
+
+
+def _mirrored(length, reach):
+    """The numbers of what lies at each place from `-reach` to `length + reach`."""
+    period = 2 * length
+    places = (tf.range(length + 2 * reach) + reach * (period - 1)) % period  # formats differ about what is below 0
+    return tf.minimum(places, period - 1 - places)
+
+
+def _weights(size, length):
+    """How much each of `length` pixels counts for each of `size` new ones, `(size, length)`, in whole numbers.
+
+    The weight falls linearly from a new pixel's middle to that of the next one, or of the next old one if these are
+    farther apart.
+    """
+    new, old = (2 * tf.range(side) + 1 for side in (size, length))
+    apart = tf.abs(old[None, :] * size - new[:, None] * length)
+    return tf.cast(tf.maximum(2 * tf.maximum(size, length) - apart, 0), tf.float32)
+
+
+def _whole_weights(size, length):
+    """Pillow's weights `(size, length)`, of 2^22, as u and l of 2^11 u + l, both whole."""
+    weights = _weights(size, length)
+    total = tf.reduce_sum(weights, axis=1, keepdims=True)
+    upper = tf.floor(weights * HALF_BITS / total)
+    rest = tf.cast(weights, tf.int32) * int(HALF_BITS) - tf.cast(upper, tf.int32) * tf.cast(total, tf.int32)
+    return upper, tf.floor(tf.cast(rest, tf.float32) * HALF_BITS / total + 0.5)
+
+
+def _rounded(upper, lower):
+    """2^11 u + l, of 2^22, rounded to whole levels; u and l are whole."""
+    carried = upper + tf.floor(lower / HALF_BITS)
+    return tf.clip_by_value(tf.floor((carried + HALF_BITS / 2) / HALF_BITS), 0.0, 255.0)

@@ -1,0 +1,232 @@
+"""Exports give what scorers give, in every format, and are refused where they would not."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import anogan_tf as agt
+from anogan_tf import exporting, formats, published
+from anogan_tf.commands import export as command
+from anogan_tf.distances import Kinds, Places, Scales, Usual
+from tests.conftest import small_gan
+
+
+def calibrated(scorer, images):
+    scorer.fit_reference(images)
+    scorer.calibrate(images, alpha=0.2)
+    return scorer
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return agt.Encoder((8, 8, 1), 6, width=4, seed=1)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Normal pictures of twice the networks' size."""
+    return np.random.default_rng(0).uniform(-1, 1, (6, 16, 16, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def scorers(images, large, encoder):
+    """One of each kind of scorer, the search short enough for roundings to stay small."""
+    gan, told = small_gan(seed=5), small_gan(seed=5, self_supervision=("rotation", "shift"))
+    colour = small_gan(image_shape=(9, 8, 3))
+    drawn = agt.AnoGAN(gan, encoder=encoder, score="paper", steps=2, chunk=2)
+    gan.generator.set_weights([3 * weight for weight in gan.generator.get_weights()])  # z makes a difference
+    images = images[:12]
+    scorers = {
+        "blend": calibrated(agt.AnoGAN(told, score="features+transformations", chunk=8), images),
+        "search": calibrated(agt.AnoGAN(gan, score="paper", steps=3, restarts=2, prior_weight=0.1, chunk=8), images),
+        "encoder": calibrated(agt.FAnoGAN(gan, encoder=encoder, chunk=8), images),
+        "colour": calibrated(agt.FAnoGAN(colour, score="residual", chunk=8), colour.generator(np.eye(6)).numpy()),
+        "tiles": calibrated(agt.Patched(agt.FAnoGAN(gan, encoder=encoder, chunk=8)), large),
+    }
+    features = agt.local_features.local_features(large).numpy()
+    for name, of_scale in (("places", Places), ("kinds", Kinds), ("usual", Places)):
+        scorers[name] = agt.LocalNeighbours(drawn, factor=2)
+        scorers[name].reference = Scales.fit(features, of_scale=of_scale)
+        if name == "usual":
+            scorers[name].reference.usual = Usual(np.full((16, 16), 0.2, np.float32), np.float32(0.5))
+        scorers[name].calibrate(large, alpha=0.2)
+    return scorers
+
+
+KINDS = ("blend", "search", "encoder", "colour", "places", "kinds", "usual", "tiles")
+UNEVEN = ((16, 16), (23, 16), (40, 37))
+
+
+def pictures(sizes=UNEVEN):
+    """Smooth noise in colour, `(height, width, 3)`."""
+    rng = np.random.default_rng(1)
+    blocks = [Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)) for _ in sizes]
+    return [np.asarray(block.resize(size[::-1])) for block, size in zip(blocks, sizes, strict=True)]
+
+
+def assert_same(found, scorer, expected):
+    for got, want in zip(found, expected, strict=True):
+        assert got.keys() == want.keys()
+        for name, value in want.items():
+            value = np.asarray(value)
+            atol = {"anomaly_score": 1e-4 * np.std(scorer.calibration.scores), "anomaly_mask": 0.01}.get(name, 2e-5)
+            np.testing.assert_allclose(np.asarray(got[name])[0], value, rtol=1e-4, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_gives_what_the_scorer_gives(scorers, kind):
+    scorer = scorers[kind]
+    spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
+    graph = tf.function(
+        lambda pictures: exporting.answers(scorer, pictures, draw=True), input_signature=[spec], autograph=False
+    )
+    assert_same([graph(picture[None]) for picture in pictures()], scorer, exporting._expected(scorer, pictures(), True))
+
+
+def test_pictures_in_one_batch_get_what_each_gets_alone(scorers):
+    for kind in ("tiles", "kinds"):
+        both = np.stack(pictures(((24, 17), (24, 17))))
+        together = exporting.answers(scorers[kind], both, draw=True)
+        expected = exporting._expected(scorers[kind], list(both), True)
+        assert_same([{name: value[i:] for name, value in together.items()} for i in range(2)], scorers[kind], expected)
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_a_format_gives_what_the_scorer_gives(scorers, name, tmp_path):
+    for package in formats.FORMATS[name].needs:
+        pytest.importorskip(package)
+    scorer = scorers["places"]
+    differences = exporting.export(scorer, tmp_path / "export", format=name, pictures=pictures())
+    told = json.loads((tmp_path / "export" / "model.json").read_text())
+    found = formats.load(tmp_path / "export")(pictures()[0][None])
+    assert set(told["outputs"]) == set(found) == set(differences)
+    assert {key: value["dtype"] for key, value in told["outputs"].items()} == {
+        key: value.dtype.name for key, value in found.items()
+    }
+    assert told["thresholds"]["threshold"] == scorer.calibration.threshold
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
+
+
+def given(expected):
+    """As an export would give it, in batches of one."""
+    return [{name: np.asarray(value)[None] for name, value in each.items()} for each in expected]
+
+
+def test_what_differs_is_not_kept(scorers, monkeypatch, tmp_path):
+    scorer = scorers["encoder"]
+    wrong = given(exporting._expected(scorer, pictures(), True))
+    wrong[1]["reconstruction"] = wrong[1]["reconstruction"] + 1e-3
+    monkeypatch.setattr(exporting, "_called", lambda *_: wrong)
+    with pytest.raises(ValueError, match=r"was not kept.*reconstruction [\d.]+ \(at most 0.0001\)"):
+        exporting.export(scorer, tmp_path / "export", pictures=pictures())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_may_move_the_mean_residual_by_a_hundredth(scorers, monkeypatch, tmp_path):
+    scorer = scorers["search"]
+    found = given(exporting._expected(scorer, pictures(), True))
+    monkeypatch.setattr(exporting, "_called", lambda *_: found)
+    for each in found:
+        each["residual"] = each["residual"] * 1.005
+        each["reconstruction"] = each["reconstruction"] + 0.1
+    assert exporting._compared(scorer, tmp_path, pictures(), draw=True, searched=True)["mean_residual"] < 0.01
+    for each in found:
+        each["residual"] = each["residual"] * 1.02
+    with pytest.raises(ValueError, match=r"mean_residual 0\.025"):
+        exporting._compared(scorer, tmp_path, pictures(), draw=True, searched=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("blend", {"format": "onnx", "search": True}, 'format="onnx" has no gradients'),
+        ("search", {}, r"decides by the z that a search finds.*--search"),
+        ("blend", {"format": "tflite"}, r"format is one of .*Received: format='tflite'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    scorers, kind, options, message, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda package: package)
+    with pytest.raises(ValueError, match=message):
+        exporting.export(scorers[kind], tmp_path / "export", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_runtime_is_named(monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=r'needs tf2onnx, onnxruntime: pip install "anogan-tf\[onnx\]"'):
+        formats.of_name("onnx")
+
+
+def test_a_scorer_without_thresholds_is_refused(encoder, tmp_path):
+    with pytest.raises(ValueError, match="call calibrate"):
+        exporting.export(agt.FAnoGAN(small_gan(), encoder=encoder, score="paper"), tmp_path / "export")
+
+
+def test_a_folder_of_something_else_is_left_alone(scorers, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="name another folder"):
+        exporting.export(scorers["encoder"], tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_no_export_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no export"):
+        formats.load(tmp_path)
+
+
+def test_a_picture_smaller_than_the_crop_is_anomalous_and_has_no_score(scorers, monkeypatch):
+    scorer = scorers["encoder"]
+    monkeypatch.setitem(scorer.info, "preprocessing", {"image_shape": (8, 8, 1), "crop": 20})
+    small, enough = (exporting.answers(scorer, picture[None], draw=False) for picture in pictures(((19, 30), (20, 30))))
+    assert np.isnan(small["anomaly_score"]).all()
+    assert exporting.DECISIONS[int(small["decision"][0])] == "anomalous"
+    assert np.isfinite(enough["anomaly_score"]).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_encoded_pictures_are_decoded_as_by_pillow(kind):
+    file = io.BytesIO()
+    Image.fromarray(pictures()[2]).save(file, kind, quality=90)
+    found = exporting._decoded(tf.constant(file.getvalue()))
+    np.testing.assert_array_equal(found, np.asarray(Image.open(file)))
+
+
+def test_a_run_is_exported_and_called_without_tensorflow(scorers, tmp_path, capsys):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    scorer, out = scorers["blend"], tmp_path / "export"
+    agt.save_run(tmp_path / "run", scorer)
+    command.run(tmp_path / "run", out, format="onnx")
+    assert "anomaly_score" in capsys.readouterr().out
+    told = json.loads((out / "model.json").read_text())
+    assert told["signatures"] == ["serving_default"]
+    assert told["fingerprint"] == exporting._fingerprint(scorer)
+    scorer.recalibrate(0.3)
+    assert told["fingerprint"] != exporting._fingerprint(scorer)
+    np.savez(tmp_path / "pictures.npz", pictures()[0][None])
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'scipy', 'sklearn', 'PIL'))\n"
+        "from anogan_tf import formats; formats.main()"
+    )
+    arguments = [out, tmp_path / "pictures.npz", tmp_path / "outputs.npz"]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
+    found = np.load(tmp_path / "outputs.npz")["arr_0/anomaly_score"]
+    np.testing.assert_allclose(found, exporting._expected(scorer, pictures()[:1], False)[0]["anomaly_score"], rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", published.names())
+def test_a_published_run_is_exported(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    for format in formats.FORMATS:
+        if all(formats.importlib.util.find_spec(package) for package in formats.FORMATS[format].needs):
+            differences = command.run(name, tmp_path / format, format=format)
+            assert differences["anomaly_score"] <= exporting.TOLERANCE
