@@ -20,7 +20,6 @@ from PIL import Image
 from anogan_tf import formats, metrics, report, resampling, scoring, thresholds
 from anogan_tf.scoring import Scorer, unwrapped
 
-DECISIONS = ("normal", "suspicious", "anomalous")
 TOLERANCE = 1e-4  # of differences, as parts of the largest value; of a score, of the spread of normal scores at least
 SEARCHED = 0.01  # of the mean residual of all pictures after a search, which amplifies each rounding
 PROVED = ("anomaly_score", "anomaly_map", "residual", "discrimination", "reconstruction")
@@ -233,7 +232,7 @@ def _description(scorer, functions, name, searched):
         "signatures": list(functions),
         "inputs": {formats.INPUT: {"dtype": "uint8", "shape": functions["serving_default"].input_signature[0].shape}},
         "outputs": {key: {"dtype": value.dtype.name, "shape": value.shape.as_list()} for key, value in outputs.items()},
-        "decisions": DECISIONS,
+        "decisions": thresholds.DECISIONS,
         "thresholds": {
             "threshold": calibration.threshold,
             "alpha": calibration.attained_alpha,
@@ -313,7 +312,7 @@ def _expected(scorer, pictures, draw):
             score = own["anomaly_score"]
             limits = scorer.calibration.threshold, scorer.calibration.strict[0]
             own["p_value"] = thresholds.p_values([score], scorer.calibration.scores)[0]
-            own["decision"] = DECISIONS.index(thresholds.decision(score, *limits))
+            own["decision"] = thresholds.DECISIONS.index(thresholds.decision(score, *limits))
             if "anomaly_map" in own:
                 own["anomaly_map"] = metrics.resize_map(own["anomaly_map"], (int(row["height"]), int(row["width"])))
                 own["anomaly_mask"] = own["anomaly_map"] > pixel_threshold

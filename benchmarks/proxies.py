@@ -1,4 +1,4 @@
-"""Whether painted defects choose as real ones would: AUROC of both, at the same place and anywhere.
+"""Whether likelihood and painted defects choose as real ones would: AUROC of both, at the same place and anywhere.
 
     python -m benchmarks.proxies FOLDER      # with a folder for each of `benchmarks.decisions.SETS`, in MVTec layout
 
@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
-from anogan_tf.choice import aurocs
+from anogan_tf.choice import CLEAR, aurocs, likelihood_gain
 from anogan_tf.distances import Kinds, Places, Scales
 from anogan_tf.local_features import local_features
 from anogan_tf.proxies import DEFECTS
@@ -24,10 +24,11 @@ from benchmarks import measuring
 from benchmarks.decisions import SETS, SIDE, files_of, read
 
 MOST = 200
+WAYS = ("Places", "Kinds")
 
 
 def measure(folder, seed):
-    """AUROC of painted and of real defects, by how local features are compared."""
+    """The gain in likelihood, and the AUROC of real and of painted defects by how local features are compared."""
     good = sorted((folder / "train" / "good").iterdir())
     tested_good, defects = files_of(folder)[0][len(good) :], files_of(folder)[1]
     rng = np.random.default_rng(seed)
@@ -39,7 +40,7 @@ def measure(folder, seed):
     labels = np.repeat([0, 1], (len(tested_good), len(defects)))
     scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, 3), 8, width=4), score="paper"))
     features, tested = _features(pictures), _features(tested)
-    rows = {}
+    rows = {"gain": likelihood_gain(features, seed)}
     for of_scale in (Places, Kinds):
         of_defects = aurocs(of_scale, pictures, features, scorer._scores, seed).mean(axis=0)
         reference = Scales.fit(features, seed, of_scale)
@@ -65,8 +66,8 @@ def main():
     options = parser.parse_args()
     started_on = measuring.machine()
     figures = {name: measure(options.folder / SETS[name], options.seed) for name in options.sets}
-    rows = [[name, way, *of_way.values()] for name, by_way in figures.items() for way, of_way in by_way.items()]
-    print(measuring.table(["", "compared by", "real", "painted", *DEFECTS], rows))
+    rows = [[name, by_way["gain"], way, *by_way[way].values()] for name, by_way in figures.items() for way in WAYS]
+    print(measuring.table(["", f"gain (clear: {CLEAR})", "compared by", "real", "painted", *DEFECTS], rows))
     measuring.write(options.out, "proxies", started_on, {"seed": options.seed, "sets": figures})
 
 
