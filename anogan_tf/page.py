@@ -110,6 +110,7 @@ def render(
         "threshold": metrics["threshold"],
         "strict": metrics.get("strict_threshold"),
         "stricter": thresholds.STRICTER,
+        "promised": "about" if (metrics.get("calibration") or {}).get("method") == "cross" else "at most",
         "normal_scores": sorted(normal_scores),
     }
     sources = {name: _source(f"page.{name}") for name in ("css", "js")}

@@ -78,6 +78,17 @@ def test_content_of_the_page_ends_no_script_and_has_no_markup():
     assert "\u2028" not in text
 
 
+@pytest.mark.parametrize(
+    ("method", "promised", "not_promised"), [("split", "at most", "about"), ("cross", "about", "at most")]
+)
+def test_the_page_promises_no_more_than_the_calibration_does(method, promised, not_promised):
+    metrics = {"threshold": 0.5, "threshold_method": "conformal", "alpha": 0.05, "calibration": {"method": method}}
+    text = page.render([], {}, metrics, counts={"total": 1, "anomalous": 1, "suspicious": 0, "normal": 0})
+    assert f"so that {promised} 5.0 % of new normal pictures exceed it" in text
+    assert f'"promised": "{promised}"' in text
+    assert f"{not_promised} 5.0 %" not in text
+
+
 def test_a_normal_picture_has_no_colour_of_an_anomalous_one():
     """Blue, orange and vermillion stay apart for people who see no red or no green (Viénot et al. 1999)."""
     colours = np.array(

@@ -126,7 +126,7 @@
     by("threshold").textContent = `Threshold ${short(threshold)}.`;
     const exceeded = above(threshold);
     by("promise").textContent = good.length
-      ? `α = ${((exceeded + 1) / (good.length + 1)).toPrecision(2)}: at most ${percent((exceeded + 1) / (good.length + 1))} ` +
+      ? `α = ${((exceeded + 1) / (good.length + 1)).toPrecision(2)}: ${content.promised} ${percent((exceeded + 1) / (good.length + 1))} ` +
         `of new good pictures exceed it, as ${exceeded} of ${good.length} known ones do.`
       : "No scores of good pictures are known here, so nothing tells which α it stands for.";
     const parts = [...DECISIONS].reverse().map((name) => `${count((row) => row.decision === name)} ${name}`);
