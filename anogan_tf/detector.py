@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from anogan_tf import judging, published
-from anogan_tf.data.images import Source
+from anogan_tf import formats, judging, metrics, published, thresholds
+from anogan_tf.data.images import Source, name_of, open_cropped
 from anogan_tf.runs import FILES, load_run
 from anogan_tf.scoring import Row, Scorer, preprocessing_of
 
@@ -126,6 +127,71 @@ class RunDetector:
         height, width, channels = self._preprocessing.image_shape
         black = np.full((height, width, channels), -1.0, np.float32)
         self.judge([{"image": black, "id": "a black picture", "height": height, "width": width}])
+
+
+class ExportDetector:
+    """What `anogan-tf export` wrote as a `Detector`, called by the runtime of its format alone.
+
+    Args:
+        export: The folder of an export.
+
+    Raises:
+        FileNotFoundError: If it holds no export.
+        ValueError: If a package that it needs is missing.
+    """
+
+    def __init__(self, export: str | os.PathLike) -> None:
+        folder = Path(export)
+        self._call = formats.load(folder)
+        description = json.loads((folder / formats.DESCRIPTION).read_text(encoding="utf-8"))
+        told = description["thresholds"]
+        self.name = folder.resolve().name
+        self.fingerprint = description["fingerprint"][:16]
+        self.chunk = 8  # taken together; called one by one, as each may have a size of its own
+        self.card = _text_of(folder / CARD)
+        self.thresholds = {
+            "suspicious": told["threshold"],
+            "anomalous": told["strict_threshold"],
+            "pixel": told["pixel_threshold"],
+        }
+        self._crop = description["preprocessing"]["crop"]
+        self._smallest = description["preprocessing"]["smallest"]
+
+    def read(self, picture: Source) -> Row:
+        crop = tuple(self._crop) if isinstance(self._crop, list) else self._crop
+        planes = open_cropped(picture, crop=crop)  # and what is cropped stays as it is when it is cropped again
+        width, height = planes[0].size
+        if planes[0].mode == "F":
+            raise ValueError(f"{name_of(picture)}: an export takes 8 bits a channel. Received: 16.")
+        if height < self._smallest[0] or width < self._smallest[1]:
+            least = "×".join(map(str, self._smallest))
+            raise ValueError(f"{name_of(picture)}: at least {least} pixels are taken. Received: {height}×{width}.")
+        return {"image": np.asarray(planes[0].convert("RGB")), "id": "the picture", "height": height, "width": width}
+
+    def judge(self, rows: Sequence[Row], *, mapped: bool = False) -> list[Verdict]:
+        return [self._judged(row, mapped) for row in rows]
+
+    def warm_up(self) -> None:
+        height, width = self._smallest
+        self.judge([self.read(np.zeros((height, width, 3), np.uint8))])
+
+    def _judged(self, row, mapped):
+        found = {name: values[0] for name, values in self._call(row["image"][None]).items()}
+        decision = int(found["decision"])
+        anomaly_map = found.get("anomaly_map")
+        regions = None
+        if anomaly_map is not None:
+            regions = metrics.regions(anomaly_map, self.thresholds["pixel"])
+            regions = regions or ([metrics.strongest_region(anomaly_map)] if decision else [])
+        return Verdict(
+            anomaly_score=float(found["anomaly_score"]),
+            p_value=float(found["p_value"]),
+            prediction=int(decision > 0),
+            decision=thresholds.DECISIONS[decision],
+            size=(row["height"], row["width"]),
+            regions=regions,
+            anomaly_map=anomaly_map if mapped else None,
+        )
 
 
 def fingerprint(folder: str | os.PathLike) -> str:

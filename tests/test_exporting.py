@@ -1,5 +1,6 @@
 """Exports give what scorers give, in every format, and are refused where they would not."""
 
+import contextlib
 import io
 import json
 import subprocess
@@ -11,8 +12,10 @@ import tensorflow as tf
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import exporting, formats, published
+from anogan_tf import exporting, formats, thresholds
 from anogan_tf.commands import export as command
+from anogan_tf.commands import serve
+from anogan_tf.detector import ExportDetector, RunDetector
 from anogan_tf.distances import Kinds, Places, Scales, Usual
 from tests.conftest import small_gan
 
@@ -111,6 +114,14 @@ def test_a_format_gives_what_the_scorer_gives(scorers, name, tmp_path):
     }
     assert told["thresholds"]["threshold"] == scorer.calibration.threshold
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
+    agt.save_run(tmp_path / "run", scorer)
+    detectors = RunDetector(tmp_path / "run"), ExportDetector(tmp_path / "export")
+    for picture in pictures():
+        want, got = (detector.judge([detector.read(picture)])[0] for detector in detectors)
+        assert (got.decision, got.prediction, got.size) == (want.decision, want.prediction, want.size)
+        assert got.anomaly_score == pytest.approx(want.anomaly_score, rel=1e-3)
+        assert got.p_value == pytest.approx(want.p_value)
+        assert [region["peak"] for region in got.regions] == pytest.approx([r["peak"] for r in want.regions], rel=1e-3)
 
 
 def given(expected):
@@ -187,7 +198,7 @@ def test_a_picture_smaller_than_the_crop_is_anomalous_and_has_no_score(scorers, 
     monkeypatch.setitem(scorer.info, "preprocessing", {"image_shape": (8, 8, 1), "crop": 20})
     small, enough = (exporting.answers(scorer, picture[None], draw=False) for picture in pictures(((19, 30), (20, 30))))
     assert np.isnan(small["anomaly_score"]).all()
-    assert exporting.DECISIONS[int(small["decision"][0])] == "anomalous"
+    assert thresholds.DECISIONS[int(small["decision"][0])] == "anomalous"
     assert np.isfinite(enough["anomaly_score"]).all()
 
 
@@ -199,14 +210,34 @@ def test_encoded_pictures_are_decoded_as_by_pillow(kind):
     np.testing.assert_array_equal(found, np.asarray(Image.open(file)))
 
 
-def test_a_run_is_exported_and_called_without_tensorflow(scorers, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def exported(scorers, tmp_path_factory):
+    """An ONNX export that the command made of a run."""
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
-    scorer, out = scorers["blend"], tmp_path / "export"
-    agt.save_run(tmp_path / "run", scorer)
-    command.run(tmp_path / "run", out, format="onnx")
-    assert "anomaly_score" in capsys.readouterr().out
-    told = json.loads((out / "model.json").read_text())
+    folder = tmp_path_factory.mktemp("exported")
+    agt.save_run(folder / "run", scorers["blend"])
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        command.run(folder / "run", folder / "export", format="onnx")
+    assert "anomaly_score" in told.getvalue()
+    return folder / "export"
+
+
+def test_a_served_export_has_its_own_thresholds_and_takes_bytes(scorers, exported):
+    with pytest.raises(ValueError, match=r"whose thresholds are its own: serve its run for --alpha, --chunk"):
+        serve._detector(exported, 0.1, None, 4)
+    detector = serve._detector(exported, None, None, None)
+    detector.warm_up()
+    (verdict,) = detector.judge([detector.read(np.zeros((9, 12), np.uint8))], mapped=True)
+    assert (verdict.size, verdict.regions, verdict.anomaly_map) == ((9, 12), None, None)  # it draws nothing
+    assert detector.thresholds["suspicious"] == scorers["blend"].calibration.threshold
+    with pytest.raises(ValueError, match=r"an export takes 8 bits a channel\. Received: 16"):
+        detector.read(np.zeros((8, 8), np.uint16) + 60000)
+
+
+def test_an_export_is_called_without_tensorflow(scorers, exported, tmp_path):
+    scorer = scorers["blend"]
+    told = json.loads((exported / "model.json").read_text())
     assert told["signatures"] == ["serving_default"]
     assert told["fingerprint"] == exporting._fingerprint(scorer)
     scorer.recalibrate(0.3)
@@ -216,14 +247,14 @@ def test_a_run_is_exported_and_called_without_tensorflow(scorers, tmp_path, caps
         "import sys; sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'scipy', 'sklearn', 'PIL'))\n"
         "from anogan_tf import formats; formats.main()"
     )
-    arguments = [out, tmp_path / "pictures.npz", tmp_path / "outputs.npz"]
+    arguments = [exported, tmp_path / "pictures.npz", tmp_path / "outputs.npz"]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
     found = np.load(tmp_path / "outputs.npz")["arr_0/anomaly_score"]
     np.testing.assert_allclose(found, exporting._expected(scorer, pictures()[:1], False)[0]["anomaly_score"], rtol=1e-3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", published.names())
+@pytest.mark.parametrize("name", ["mnist-8", "mvtec-bottle"])
 def test_a_published_run_is_exported(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     for format in formats.FORMATS:

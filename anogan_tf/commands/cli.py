@@ -245,7 +245,7 @@ def watch(run: str, folder: str, out: str, **options) -> None:
 def serve(run: str, **options) -> None:
     """Serves RUN over HTTP: a picture in, its score, decision and regions out, as JSON; see docs/serving.md.
 
-    RUN is a folder that `anogan-tf train` made, or the name of a published run such as mnist-8.
+    RUN is a folder that `anogan-tf train` or `anogan-tf export` made, or the name of a published run such as mnist-8.
     """
     from anogan_tf.commands import serve
 

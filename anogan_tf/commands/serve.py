@@ -4,8 +4,9 @@ import contextlib
 import socket
 from pathlib import Path
 
+from anogan_tf import formats
 from anogan_tf.commands.settings import at_rate
-from anogan_tf.detector import RunDetector
+from anogan_tf.detector import ExportDetector, RunDetector
 from anogan_tf.runs import load_run
 
 BACKLOG = 128
@@ -24,10 +25,10 @@ def run(
     queue: int,
     timeout: float,
 ) -> None:
-    """Serves a run until it is interrupted, and then finishes what it has begun.
+    """Serves a run, or an export, until it is interrupted, and then finishes what it has begun.
 
     Args:
-        run: The folder of a run, or the name of a published one.
+        run: The folder of a run or of an export, or the name of a published run.
         host: The address to listen at.
         port: Likewise; 0 for any that is free.
         alpha: Another rate of false alarms than the run's; None for that.
@@ -39,7 +40,8 @@ def run(
         timeout: Seconds to receive a request, and to answer it.
 
     Raises:
-        ValueError: Without FastAPI and uvicorn, or for a run without thresholds.
+        ValueError: Without FastAPI and uvicorn, or for a run without thresholds; if an export is to have another α,
+            threshold or chunk than it has.
         OSError: If the address is not free.
     """
     try:
@@ -49,7 +51,7 @@ def run(
     except ImportError as error:
         raise ValueError(f"A server needs FastAPI and uvicorn ({error}): pip install anogan-tf[serve].") from None
     with _listening(host, port) as listener:
-        detector = RunDetector(run, scorer=at_rate(load_run(run, chunk=chunk), alpha, threshold), threshold=threshold)
+        detector = _detector(run, alpha, threshold, chunk)
         detector.warm_up()
         limits = server.Limits(int(max_body * 2**20), int(max_pixels * 1e6), queue, timeout)
         config = uvicorn.Config(
@@ -64,6 +66,16 @@ def run(
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
     print("Stopped.")
+
+
+def _detector(run, alpha, threshold, chunk):
+    if not (Path(run) / formats.DESCRIPTION).is_file():
+        return RunDetector(run, scorer=at_rate(load_run(run, chunk=chunk), alpha, threshold), threshold=threshold)
+    given = {"--alpha": alpha, "--threshold": threshold, "--chunk": chunk}
+    others = ", ".join(name for name, value in given.items() if value is not None)
+    if others:
+        raise ValueError(f"{run} is an export, whose thresholds are its own: serve its run for {others}.")
+    return ExportDetector(run)
 
 
 def _listening(host, port):
