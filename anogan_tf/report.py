@@ -257,9 +257,7 @@ def _draw(folder, number, image, reconstruction, anomaly_map, regions, size=None
         "picture": picture and picture(),
     }
     boxes = [region["box"] for region in regions]
-    figure = plots.result(**seen, boxes=boxes, **options)
-    with atomic.replacing(folder / picture_name(number)) as partial:
-        figure.savefig(partial, dpi=DPI)
+    plots.result(**seen, boxes=boxes, **options).savefig(folder / picture_name(number), dpi=DPI)
     (folder / written.FOLDER).mkdir(exist_ok=True)
     for name, content in zip(layers, page.layers(**seen, pixel_threshold=threshold), strict=True):
         (folder / name).write_bytes(content)

@@ -110,7 +110,7 @@ def test_what_arrives_is_judged_once_as_by_score_and_stays(run, folder, judged, 
     assert list(rows) == [*judged, "broken.png"] == ["b.png", "c.png", "broken.png"]
     assert len(drawn) == 2
     page = (tmp_path / "out/index.html").read_text()
-    assert "2 images" in page
+    assert "of 2 pictures look anomalous" in page
     judged.clear()
     drawn.clear()
     (folder / "b.png").unlink()
@@ -128,7 +128,7 @@ def test_what_arrives_is_judged_once_as_by_score_and_stays(run, folder, judged, 
         assert more[name]["anomaly_score"] == expected[name]["anomaly_score"]
         assert more[name]["decision"] == expected[name]["decision"]
     page = (tmp_path / "out/index.html").read_text()
-    assert "4 images" in page
+    assert "of 4 pictures look anomalous" in page
     assert all(f"test_image_{number:03d}.png" in page for number in range(1, 5))
     assert all((tmp_path / f"out/test_image_{number:03d}.png").exists() for number in range(1, 5))
 

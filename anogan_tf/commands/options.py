@@ -218,6 +218,7 @@ SECTIONS = {  # in which help lists options; of a command with many, the common 
     "Output": ("out", "pictures", "masks", "as_json", "profile"),
     "More than one machine": ("engine", "address", "workers", "gpus_per_worker"),
     "Watching": ("interval", "once"),
+    "Export": ("format", "search"),
     "Server": ("host", "port", "max_body", "max_pixels", "queue", "timeout"),
 }  # fmt: skip
 MANY = 12  # options
