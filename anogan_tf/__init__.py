@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf import local_features as local_features
     from anogan_tf import losses as losses
     from anogan_tf import metrics as metrics
+    from anogan_tf import mlflow as mlflow
     from anogan_tf import neighbours as neighbours
     from anogan_tf import networks as networks
     from anogan_tf import patches as patches
@@ -89,7 +90,7 @@ _MODULES = (
     "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "published", "reference",
     "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
-_OF_EXTRAS = ("bulk",)  # which `import *` must not need
+_OF_EXTRAS = ("bulk", "mlflow")  # which `import *` must not need
 
 __all__ = [*_HOME, *_MODULES]
 

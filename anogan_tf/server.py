@@ -342,15 +342,7 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
             raise HTTPException(404, f"{name} has no model card: its folder has no README.md.")
         return PlainTextResponse(detector.card, media_type="text/markdown")
 
-    @server.post(
-        "/v2/models/{name}/infer",
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": Inference.model_json_schema()}},
-            }
-        },
-    )
+    @server.post("/v2/models/{name}/infer", openapi_extra={"requestBody": INFERENCE_BODY})
     async def infer(name: str, request: Request) -> dict[str, Any]:
         """Judges several pictures, in base64, by the KServe V2 protocol."""
         check_name(name)
