@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import hashlib
 import heapq
 import itertools
 import json
@@ -18,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from anogan_tf import atomic, data, judging, page, plots, published, report, scoring, stages, table, thresholds
+from anogan_tf import atomic, data, judging, page, plots, report, scoring, stages, table, thresholds
 from anogan_tf.data.images import SUFFIXES, Encoded
-from anogan_tf.runs import FILES, load_run
+from anogan_tf.runs import files_of, fingerprint, load_run
 from anogan_tf.scoring import Scorer
 
 try:
@@ -195,19 +194,14 @@ def _ray():
 
 def _files(run):
     """The files that a run is loaded from, their content by their name."""
-    folder = published.find(run)
-    names = ["run.json", *(f"{name}.weights.h5" for name in FILES)]
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    return {file.name: file.read_bytes() for file in files_of(run)}
 
 
 def _job(run, source, alpha, threshold, pattern):
     """What is scored how: scores of one job lie in one folder."""
-    digest = hashlib.sha256()
-    for name, content in sorted(_files(run).items()):
-        digest.update(f"{name} {len(content)} ".encode() + content)
     source = source if "://" in source else os.path.abspath(source)
     decided = {"alpha": alpha, "threshold": threshold}
-    return {"format": FORMAT, "run": digest.hexdigest()[:16], "source": source, "pattern": pattern, **decided}
+    return {"format": FORMAT, "run": fingerprint(run), "source": source, "pattern": pattern, **decided}
 
 
 def _check_job(out, job):
@@ -309,16 +303,7 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
     n = counts["normal"] + counts["suspicious"] + counts["anomalous"]
     if not n:
         raise ValueError(f"There are no images to score: none of {counts['error']} could be read.")
-    given = threshold is not None
-    figures = {
-        "threshold": threshold if given else scorer.calibration.threshold,
-        "threshold_method": "given" if given else "conformal",
-        "alpha": None if given else scorer.calibration.attained_alpha,
-        "n": n,
-        "skipped": counts["error"],
-        "run": run,
-        **judging.provenance(scorer),
-    }
+    figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=counts["error"], run=run)
     with table.ScoreTable(out) as scored:
         rows = [{name: row.get(name) for name in table.COLUMNS} for row in most]
         scored.add(rows, [json.loads(row["regions"] or "[]") for row in most])

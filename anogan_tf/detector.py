@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from anogan_tf import formats, judging, metrics, published, thresholds
 from anogan_tf.data.images import Source, name_of, open_cropped
-from anogan_tf.runs import FILES, load_run
+from anogan_tf.runs import fingerprint, load_run
 from anogan_tf.scoring import Row, Scorer, preprocessing_of
 
 CARD = "README.md"
@@ -192,15 +191,6 @@ class ExportDetector:
             regions=regions,
             anomaly_map=anomaly_map if mapped else None,
         )
-
-
-def fingerprint(folder: str | os.PathLike) -> str:
-    """A hash of all that the scores and decisions of a run come of: its `run.json` and its weights."""
-    digest = hashlib.sha256()
-    files = [Path(folder) / name for name in ("run.json", *(f"{name}.weights.h5" for name in FILES))]
-    for file in filter(Path.is_file, files):
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
 
 
 def _verdict(row, result, regions, anomaly_map, mapped):

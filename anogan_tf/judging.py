@@ -287,6 +287,22 @@ def write_report(
     report.write(results_dir, judged.results, judged.regions, drawn, measured, pixel_threshold, **more)
 
 
+def unlabelled_figures(
+    scorer: Scorer, threshold: float | None, *, n: int, skipped: int, run: str | os.PathLike
+) -> dict[str, Any]:
+    """What `metrics.json` tells of n images without labels, judged by the calibrated or another threshold."""
+    given = threshold is not None
+    return {
+        "threshold": threshold if given else scorer.calibration.threshold,
+        "threshold_method": "given" if given else "conformal",
+        "alpha": None if given else scorer.calibration.attained_alpha,
+        "n": n,
+        "skipped": skipped,
+        "run": str(run),
+        **provenance(scorer),
+    }
+
+
 def provenance(scorer: Scorer) -> dict[str, Any]:
     """What `metrics.json` tells of a scorer: settings, thresholds, calibration, and the versions it ran on."""
     calibration = scorer.calibration

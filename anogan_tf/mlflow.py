@@ -23,8 +23,8 @@ from PIL import Image
 import anogan_tf
 from anogan_tf import published
 from anogan_tf.data.images import Encoded
-from anogan_tf.detector import RunDetector, fingerprint
-from anogan_tf.runs import preprocessing_of, read_run
+from anogan_tf.detector import RunDetector
+from anogan_tf.runs import fingerprint, preprocessing_of, read_run
 
 PICTURE = "picture"
 COLUMNS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -231,6 +232,20 @@ def read_run(path: str | os.PathLike) -> dict[str, Any]:
             "wrote it, or train again."
         )
     return run
+
+
+def files_of(path: str | os.PathLike) -> list[Path]:
+    """The files that a run, which `path` names as for `load_run`, is loaded from: `run.json`, and its weights."""
+    names = ("run.json", *(f"{name}.weights.h5" for name in FILES))
+    return list(filter(Path.is_file, map(published.find(path).joinpath, names)))
+
+
+def fingerprint(path: str | os.PathLike) -> str:
+    """A hash of all that the scores and decisions of a run come of: of its `files_of`."""
+    digest = hashlib.sha256()
+    for file in files_of(path):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _read_arrays(path):

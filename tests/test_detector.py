@@ -7,7 +7,8 @@ from PIL import Image
 
 import anogan_tf as agt
 from anogan_tf.data.images import Encoded
-from anogan_tf.detector import RunDetector, fingerprint
+from anogan_tf.detector import RunDetector
+from anogan_tf.runs import fingerprint
 from tests.conftest import small_gan
 
 

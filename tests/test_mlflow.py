@@ -7,7 +7,8 @@ import pytest
 
 import anogan_tf as agt
 import anogan_tf.mlflow as models
-from anogan_tf.detector import RunDetector, fingerprint
+from anogan_tf.detector import RunDetector
+from anogan_tf.runs import fingerprint
 from benchmarks import serve
 
 pytestmark = [  # both are of MLflow itself: under pandas 3, and of types it hints at

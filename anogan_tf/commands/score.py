@@ -121,16 +121,8 @@ def show(
 ) -> None:
     """Writes the report of a finished table, see `report.show`, and says how many images look anomalous."""
     decisions = collections.Counter(row["decision"] for row in table.scored_rows(out))
-    n, given = decisions.total(), threshold is not None
-    figures = {
-        "threshold": threshold if given else scorer.calibration.threshold,
-        "threshold_method": "given" if given else "conformal",
-        "alpha": None if given else scorer.calibration.attained_alpha,
-        "n": n,
-        "skipped": len(skipped),
-        "run": str(run),
-        **judging.provenance(scorer),
-    }
+    n = decisions.total()
+    figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=len(skipped), run=run)
     more = {"masks": masks, "thumbnails": thumbnails, "normal_scores": scorer.calibration.scores, "kept": kept}
     report.show(out, pictures, figures, figures["pixel_threshold"], skipped, **more)
     suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""
