@@ -62,6 +62,17 @@ def trained(digits):
     return gan
 
 
+@pytest.fixture(scope="session")
+def saved_digits(trained, digits, tmp_path_factory):
+    """The folder of a run, of an f-AnoGAN around `trained`."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    scorer = agt.FAnoGAN(trained, chunk=4)
+    scorer.fit_reference(digits.reference)
+    scorer.calibrate(digits.validation)
+    agt.save_run(folder, scorer)
+    return folder
+
+
 @pytest.fixture
 def scorer(trained, digits):
     """A calibrated AnoGAN with a small chunk."""

@@ -5,7 +5,6 @@ import mlflow
 import pandas as pd
 import pytest
 
-import anogan_tf as agt
 import anogan_tf.mlflow as models
 from anogan_tf.detector import RunDetector
 from anogan_tf.runs import fingerprint
@@ -19,13 +18,8 @@ PICTURES = [serve.picture(random.Random(seed), kind) for seed, kind in enumerate
 
 
 @pytest.fixture(scope="module")
-def run(trained, digits, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    scorer = agt.FAnoGAN(trained, chunk=4)
-    scorer.fit_reference(digits.reference)
-    scorer.calibrate(digits.validation)
-    agt.save_run(folder, scorer)
-    return folder
+def run(saved_digits):
+    return saved_digits
 
 
 def test_a_saved_model_is_the_run_and_says_what_it_says(run, tmp_path):

@@ -18,13 +18,8 @@ from anogan_tf.commands.cli import main
 
 
 @pytest.fixture(scope="module")
-def run(trained, digits, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    scorer = agt.FAnoGAN(trained, chunk=4)
-    scorer.fit_reference(digits.reference)
-    scorer.calibrate(digits.validation)
-    agt.save_run(folder, scorer)
-    return folder
+def run(saved_digits):
+    return saved_digits
 
 
 class Killed(BaseException):
