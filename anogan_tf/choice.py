@@ -1,4 +1,4 @@
-"""Whether local features are compared at the same place or anywhere: as normal pictures tell, and painted defects."""
+"""How local features are compared, at the same place or anywhere: as normal pictures tell, and painted defects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from anogan_tf.distances import Kinds, Places, Scales
+from anogan_tf.distances import Kinds, Places, Scales, Turning
 from anogan_tf.local_features import local_features
 from anogan_tf.proxies import DEFECTS, painted
 
@@ -15,15 +15,17 @@ PART = 4  # of the pictures, that a fold holds out
 LIKELIHOOD_FOLDS, LIKELIHOOD_HELD_OUT = 4, 6  # and pictures of a fold that are looked at
 PAINTED_FOLDS, PAINTED_HELD_OUT = 2, 24
 CLEAR = 0.03  # nats a feature, by which one is clearly likelier
+WAYS = (Places, Kinds, Turning)
 
+Way = type[Places] | type[Kinds]  # of which `Turning` is one
 Scores = Callable[[Scales, np.ndarray], np.ndarray]  # of a reference and distances `(n, height, width)` to `(n,)`
 
 
-def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0) -> type[Places] | type[Kinds]:
-    """`Places` or `Kinds`: whichever makes normal pictures that were left out clearly likelier.
+def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0) -> Way:
+    """One of `WAYS`: `Places` where they make normal pictures that were left out clearly likelier than `Kinds` do.
 
-    Where neither does, as on surfaces, whichever has the higher mean AUROC for `proxies.painted` defects of each kind.
-    Both learn from three quarters of the pictures, several times over. No anomalous picture has a say.
+    Elsewhere, as where parts turn and on surfaces, that which has the highest mean AUROC for `proxies.painted` defects
+    of each kind. All learn from three quarters of the pictures, several times over. No anomalous picture has a say.
 
     Args:
         pictures: Normal pictures `(n, height, width, channels)` in [-1, 1], at least 2.
@@ -31,10 +33,9 @@ def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int
         scores: What makes scores of a reference and distances.
         seed: Of the folds, the clusters and the defects.
     """
-    gain = likelihood_gain(features, seed)
-    if abs(gain) > CLEAR:
-        return Places if gain > 0 else Kinds
-    return max((Places, Kinds), key=lambda of_scale: np.mean(aurocs(of_scale, pictures, features, scores, seed)))
+    if likelihood_gain(features, seed) > CLEAR:
+        return Places
+    return max(WAYS, key=lambda of_scale: np.mean(aurocs(of_scale, pictures, features, scores, seed)))
 
 
 def likelihood_gain(features: np.ndarray, seed: int = 0) -> float:
@@ -52,7 +53,7 @@ def likelihood_gain(features: np.ndarray, seed: int = 0) -> float:
 
 
 def aurocs(
-    of_scale: type[Places] | type[Kinds], pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0
+    of_scale: Way, pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0
 ) -> np.ndarray:
     """The AUROC of each of `proxies.DEFECTS` in each fold, `(folds, defects)`; the arguments as of `chosen`."""
     found = []

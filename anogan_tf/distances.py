@@ -11,14 +11,15 @@ from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from anogan_tf.local_features import STRIDE, VERSION, local_features, of_image, upsampled
+from anogan_tf.local_features import STRIDE, VERSION, local_features, undirected, upsampled
+from anogan_tf.overview import Joined, Overview
 
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 LEAST_VARIANCE = 0.01  # of smoothed log-distances of normal pictures at a pixel
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
-LEAST = {1: 1e-6, VERSION: 0.2}  # deviation of a feature in normal pictures; what varies by less is taken to by this
+LEAST = {1: 1e-6, 2: 0.2, 3: 0.2}  # deviation of a feature in normal pictures, by version; what varies less is taken so
 VECTORS, CLUSTERS = 40_000, 64  # learned from where places do not matter
 CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
 
@@ -40,7 +41,7 @@ class Places:
         networks pretrained on photographs, here of fixed filters.
     """
 
-    levelled = True
+    levelled, directed = True, True
 
     def __init__(self, memory: np.ndarray, version: int = VERSION) -> None:
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
@@ -74,27 +75,15 @@ class Places:
 
     @functools.cached_property
     def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
-
-        With v = m + a and v' = m + a', m the mean at the place of v', and P = W Wᵀ at the place of v, the distance is
-        a P a - 2 a P a' + a' P a'. The last is known beforehand; the product in the middle is of the normal pictures at
-        one place with all that are compared with them.
-        """
+        """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`."""
         around = np.pad(self._mean, ((REACH, REACH), (REACH, REACH), (0, 0)))
         with tf.init_scope():  # also while a graph is traced, of which they would be a part
             means = tf.stack(_each_shift(around, self._mean.shape), axis=2)  # (rows, columns, 9, features)
             memory, squares = map(tf.constant, self._products())
             whitening, scale = tf.constant(self._whitening), tf.constant(self.scale)
-
-        def distances(features):
-            away = (features / scale)[:, :, None] - means
-            white = away @ whitening  # (rows, columns, 9, features)
-            pulls = _shifted(-2.0 * tf.matmul(white, whitening, transpose_b=True), -1, 0.0)
-            closest = tf.reduce_min(pulls @ memory + squares, axis=-1)  # (rows, columns, 9)
-            nearest = tf.reduce_sum(tf.square(white), axis=-1) + _shifted(closest, 1, np.inf)
-            return tf.maximum(tf.reduce_min(nearest, axis=-1), 0.0)
-
-        return tf.function(distances, autograph=False)
+        return functools.partial(
+            _to_places, means=means, memory=memory, squares=squares, whitening=whitening, scale=scale
+        )
 
     @property
     def tensor(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -126,7 +115,7 @@ class Kinds:
         Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265, section 3.2.
     """
 
-    levelled = False
+    levelled, directed = False, True
 
     def __init__(
         self,
@@ -196,35 +185,28 @@ class Kinds:
 
         One row after the other: products round by their sizes.
         """
-        return tf.function(lambda features: tf.map_fn(self._of_places, features), autograph=False)
+        return functools.partial(_to_kinds_of_rows, **self._known)
 
     def tensor(self, features: tf.Tensor) -> tf.Tensor:
         """`of_picture` in operations that all formats of exports have: all places at once."""
-        flat = self._of_places(tf.reshape(features, (-1, features.shape[-1])))
+        flat = _to_kinds(tf.reshape(features, (-1, features.shape[-1])), **self._known)
         return tf.reshape(flat, features.shape[:2])
 
     @functools.cached_property
-    def _of_places(self):
-        """The function from features `(n, features)` to their distances `(n,)`.
-
-        With P = W Wᵀ of the cluster of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
-        """
+    def _known(self):
+        """What distances are computed with."""
         normal = self.coreset.astype(np.float32) / self.scale - self._middle
+        squares = np.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
+        known = {"normal": np.ascontiguousarray(normal.T), "squares": squares, "whitening": self._whitening}
+        known |= {"centres": self.centres, "white": self._white, "scale": self.scale, "middle": self._middle}
         with tf.init_scope():  # also while a graph is traced, of which they would be a part
-            known = tf.constant(normal.T)  # (features, m)
-            squares = tf.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
-            whitening, centres = tf.constant(self._whitening), tf.constant(self.centres)
+            return {name: tf.constant(values) for name, values in known.items()}
 
-        def distances(features):
-            values = features / self.scale - self._middle  # (n, features)
-            products = tf.matmul(values @ self._white, centres, transpose_b=True)
-            clusters = tf.argmin(tf.reduce_sum(tf.square(centres), axis=1) - 2.0 * products, axis=1)
-            own = tf.gather(whitening, clusters)  # (n, features, features)
-            white = tf.linalg.matvec(own, values, transpose_a=True)
-            closest = tf.reduce_min(-2.0 * tf.linalg.matvec(own, white) @ known + tf.gather(squares, clusters), axis=1)
-            return tf.maximum(tf.reduce_sum(tf.square(white), axis=1) + closest, 0.0)
 
-        return distances
+class Turning(Kinds):
+    """`Kinds` of features without directions (`local_features.undirected`), for parts that lie in any direction."""
+
+    directed = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,12 +247,22 @@ class Scales:
 
     Attributes:
         usual: A `Usual`, where cross-calibration learned one; else None.
+        overview: An `Overview`, likewise.
+        joined: How the scores of both join, likewise.
     """
 
     def __init__(
-        self, fine: Places | Kinds, coarse: Places | Kinds, version: int = VERSION, usual: Usual | None = None
+        self,
+        fine: Places | Kinds,
+        coarse: Places | Kinds,
+        version: int = VERSION,
+        usual: Usual | None = None,
+        overview: Overview | None = None,
+        joined: Joined | None = None,
     ) -> None:
         self.usual = usual
+        self.overview = overview
+        self.joined = joined
         self.fine = fine
         self.coarse = coarse
         self.version = version
@@ -283,18 +275,20 @@ class Scales:
     @classmethod
     def fit(cls, features: np.ndarray, seed: int = 0, of_scale: type[Places] | type[Kinds] = Places) -> "Scales":
         """Learns from `(n, rows, columns, features)`, with the same distances at both scales, see `choice.chosen`."""
-        return cls(of_scale.fit(features, seed), of_scale.fit(_halved(features).numpy(), seed))
+        seen = features if of_scale.directed else undirected(features).numpy()
+        return cls(of_scale.fit(seen, seed), of_scale.fit(_halved(seen).numpy(), seed))
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.fine, self.coarse, self.version, self.usual)
+        return type(self), (self.fine, self.coarse, self.version, *(getattr(self, name) for name in CROSS))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
         scales = {"fine": self.fine, "coarse": self.coarse}
         arrays = {f"{name}/{key}": array for name, scale in scales.items() for key, array in scale.arrays.items()}
-        usual = {f"usual/{key}": array for key, array in vars(self.usual).items()} if self.usual else {}
-        return arrays | usual | {"features_version": np.float32(self.version)}
+        learned = ((name, getattr(self, name)) for name in CROSS)
+        arrays |= {f"{name}/{key}": array for name, part in learned if part for key, array in vars(part).items()}
+        return arrays | {"features_version": np.float32(self.version), "directed": np.float32(self.fine.directed)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Scales":
@@ -309,57 +303,88 @@ class Scales:
                 f"The reference holds local features of version {version}; this anogan-tf knows {sorted(LEAST)}. "
                 "Install the one that wrote it, or fit the reference again."
             )
-        of_scale = Places if "fine/memory" in arrays else Kinds
+        of_scale = Places if "fine/memory" in arrays else Kinds if arrays.get("directed", 1) else Turning
 
         def part(name):
             return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
         fine, coarse = (of_scale(**part(name), version=version) for name in ("fine", "coarse"))
-        return cls(fine, coarse, version, Usual(**part("usual")) if part("usual") else None)
+        return cls(fine, coarse, version, *(of_part(**part(name)) if part(name) else None for name, of_part in CROSS.items()))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         return each_picture(self._of_features, features)
 
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The local features of pictures `(batch, height, width, channels)` in [-1, 1], of this reference's version."""
+        return each_picture(lambda image: local_features(image[None], self.version)[0], images)
+
     def of_images(self, images: np.ndarray) -> np.ndarray:
-        """The distances of pictures `(batch, height, width, channels)` in [-1, 1], in their own pixels.
+        """The distances of pictures `(batch, height, width, channels)` in [-1, 1], in their own pixels."""
+        return self.of_features(self.features(images), images.shape[1:])
+
+    def of_features(self, features: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """The distances of pictures of a shape `(height, width, …)`, by their features, in their own pixels.
 
         One picture at a time: n of them cost n times as much, and none depends on the others.
         """
-        return each_picture(self._of_image, images)
+        return each_picture(lambda picture: self._larger(self._of_features(picture), STRIDE, shape), features)
 
-    def of_features(self, features: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """The distances of pictures of a shape `(height, width, …)`, by their features, in their own pixels."""
-        maps = (self._larger(self._of_features(picture), STRIDE, shape) for picture in features)
-        return np.stack([each.numpy() for each in maps])
+    def tensor(self, features: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+        """As `of_features`, of one picture's features, in operations that all formats of exports have."""
+        seen = self._seen(features)
+        coarse = self.coarse.tensor(_halved(seen[None])[0])
+        near = self.fine.tensor(seen) + self._larger(coarse, 2, seen.shape)
+        return self._larger(near, STRIDE, shape)
 
-    def tensor(self, image: tf.Tensor) -> tf.Tensor:
-        """The distances `(height, width)` of one picture, in its own pixels, in operations that all formats have."""
-        features = of_image(image, self.version)
-        coarse = self.coarse.tensor(_halved(features[None])[0])
-        near = self.fine.tensor(features) + self._larger(coarse, 2, features.shape)
-        return self._larger(near, STRIDE, image.shape)
+    def _of_features(self, features):
+        seen = self._seen(tf.convert_to_tensor(features))
+        return self.fine.of_picture(seen) + self._larger(self.coarse.of_picture(_halved(seen[None])[0]), 2, seen.shape)
 
-    @functools.cached_property
-    def _of_image(self):
-        def distances(image):
-            features = local_features(image[None], self.version)[0]
-            return self._larger(self._of_features(features), STRIDE, image.shape)
-
-        return tf.function(distances, autograph=False)
-
-    @functools.cached_property
-    def _of_features(self):
-        fine, coarse = self.fine.of_picture, self.coarse.of_picture
-
-        def distances(features):
-            halved = coarse(_halved(features[None])[0])
-            return fine(features) + self._larger(halved, 2, features.shape)
-
-        return tf.function(distances, autograph=False)
+    def _seen(self, features):
+        return features if self.fine.directed else undirected(features)
 
     def _larger(self, distances, times, shape):
         return upsampled(distances[None], times, self.version)[0, : shape[0], : shape[1]]
+
+
+CROSS = {"usual": Usual, "overview": Overview, "joined": Joined}  # what is learned by cross-calibration alone
+
+
+@tf.function(autograph=False)
+def _to_places(features, *, means, memory, squares, whitening, scale):
+    """Distances `(rows, columns)` of features `(rows, columns, features)` to `Places`, which are traced once a size.
+
+    With v = m + a and v' = m + a', m the mean at the place of v', and P = W Wᵀ at the place of v, the distance is
+    a P a - 2 a P a' + a' P a'. The last is known beforehand; the product in the middle is of the normal pictures at
+    one place with all that are compared with them.
+    """
+    away = (features / scale)[:, :, None] - means
+    white = away @ whitening  # (rows, columns, 9, features)
+    pulls = _shifted(-2.0 * tf.matmul(white, whitening, transpose_b=True), -1, 0.0)
+    closest = tf.reduce_min(pulls @ memory + squares, axis=-1)  # (rows, columns, 9)
+    nearest = tf.reduce_sum(tf.square(white), axis=-1) + _shifted(closest, 1, np.inf)
+    return tf.maximum(tf.reduce_min(nearest, axis=-1), 0.0)
+
+
+@tf.function(autograph=False)
+def _to_kinds_of_rows(features, **known):
+    """`_to_kinds` of features `(rows, columns, features)`, `(rows, columns)`."""
+    return tf.map_fn(lambda row: _to_kinds(row, **known), features)
+
+
+def _to_kinds(features, *, normal, squares, whitening, centres, white, scale, middle):
+    """Distances `(n,)` of features `(n, features)` to `Kinds`.
+
+    With P = W Wᵀ of the cluster of v, the distance is v P v - 2 v P v' + v' P v', the last known beforehand.
+    """
+    values = features / scale - middle
+    products = tf.matmul(values @ white, centres, transpose_b=True)
+    clusters = tf.argmin(tf.reduce_sum(tf.square(centres), axis=1) - 2.0 * products, axis=1)
+    own = tf.gather(whitening, clusters)  # (n, features, features)
+    apart = tf.linalg.matvec(own, values, transpose_a=True)
+    closest = tf.reduce_min(-2.0 * tf.linalg.matvec(own, apart) @ normal + tf.gather(squares, clusters), axis=1)
+    return tf.maximum(tf.reduce_sum(tf.square(apart), axis=1) + closest, 0.0)
 
 
 def k_centres(vectors: np.ndarray, n: int) -> np.ndarray:

@@ -1,17 +1,23 @@
-"""What a picture looks like around each point: its colours, and how strongly they vary, in which direction."""
+"""What a picture looks like around each point: its colours, how strongly they vary, in which direction, and lines."""
+
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
+
+Array: TypeAlias = np.ndarray | tf.Tensor
 
 BLURS = (1.0, 2.0, 4.0)  # σ in pixels
 WAVES = (1.0, 2.0)
 ORIENTATIONS = 4
 POOLING = 2.0  # σ of the mean of a wave's amplitude
+LINE_DIRECTIONS = 12
+LINE_WIDTH, LINE_LENGTH = 1.2, 5.0  # σ across and along a line, in pixels of a picture half as large
 DARK = 0.2  # a tenth of the range [-1, 1], below which colours hardly differ
 LEVEL = 1 / 255  # half a gray level of 8 bits
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
 SMALLEST = 16  # pixels a side, which the filters need
-VERSION = 2  # of the features; those of 1 were up to 1.5 pixels off their places
+VERSION = 3  # of the features; those of 1 were up to 1.5 pixels off their places, and 1 and 2 have no lines
 
 
 @tf.function(autograph=False)
@@ -20,19 +26,22 @@ def local_features(images: tf.Tensor, version: int = VERSION) -> tf.Tensor:
 
     For each channel the means under Gaussians of σ = 1, 2 and 4 pixels, and the amplitudes |x * ψ| of Morlet wavelets ψ
     of σ = 1 and 2 pixels in four orientations, averaged under a Gaussian of σ = 2; all averaged over 8×8 pixels, at the
-    middle of which they lie. Light multiplies both, so that the features are their logarithms: log(1 + 5 (m + 1)) of a
-    mean m and log(1 + 255 a) of an amplitude a. Twice the light is a shift then, and not twice the difference, but for
-    what is darker than a tenth of the range and waves of less than half a gray level. None of it is trained.
+    middle of which they lie. Of all channels together, how strong the strongest bright and the strongest dark line
+    within 8×8 pixels are: the response of ridges about 5 pixels wide and 20 long, over which grain averages out.
+    Light multiplies all, so that the features are their logarithms: log(1 + 5 (m + 1)) of a mean m and log(1 + 255 a)
+    of an amplitude or response a. Twice the light is a shift then, and not twice the difference, but for what is darker
+    than a tenth of the range and waves of less than half a gray level. None of it is trained.
 
     Args:
         images: `(batch, height, width, channels)` in [-1, 1], sides of at least 16 pixels.
-        version: 1 for the features of references that were learned before there were versions.
+        version: 1 or 2 for the features of references that were learned with these.
 
     Returns:
-        `(batch, ceil(height / 8), ceil(width / 8), 11 * channels)`.
+        `(batch, ceil(height / 8), ceil(width / 8), 11 * channels + 2)`.
 
     References:
-        Bruna and Mallat, "Invariant Scattering Convolution Networks", arXiv 1203.1513, section 2.2 (order one).
+        Bruna and Mallat, "Invariant Scattering Convolution Networks", arXiv 1203.1513, section 2.2 (order one); Lindeberg,
+        "Edge Detection and Ridge Detection with Automatic Scale Selection", IJCV 1998, section 6 (ridges).
     """
     return tf.map_fn(lambda image: of_image(image, version), images)  # one by one: products round by their sizes
 
@@ -57,9 +66,44 @@ def of_image(image: tf.Tensor, version: int = VERSION) -> tf.Tensor:
         shrink = int(sigma)
         smaller = _shrunk(maps, shrink, version) if shrink > 1 else maps
         textures.append(_at_places(_amplitudes(smaller, sigma / shrink), POOLING / shrink, FINE // shrink, version))
-    return tf.concat(
-        [tf.math.log1p((tf.concat(colours, -1) + 1.0) / DARK), tf.math.log1p(tf.concat(textures, -1) / LEVEL)], axis=-1
-    )
+    amplitudes = tf.concat(textures if version < 3 else [*textures, _lines(maps)], -1)
+    return tf.concat([tf.math.log1p((tf.concat(colours, -1) + 1.0) / DARK), tf.math.log1p(amplitudes / LEVEL)], axis=-1)
+
+
+def undirected(features: Array) -> Array:
+    """Features `(…, 11 * channels + 2)` without the directions of waves, `(…, 7 * channels + 2)`.
+
+    Of each wave's amplitudes in four orientations, their mean and by how much the strongest exceeds the weakest stay.
+    They hardly change when a part turns.
+    """
+    channels = features.shape[-1] // (len(BLURS) + len(WAVES) * ORIENTATIONS)
+    ends = np.cumsum([len(BLURS) * channels, *[channels * ORIENTATIONS] * len(WAVES), 2])
+    colours, *waves, lines = (features[..., a:b] for a, b in zip([0, *ends], ends, strict=False))
+    kept = [colours]
+    for wave in waves:
+        each = tf.reshape(wave, (*wave.shape[:-1], channels, ORIENTATIONS))
+        kept += [tf.reduce_mean(each, axis=-1), tf.reduce_max(each, axis=-1) - tf.reduce_min(each, axis=-1)]
+    return tf.concat([*kept, lines], axis=-1)
+
+
+def _lines(maps):
+    """The strongest response within 8×8 pixels to bright and to dark lines of all directions, `(rows, columns, 2)`."""
+    smaller = _shrunk(tf.reduce_mean(maps, axis=0, keepdims=True), 2, VERSION)  # (1, height / 2, width / 2, 1)
+    ridges = _ridges()[:, :, None].astype(np.float32)  # (side, side, 1, directions)
+    responses = tf.nn.conv2d(_mirrored(smaller, len(ridges) // 2), ridges, 1, "VALID")
+    strongest = tf.stack([tf.reduce_max(responses, -1), tf.reduce_max(-responses, -1)], axis=-1)
+    side = STRIDE // 2
+    whole = tf.pad(strongest, [[0, 0], *([0, -n % side] for n in strongest.shape[1:3]), [0, 0]])
+    return tf.nn.relu(tf.nn.max_pool2d(whole, side, side, "VALID"))[0]
+
+
+def _mirrored(maps, margin):
+    """Maps `(n, height, width, k)` with a margin in which they are mirrored at the border, as often as it takes."""
+    while margin:
+        step = min(margin, *maps.shape[1:3])
+        maps = tf.pad(maps, ((0, 0), (step, step), (step, step), (0, 0)), "SYMMETRIC")
+        margin -= step
+    return maps
 
 
 def _amplitudes(maps, sigma):
@@ -108,6 +152,20 @@ def _gaussians(length, sigma, centres):
     weights = np.where(away <= np.ceil(3 * sigma), np.exp(-(away**2) / (2 * sigma**2)), 0.0)
     before, inside, after = np.split(weights / weights.sum(axis=1, keepdims=True), 3, axis=1)
     return before[:, ::-1] + inside + after[:, ::-1]
+
+
+def _ridges():
+    """Second derivatives of Gaussians across lines, long along them, without mean, `(side, side, directions)`."""
+    reach = int(np.ceil(2.5 * LINE_LENGTH))
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    ridges = []
+    for angle in np.pi * np.arange(LINE_DIRECTIONS) / LINE_DIRECTIONS:
+        along = (columns * np.cos(angle) + rows * np.sin(angle)) / LINE_LENGTH
+        across = (rows * np.cos(angle) - columns * np.sin(angle)) / LINE_WIDTH
+        ridge = (1 - across**2) * np.exp(-(along**2 + across**2) / 2)
+        ridge -= ridge.mean()
+        ridges.append(ridge / np.abs(ridge).sum())
+    return np.stack(ridges, axis=-1)
 
 
 def _morlets(sigma):

@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import resampling, scoring, stages, wrapper
-from anogan_tf.choice import chosen
-from anogan_tf.distances import Kinds, Places, Scales, Usual
+from anogan_tf.choice import Way, chosen
+from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
-from anogan_tf.local_features import SMALLEST, local_features
+from anogan_tf.local_features import SMALLEST, local_features, of_image
+from anogan_tf.overview import Joined, Overview
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
@@ -32,7 +33,8 @@ class LocalNeighbours(wrapper.Wrapper):
     a whole, most often for its light, and a high t says less. With `Kinds` it is t itself, as m says how much of the
     picture a part fills. The anomaly map is log(1 + d), in which a strong defect does not spread over what is near it.
     `cross_calibrate` also learns, for `Places`, how high the map usually is at each pixel; t is then the mean of the
-    highest fiftieth of how many deviations it is above that, and nothing else.
+    highest fiftieth of how many deviations it is above that, and nothing else. And it learns how the features of a whole
+    picture usually are (`Overview`), and joins both (`Joined`), as what fills a picture shows at no place.
     A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
     from that; neither decides.
 
@@ -161,6 +163,8 @@ class LocalNeighbours(wrapper.Wrapper):
         scores, maps = self._held_out(features, held_out, of_scale)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
+        self.reference.overview = Overview.fit(features)
+        self.reference.joined, scores = _joined(scores, features, held_out)
         peaks = maps.max(axis=(1, 2))
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
@@ -179,10 +183,12 @@ class LocalNeighbours(wrapper.Wrapper):
         return (self._decide(images) if decide else {}) | (self._draw(images, progress) if draw else {})
 
     def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
-        reference = self._known()
         one = images.shape[0] == 1  # not all formats have loops that stack what they find
-        pixels = reference.tensor(images[0])[None] if one else tf.map_fn(reference.tensor, images)
-        found = {"anomaly_score": self._score_tensor(pixels), "anomaly_map": tf.math.log1p(pixels)}
+        several = (tf.float32, tf.float32)
+        scores, maps = (
+            self._decide_tensor(images[0]) if one else tf.map_fn(self._decide_tensor, images, fn_output_signature=several)
+        )
+        found = {"anomaly_score": scores[None] if one else scores, "anomaly_map": maps[None] if one else maps}
         if not draw:
             return found
         drawn = self.scorer.tensors(tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID"), draw=True)
@@ -193,8 +199,23 @@ class LocalNeighbours(wrapper.Wrapper):
         return self.scorer.examples(self.smaller(images[:n]), n)
 
     def _decide(self, images: np.ndarray) -> Outputs:
-        pixels = self._known().of_images(images)  # (batch, height, width)
-        return {"anomaly_score": self._scores(self.reference, pixels), "anomaly_map": np.log1p(pixels)}
+        reference = self._known()
+        features = reference.features(images)
+        pixels = reference.of_features(features, images.shape[1:])  # (batch, height, width)
+        scores = self._scores(reference, pixels)
+        if reference.joined is not None:
+            scores = reference.joined(np.stack([scores, reference.overview(features)], axis=1))
+        return {"anomaly_score": scores, "anomaly_map": np.log1p(pixels)}
+
+    def _decide_tensor(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_decide`, of one image: its score, and its map."""
+        reference = self._known()
+        features = of_image(image, reference.version)
+        pixels = reference.tensor(features, image.shape)
+        scores = self._score_tensor(pixels[None])  # (1,)
+        if reference.joined is not None:
+            scores = reference.joined.tensor(tf.stack([scores, reference.overview.tensor(features)], axis=1))
+        return scores[0], tf.math.log1p(pixels)
 
     def _known(self) -> Scales:
         if self.reference is None:
@@ -202,7 +223,7 @@ class LocalNeighbours(wrapper.Wrapper):
         return self.reference
 
     def _scores(self, reference: Scales, pixels: np.ndarray) -> np.ndarray:
-        """The anomaly scores of pictures with these distances from a reference, `(batch, height, width)`."""
+        """The scores at places of pictures with these distances from a reference, `(batch, height, width)`."""
         if reference.usual is not None:
             return _highest(reference.usual(self._smooth(np.log1p(pixels))))
         smooth = self._smooth(pixels)
@@ -235,7 +256,7 @@ class LocalNeighbours(wrapper.Wrapper):
         return rows
 
     @stages.stage("Choosing the distances")
-    def _chosen(self, rows: list[Row], features: np.ndarray) -> type[Places] | type[Kinds]:
+    def _chosen(self, rows: list[Row], features: np.ndarray) -> Way:
         """What suits these pictures."""
         return chosen(np.stack([row["image"] for row in rows]), features, self._scores, self.seed)
 
@@ -272,6 +293,21 @@ class LocalNeighbours(wrapper.Wrapper):
     def smaller(self, images: np.ndarray) -> np.ndarray:
         """The pictures as the networks take them: means of blocks of pixels."""
         return tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID").numpy()
+
+
+def _joined(scores: np.ndarray, features: np.ndarray, held_out: np.ndarray) -> tuple[Joined, np.ndarray]:
+    """What joins scores at places with those of whole pictures, and each joined by what the other folds show."""
+    folds = range(held_out.max() + 1)
+    whole = np.empty(len(scores))
+    for fold in folds:
+        inside = held_out == fold
+        whole[inside] = Overview.fit(features[~inside])(features[inside])
+    both = np.stack([scores, whole], axis=1)
+    joined = np.empty(len(scores))
+    for fold in folds:
+        inside = held_out == fold
+        joined[inside] = Joined.fit(both[~inside])(both[inside])
+    return Joined.fit(both), joined
 
 
 def _features(rows: Sequence[Row]) -> np.ndarray:

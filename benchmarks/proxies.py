@@ -1,4 +1,4 @@
-"""Whether likelihood and painted defects choose as real ones would: AUROC of both, at the same place and anywhere.
+"""Whether likelihood and painted defects choose as real ones would: AUROC of both, by each way to compare.
 
     python -m benchmarks.proxies FOLDER      # with a folder for each of `benchmarks.decisions.SETS`, in MVTec layout
 
@@ -16,15 +16,14 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
-from anogan_tf.choice import CLEAR, aurocs, likelihood_gain
-from anogan_tf.distances import Kinds, Places, Scales
+from anogan_tf.choice import CLEAR, WAYS, aurocs, likelihood_gain
+from anogan_tf.distances import Scales
 from anogan_tf.local_features import local_features
 from anogan_tf.proxies import DEFECTS
 from benchmarks import measuring
 from benchmarks.decisions import SETS, SIDE, files_of, read
 
 MOST = 200
-WAYS = ("Places", "Kinds")
 
 
 def measure(folder, seed):
@@ -41,7 +40,7 @@ def measure(folder, seed):
     scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, 3), 8, width=4), score="paper"))
     features, tested = _features(pictures), _features(tested)
     rows = {"gain": likelihood_gain(features, seed)}
-    for of_scale in (Places, Kinds):
+    for of_scale in WAYS:
         of_defects = aurocs(of_scale, pictures, features, scorer._scores, seed).mean(axis=0)
         reference = Scales.fit(features, seed, of_scale)
         scores = scorer._scores(reference, reference.of_features(tested, pictures.shape[1:]))
@@ -66,7 +65,11 @@ def main():
     options = parser.parse_args()
     started_on = measuring.machine()
     figures = {name: measure(options.folder / SETS[name], options.seed) for name in options.sets}
-    rows = [[name, by_way["gain"], way, *by_way[way].values()] for name, by_way in figures.items() for way in WAYS]
+    rows = [
+        [name, by_way["gain"], way.__name__, *by_way[way.__name__].values()]
+        for name, by_way in figures.items()
+        for way in WAYS
+    ]
     print(measuring.table(["", f"gain (clear: {CLEAR})", "compared by", "real", "painted", *DEFECTS], rows))
     measuring.write(options.out, "proxies", started_on, {"seed": options.seed, "sets": figures})
 

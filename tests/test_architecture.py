@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
     resampling · formats · local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics
-    data.listing · data.pictures · data.encoded · microbatches · data.samples · distances · drawing · look
-    written · published · weights
+    data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
+    written · published · weights · distances
     data.reading · transformations · table · plots
     data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · page · choice

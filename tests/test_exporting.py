@@ -16,7 +16,8 @@ from anogan_tf import exporting, formats, thresholds
 from anogan_tf.commands import export as command
 from anogan_tf.commands import serve
 from anogan_tf.detector import ExportDetector, RunDetector
-from anogan_tf.distances import Kinds, Places, Scales, Usual
+from anogan_tf.distances import Kinds, Places, Scales, Turning, Usual
+from anogan_tf.overview import Joined, Overview
 from tests.conftest import small_gan
 
 
@@ -53,16 +54,18 @@ def scorers(images, large, encoder):
         "tiles": calibrated(agt.Patched(agt.FAnoGAN(gan, encoder=encoder, chunk=8)), large),
     }
     features = agt.local_features.local_features(large).numpy()
-    for name, of_scale in (("places", Places), ("kinds", Kinds), ("usual", Places)):
+    for name, of_scale in (("places", Places), ("kinds", Kinds), ("turning", Turning), ("usual", Places)):
         scorers[name] = agt.LocalNeighbours(drawn, factor=2)
         scorers[name].reference = Scales.fit(features, of_scale=of_scale)
         if name == "usual":
             scorers[name].reference.usual = Usual(np.full((16, 16), 0.2, np.float32), np.float32(0.5))
+            scorers[name].reference.overview = Overview.fit(features)
+            scorers[name].reference.joined = Joined(np.array([0.5, 0.7]), np.array([0.3, 0.2]))
         scorers[name].calibrate(large, alpha=0.2)
     return scorers
 
 
-KINDS = ("blend", "search", "encoder", "colour", "places", "kinds", "usual", "tiles")
+KINDS = ("blend", "search", "encoder", "colour", "places", "kinds", "turning", "usual", "tiles")
 UNEVEN = ((16, 16), (23, 16), (40, 37))
 
 

@@ -6,6 +6,7 @@ import anogan_tf as agt
 from anogan_tf.distances import Kinds, Places, Scales
 from anogan_tf.folds import folds
 from anogan_tf.local_features import local_features, upsampled
+from anogan_tf.overview import Joined, Overview
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_a_random_part_of_many_pictures_is_remembered(local, pictures, monkeypat
     again.fit_reference(pictures[0][:50])
     for one, other in zip(scorer.reference.arrays.values(), again.reference.arrays.values(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert scorer.reference.arrays["fine/memory"].shape == (8, 8, 7, 11)
+    assert scorer.reference.arrays["fine/memory"].shape == (8, 8, 7, 13)
 
 
 def test_pictures_that_are_too_small_are_refused():
@@ -151,12 +152,14 @@ def test_each_fold_is_scored_by_what_the_others_show(local, pictures, monkeypatc
     monkeypatch.setattr("anogan_tf.neighbours.folds_of", lambda *_: fold)
     images = pictures[0][:12]
     scorer.cross_calibrate(images, 0.1)
-    expected = []
+    features, found = local_features(images).numpy(), np.empty((12, 2))
     for number in range(3):
-        other = uncalibrated(local)
-        other.reference = Scales.fit(local_features(images[fold != number]).numpy(), 0, Kinds)
-        expected.extend(other.score(images[fold == number], draw=False)["anomaly_score"])
-    np.testing.assert_allclose(scorer.calibration.scores, np.sort(expected), rtol=1e-3)
+        inside, other = fold == number, uncalibrated(local)
+        other.reference = Scales.fit(features[~inside], 0, Kinds)
+        found[inside, 0] = other.score(images[inside], draw=False)["anomaly_score"]
+        found[inside, 1] = Overview.fit(features[~inside])(features[inside])
+    expected = np.array([Joined.fit(found[fold != number])(found[i : i + 1])[0] for i, number in enumerate(fold)])
+    np.testing.assert_allclose(scorer.calibration.scores, np.sort(expected), rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_usual_at_a_pixel_counts_for_less(local, pictures):
@@ -169,8 +172,22 @@ def test_what_is_usual_at_a_pixel_counts_for_less(local, pictures):
     assert usual.mean[8:16, 8:24].mean() > usual.mean[40:48, 8:24].mean() + 0.1
     out = scorer.score(pictures[1][:3], draw=False)
     deviations = (out["anomaly_map"] - usual.mean) / usual.deviation
-    expected = np.sort(deviations.reshape(3, -1))[:, -81:].mean(axis=1)
+    highest = np.sort(deviations.reshape(3, -1))[:, -81:].mean(axis=1)
+    whole = scorer.reference.overview(local_features(pictures[1][:3]).numpy())
+    expected = scorer.reference.joined(np.stack([highest, whole], axis=1))
     np.testing.assert_allclose(out["anomaly_score"], expected, rtol=1e-5)
+
+
+def test_a_picture_that_is_odd_as_a_whole_is_found(local, pictures):
+    """A grain that is coarser all over, which a median that is taken away hides at places."""
+    scorer = uncalibrated(local)
+    scorer.cross_calibrate(pictures[0][:40])
+    normal = pictures[0][40:50]
+    odd = (normal + np.random.default_rng(5).normal(0, 0.05, size=normal.shape)).clip(-1, 1).astype(np.float32)
+    usual, unusual = (scorer.reference.overview(local_features(images).numpy()) for images in (normal, odd))
+    assert unusual.min() > 2 * usual.max()
+    one, other = (scorer.score(images, draw=False)["anomaly_score"] for images in (normal, odd))
+    assert other.min() > one.max()
 
 
 def test_groups_and_equal_pictures_are_held_out_together(local, pictures, monkeypatch):

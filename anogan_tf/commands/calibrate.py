@@ -130,7 +130,7 @@ def _learn_again(run, description, scorer, alpha, more):
     settings = description.get("settings")
     if not settings:
         raise ValueError(f"{run} was saved from Python, so the images that it remembers are not known: fit it again.")
-    splits = load_splits(settings, scorer.image_shape[:2])
+    splits = load_splits(settings, scorer.image_shape)
     check_fingerprint(run, description, splits)
     from_splits(scorer, splits, alpha, scorer.calibration.method, more)
 

@@ -222,9 +222,9 @@ def _measure(place):
     """The figures of a run on its test images, and those of the baselines beside it."""
     settings = read_run(place)["settings"]
     scorer = load_run(place)
-    splits = load_splits(settings)
-    is_around = scorer is not scoring.unwrapped(scorer)
-    tested = load_splits(settings, scorer.image_shape[:2]) if is_around else splits
+    networks = scoring.unwrapped(scorer)
+    splits, is_around = load_splits(settings, networks.image_shape), scorer is not networks
+    tested = load_splits(settings, scorer.image_shape) if is_around else splits
     result = scorer.test(tested.test, pictures=0)
     names = ("auroc", "average_precision", "accuracy", "balanced_accuracy", "alpha", "threshold", "n")
     figures = {name: getattr(result, name) for name in (*names, "pixel_auroc", "aupro", "seconds_per_image")}
@@ -232,7 +232,7 @@ def _measure(place):
     images, labels = (np.array([row[name] for row in rows]) for name in ("image", "label"))
     masks = [row["mask"] for row in rows if "mask" in row]
     chosen = _stratified(splits.samples.part("test").classes)
-    paper = _paper(scoring.unwrapped(scorer))
+    paper = _paper(networks)
     figures |= {"auroc_paper": _auroc(labels[chosen], paper, images[chosen]), "n_paper": len(chosen)}
     figures["baselines"], taken = {}, ("training_steps", "batch_size", "latent_dim")
     train = np.concatenate([batch["image"] for batch in splits.reference])

@@ -1,6 +1,7 @@
 """The settings of a run from the command line: recipes, the data that they name, what else they were."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,14 @@ def with_recipe(settings: dict, channels: int) -> dict:
     return filled | {name: () if values == ("none",) else tuple(values) for name, values in several.items()}
 
 
-def load_splits(settings: dict, size: tuple[int, int] | None = None) -> data.Splits:
-    """The splits that a run's settings name, images of `size` `(height, width)` if it is given."""
+def load_splits(settings: dict, size: Sequence[int | None] | None = None) -> data.Splits:
+    """The splits that a run's settings name, images of `size`, `(height, width)` or with channels too, if it is given."""
     keys = (
         "patches", "scale", "pattern", "group_by", "bits", "crop", "validation_fraction", "cache", "data_dir",
         "seed",
     )  # fmt: skip
-    channels = settings["channels"]
-    shape = (*(size or settings["size"] or (None, None)), channels and int(channels))
+    height, width, *channels = size or settings["size"] or (None, None)
+    shape = (height, width, *(channels or [settings["channels"] and int(settings["channels"])]))
     options = {key: settings[key] for key in keys}
     batch_size = settings["batch_size"]
     options["batch_size"] = BATCH_SIZE if batch_size is None else batch_size

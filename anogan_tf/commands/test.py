@@ -84,7 +84,7 @@ def _labelled(run, description, settings, scorer, source, pattern):
     unseen = functools.partial(seen.unseen, published.find(run))
     own = source is None or absolute(source) == settings.get("source")
     if own and pattern in (None, settings.get("pattern")):
-        splits = load_splits(settings, scorer.image_shape[:2])
+        splits = load_splits(settings, scorer.image_shape)
         check_fingerprint(run, description, splits)
         test = splits.samples.part("test")
         return dataclasses.replace(splits, samples=unseen(test)).test if len(test) else None

@@ -60,7 +60,7 @@ def run(source: str, out: str | Path, *, workers: str | None = None, **settings:
         raise ValueError("--score neighbours compares whole pictures: with --patches give another, such as features.")
     if settings["score_kind"] not in (None, "neighbours"):
         kinds.of_score(settings["score_kind"])
-    splits = load_splits(settings)
+    splits = load_splits(settings, _shape_of_earlier(out, settings))
     splits.check()
     print(splits.describe())
     settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
@@ -187,10 +187,19 @@ def _calibration(settings):
 
 
 def _picture_size(splits):
-    """The size in which local features are compared: four times the networks', up to `PICTURE_SIDE` pixels."""
-    height, width = splits.preprocessing.image_shape[:2]
+    """The shape in which local features are compared: four times the networks', up to `PICTURE_SIDE` pixels."""
+    height, width, channels = splits.preprocessing.image_shape
     factor = max(1, min(4, PICTURE_SIDE // max(height, width)))
-    return height * factor, width * factor
+    return height * factor, width * factor, channels
+
+
+def _shape_of_earlier(out, settings):
+    """The shape of images, with the channels of a run that is gone on with, or whose GAN is taken; None for a new one."""
+    earlier = settings["encoder_only"] or ((out / "run.json").exists() and out)
+    known = earlier and read_run(earlier).get("preprocessing")
+    if not known or settings["channels"]:
+        return None
+    return (*(settings["size"] or (None, None)), known["image_shape"][-1])
 
 
 def _gan_of(run, splits):

@@ -139,7 +139,7 @@ def load(
             floats in [-1, 1].
         labels: For an array: the class of each image.
         image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
-            (64, 64, 3) for files; for patches sides of 64.
+            sides of 64 for files and for patches, and for files one channel where none of them has a colour, else three.
         normal: Name of the normal class, or several, or a pattern such as `"*"`; for attributes `"Eyeglasses=0"`. None
             for the source's habit: `good`, `ok` and the like in `train/`, 8 of the digits, the first class elsewhere,
             everything where there are no classes; class folders alone need it.
@@ -213,8 +213,12 @@ def load(
         read = functools.partial(sources.from_tfds, *options)
         samples = cached.keep(cache_folder, (*options, "with contents"), read)
         samples = dataclasses.replace(samples, sizes=None) if patches else samples
-    own_shape = DEFAULT_SHAPE if samples.are_files else samples.images.shape[1:]
-    own_shape = (*DEFAULT_SHAPE[:2], own_shape[-1]) if patches else own_shape
+    if samples.are_files:
+        known = image_shape and image_shape[-1]
+        own_shape = (*DEFAULT_SHAPE[:2], known or inspection.channels(samples))
+    else:
+        own_shape = samples.images.shape[1:]
+        own_shape = (*DEFAULT_SHAPE[:2], own_shape[-1]) if patches else own_shape
     preprocessing = Preprocessing(complete_shape(image_shape, own_shape), crop, bits, scale)
     if skip_unreadable:
         samples, plan = _readable(samples, preprocessing, plan)

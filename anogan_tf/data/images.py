@@ -254,6 +254,18 @@ def is_black_and_white(path: str | os.PathLike) -> bool:
     return len(levels) <= 2 and levels[0] == 0
 
 
+def is_gray(path: str | os.PathLike) -> bool:
+    """Whether a picture has no colour: one channel, or three that are equal; so is a file that cannot be read."""
+    try:
+        picture = open_picture(path, near=1)
+    except ValueError:  # which is said when it is read
+        return True
+    if isinstance(picture, tuple):
+        return False
+    levels = np.asarray(picture)
+    return levels.ndim == 2 or bool((levels == levels[..., :1]).all())
+
+
 def is_sixteen_bit(path: str | os.PathLike) -> bool:
     """Whether a file has more than 8 bits a channel that are kept; reads the header only."""
     try:

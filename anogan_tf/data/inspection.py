@@ -18,6 +18,7 @@ NEARLY_FLAT = 4  # levels of 255
 MOSTLY = 0.5  # of a picture, more than which a defect seldom covers
 SAME_RATIO = 0.03  # to which the proportions of a mask and its picture agree
 NAMED = 5  # examples in a sentence
+LOOKED_AT = 64  # files, to tell whether there is colour
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,16 @@ def _warn_of_inverted(marked):
             "image is anomalous where its mask is white, or of any level but 0.",
             stacklevel=4,
         )
+
+
+def channels(samples: Samples) -> int:
+    """1 where no picture that is trained on has a colour, or none of 64 where there are more, else 3."""
+    files = samples.images[samples.rows[samples.parts == "train"]]
+    if not len(files):
+        files = samples.images[samples.rows]
+    some = files[np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int))]
+    with ThreadPoolExecutor() as pool:
+        return 1 if all(pool.map(image_files.is_gray, some)) else 3
 
 
 def copies(samples: Samples) -> Iterator[str]:

@@ -1,0 +1,107 @@
+"""How unusual a picture is as a whole, and how that joins what is found at its places."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from sklearn.covariance import LedoitWolf
+
+from anogan_tf.local_features import undirected
+
+LEAST = 0.05  # added to the spread of a feature, before its logarithm
+WEIGHTS = (2.0, 1.0)  # of what is found at places, and of the whole
+REGULARISATION = 1e-3  # of variances, of descriptions scaled to a variance of 1
+NARROWEST = 1e-3  # deviation of log-scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """How far a picture's local features, taken together, are from those of normal pictures.
+
+    A picture is described by the mean m of each feature without direction (`local_features.undirected`) over all places,
+    and by log(s + 0.05), s its standard deviation.
+    The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such descriptions v of k numbers, with the mean μ and the covariance Σ of
+    normal pictures', the latter shrunk, as they are few. It sees what no single place shows: another material, an organ
+    of another brightness, a blur all over.
+
+    Args:
+        mean: μ, `(k,)`.
+        whitening: W with W Wᵀ = Σ⁻¹, `(k, k)`.
+
+    References:
+        Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of
+        Multivariate Analysis 2004, section 3 (how much Σ is shrunk).
+    """
+
+    mean: np.ndarray
+    whitening: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray) -> Overview:
+        """Learns from `(n, rows, columns, features)`, of at least 2 normal pictures."""
+        described = np.stack([_described(picture) for picture in features])
+        scale = np.maximum(described.std(axis=0), LEAST)
+        covariance = LedoitWolf().fit(described / scale).covariance_
+        factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
+        whitening = np.ascontiguousarray(np.linalg.inv(factor).T / scale[:, None])  # another layout rounds in another way
+        return cls(described.mean(axis=0), whitening)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """The distances of pictures with features `(n, rows, columns, features)`, `(n,)`; one after the other."""
+        away = (_described(picture) - self.mean for picture in features)
+        return np.array([np.mean(np.square(each @ self.whitening)) for each in away])
+
+    def tensor(self, features: tf.Tensor) -> tf.Tensor:
+        """The same of one picture's features, `(1,)`, in operations that all formats of exports have."""
+        seen = undirected(features)
+        flat = tf.reshape(seen, (-1, seen.shape[-1]))
+        mean = tf.reduce_mean(flat, axis=0)
+        spread = tf.sqrt(tf.reduce_mean(tf.square(flat - mean), axis=0))
+        described = tf.concat([mean, tf.math.log(spread + LEAST)], axis=0)[None]
+        white = tf.matmul(described - self.mean.astype(np.float32), self.whitening.astype(np.float32))
+        return tf.reduce_mean(tf.square(white), axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """One score of two: their logarithms, in deviations above the mean of normal pictures', two thirds and one third.
+
+    Args:
+        means: Of log(1 + score) of normal pictures that nothing was learned from, at places and of the whole, `(2,)`.
+        deviations: Theirs, `(2,)`.
+    """
+
+    means: np.ndarray
+    deviations: np.ndarray
+
+    @classmethod
+    def fit(cls, scores: np.ndarray) -> Joined:
+        """Learns from `(n, 2)` scores of normal pictures."""
+        logs = _logarithms(scores)
+        return cls(logs.mean(axis=0), np.maximum(logs.std(axis=0), NARROWEST))
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """The score of each picture, `(n,)`, of its two, `(n, 2)`."""
+        return ((_logarithms(scores) - self.means) / self.deviations * _SHARES).sum(axis=1)
+
+    def tensor(self, scores: tf.Tensor) -> tf.Tensor:
+        """As `__call__`."""
+        logs = tf.math.log1p(tf.maximum(scores, 0.0))
+        standard = (logs - self.means.astype(np.float32)) / self.deviations.astype(np.float32)
+        return tf.reduce_sum(standard * _SHARES.astype(np.float32), axis=1)
+
+
+_SHARES = np.array(WEIGHTS) / sum(WEIGHTS)
+
+
+def _logarithms(scores):
+    return np.log1p(np.maximum(scores, 0.0))
+
+
+def _described(features):
+    """The means and the logarithms of the spreads of a picture's features `(rows, columns, features)`, `(k,)`."""
+    seen = undirected(features).numpy()
+    flat = seen.reshape(-1, seen.shape[-1]).astype(np.float64)
+    return np.concatenate([flat.mean(axis=0), np.log(flat.std(axis=0) + LEAST)])
