@@ -309,7 +309,9 @@ class Scales:
             return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
         fine, coarse = (of_scale(**part(name), version=version) for name in ("fine", "coarse"))
-        return cls(fine, coarse, version, *(of_part(**part(name)) if part(name) else None for name, of_part in CROSS.items()))
+        return cls(
+            fine, coarse, version, *(of_part(**part(name)) if part(name) else None for name, of_part in CROSS.items())
+        )
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""

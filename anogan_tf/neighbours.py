@@ -33,7 +33,7 @@ class LocalNeighbours(wrapper.Wrapper):
     a whole, most often for its light, and a high t says less. With `Kinds` it is t itself, as m says how much of the
     picture a part fills. The anomaly map is log(1 + d), in which a strong defect does not spread over what is near it.
     `cross_calibrate` also learns, for `Places`, how high the map usually is at each pixel; t is then the mean of the
-    highest fiftieth of how many deviations it is above that, and nothing else. And it learns how the features of a whole
+    highest fiftieth of how many deviations it is above that, less the median. And it learns how the features of a whole
     picture usually are (`Overview`), and joins both (`Joined`), as what fills a picture shows at no place.
     A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
     from that; neither decides.
@@ -186,7 +186,9 @@ class LocalNeighbours(wrapper.Wrapper):
         one = images.shape[0] == 1  # not all formats have loops that stack what they find
         several = (tf.float32, tf.float32)
         scores, maps = (
-            self._decide_tensor(images[0]) if one else tf.map_fn(self._decide_tensor, images, fn_output_signature=several)
+            self._decide_tensor(images[0])
+            if one
+            else tf.map_fn(self._decide_tensor, images, fn_output_signature=several)
         )
         found = {"anomaly_score": scores[None] if one else scores, "anomaly_map": maps[None] if one else maps}
         if not draw:
@@ -225,7 +227,8 @@ class LocalNeighbours(wrapper.Wrapper):
     def _scores(self, reference: Scales, pixels: np.ndarray) -> np.ndarray:
         """The scores at places of pictures with these distances from a reference, `(batch, height, width)`."""
         if reference.usual is not None:
-            return _highest(reference.usual(self._smooth(np.log1p(pixels))))
+            deviations = reference.usual(self._smooth(np.log1p(pixels)))
+            return _above_the_median(deviations) if reference.joined else _highest(deviations)
         smooth = self._smooth(pixels)
         level = np.median(smooth, axis=(1, 2)) if reference.levelled else 0.0
         return _highest(smooth) / np.sqrt(1.0 + level)
@@ -233,7 +236,8 @@ class LocalNeighbours(wrapper.Wrapper):
     def _score_tensor(self, pixels: tf.Tensor) -> tf.Tensor:
         """As `_scores`."""
         if self.reference.usual is not None:
-            return _highest_tensor(self.reference.usual(resampling.smoothed(tf.math.log1p(pixels), self._sigma)))
+            deviations = self.reference.usual(resampling.smoothed(tf.math.log1p(pixels), self._sigma))
+            return _highest_tensor(deviations) - (_median_tensor(deviations) if self.reference.joined else 0.0)
         smooth = resampling.smoothed(pixels, self._sigma)
         level = _median_tensor(smooth) if self.reference.levelled else 0.0
         return _highest_tensor(smooth) / tf.sqrt(1.0 + level)
@@ -280,7 +284,7 @@ class LocalNeighbours(wrapper.Wrapper):
         for fold in range(held_out.max() + 1):
             inside = held_out == fold
             usual = Usual.fit(maps[~inside], self._sigma)
-            scores[inside] = [_highest(usual(each[None]))[0] for each in maps[inside]]
+            scores[inside] = [_above_the_median(usual(each[None]))[0] for each in maps[inside]]
         return Usual.fit(maps, self._sigma), scores
 
     def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
@@ -329,6 +333,11 @@ def _highest(maps: np.ndarray) -> np.ndarray:
     flat = maps.reshape(len(maps), -1)
     most = max(1, int(MOST * flat.shape[1]))
     return np.partition(flat, -most, axis=1)[:, -most:].mean(axis=1)
+
+
+def _above_the_median(maps: np.ndarray) -> np.ndarray:
+    """By how much the highest of each map are above its median, which says how unusual a picture is as a whole."""
+    return _highest(maps) - np.median(maps, axis=(1, 2))
 
 
 def _highest_tensor(maps: tf.Tensor) -> tf.Tensor:

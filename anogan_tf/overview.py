@@ -45,7 +45,9 @@ class Overview:
         scale = np.maximum(described.std(axis=0), LEAST)
         covariance = LedoitWolf().fit(described / scale).covariance_
         factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
-        whitening = np.ascontiguousarray(np.linalg.inv(factor).T / scale[:, None])  # another layout rounds in another way
+        whitening = np.ascontiguousarray(
+            np.linalg.inv(factor).T / scale[:, None]
+        )  # another layout rounds in another way
         return cls(described.mean(axis=0), whitening)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:

@@ -39,6 +39,13 @@ def test_painted_defects_choose_where_the_same_place_is_not_clearly_likelier(mon
         assert (likelihood_gain(features(pictures)) > choice.CLEAR) == likelier
 
 
+@pytest.mark.parametrize(("better", "expected"), [(0.02, Places), (0.04, Turning)])
+def test_another_way_has_to_be_clearly_better_than_the_same_place(monkeypatch, better, expected):
+    monkeypatch.setattr(choice, "aurocs", lambda way, *_: np.array([0.7 + better * (way is Turning)]))
+    pictures = edges(40, places=24)
+    assert chosen(pictures, features(pictures), highest) is expected
+
+
 def test_directions_do_not_count_where_parts_turn(monkeypatch):
     monkeypatch.setattr(choice, "CLEAR", 1e9)
     pictures = np.stack([np.rot90(p, k) for k, p in enumerate(edges(40, places=24))])
