@@ -63,6 +63,7 @@ def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # that of other work with Keras on this machine is no matter here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # and not all the memory of a GPU at once
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
