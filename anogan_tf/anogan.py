@@ -49,8 +49,9 @@ class AnoGAN:
         restarts: Searches for each image, from different z₀; the best counts.
         prior_weight: w, the weight of `losses.latent_prior`.
         smoothing: σ of the Gaussian over the anomaly map, as a fraction of the longer side; 0 for none.
-        chunk: Images searched at once. Part of the settings: scores are bit-identical for one chunk, and differ by
-            rounding, which a long search amplifies, between chunks.
+        chunk: Images searched at once: 1 for few, as each call then searches no more rows than there are images; many
+            are faster together. Part of the settings: scores are bit-identical for one chunk, and differ by rounding,
+            which a long search amplifies, between chunks.
         dtype: None for the networks' own; `"bfloat16"` to search in mixed precision. Scores are computed at the z
             found in the networks' own precision.
         seed: Seed of z₀.

@@ -263,7 +263,7 @@ class LocalNeighbours(wrapper.Wrapper):
         return Usual.fit(maps, self._sigma), scores
 
     def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
-        """One picture at a time: few are drawn, and one alone needs no guard to be drawn the same in any company."""
+        """Each picture alone: few are drawn, and without company none needs a guard to be drawn the same."""
         smaller = self.smaller(images)
         chunks = [self.scorer.score_chunk(image[None], decide=False, progress=progress) for image in smaller]
         drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
