@@ -31,7 +31,7 @@ def drawn(
 ) -> Image.Image:
     """Three small panels in a column, and the map over the query beside them. Arguments as of `plots.result`.
 
-    That takes ten times as long, and a report draws a hundred of these.
+    A figure takes six times as long, and a report draws a hundred.
     """
     query = look.shown(image if picture is None else picture)
     width, height = size = _large(query.shape)

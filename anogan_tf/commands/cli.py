@@ -351,10 +351,10 @@ def _import_quietly() -> None:
         return
     sys.stderr.flush()
     kept = os.dup(2)
-    gc.disable()
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
+        gc.disable()
         import tensorflow
 
         tensorflow.get_logger().setLevel("ERROR")  # what it says of traces is of no use to whom runs a command
