@@ -16,7 +16,7 @@ from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
 from anogan_tf.networks import with_dtype
 from anogan_tf.reference import Reference
-from anogan_tf.scoring import GUARD, Calibration, Images, Outputs, Row
+from anogan_tf.scoring import Calibration, Images, Outputs, Row
 from anogan_tf.search import LatentSearch, initial_z, minimised
 
 BLOCK = 50  # steps between two looks at the progress
@@ -49,8 +49,9 @@ class AnoGAN:
         restarts: Searches for each image, from different z₀; the best counts.
         prior_weight: w, the weight of `losses.latent_prior`.
         smoothing: σ of the Gaussian over the anomaly map, as a fraction of the longer side; 0 for none.
-        chunk: Images searched at once. Part of the settings: scores are bit-identical for one chunk, and differ by
-            rounding, which a long search amplifies, between chunks.
+        chunk: Images searched at once: 1 for few, as each call then searches no more rows than there are images; many
+            are faster together. Part of the settings: scores are bit-identical for one chunk, and differ by rounding,
+            which a long search amplifies, between chunks.
         dtype: None for the networks' own; `"bfloat16"` to search in mixed precision. Scores are computed at the z
             found in the networks' own precision.
         seed: Seed of z₀.
@@ -217,11 +218,10 @@ class AnoGAN:
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        images = np.concatenate([images, np.repeat(images[:1], GUARD, axis=0)])
+        images = np.concatenate([images, np.repeat(images[:1], scoring.guard(self.chunk), axis=0)])
         losses_, path = [], []
         with self._lock:
-            search, context = self._search(len(images)), self._context(images)
-            search.start(self._start(images))
+            search, context = self._begun(images)
             for step in range((self.steps if steps is None else steps) + 1):
                 losses_.append(search.advance(context, tf.constant(min(step, 1))).numpy()[first])
                 path.append(search.z.numpy()[first])
@@ -295,16 +295,28 @@ class AnoGAN:
     def _best_z(self, images, progress=None):
         """For each image the z with the lowest loss over all steps and restarts, `(batch, latent_dim)`."""
         with self._lock:
-            search, context = self._search(len(images)), self._context(images)
-            search.start(self._start(images))
+            search, context = self._begun(images)
             for done in range(0, self.steps, BLOCK):
                 search.advance(context, tf.constant(min(BLOCK, self.steps - done)))
                 if progress is not None:
                     progress.set_postfix(loss=f"{tf.reduce_mean(search.best_loss):.4f}", refresh=False)
             return self._best_restart(search.best_z, search.best_loss)
 
+    def _begun(self, images):
+        """The search of images, at its start, and what their loss compares with."""
+        self._refresh_search_networks()
+        z0, context = self._start_and_context(tf.convert_to_tensor(images, tf.float32))
+        search = self._search(len(images))
+        search.start(z0)
+        return search, context
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def _start_and_context(self, images):
+        return self._start(images), self._context(images)
+
     def _minimised(self, images):
         """As `_best_z`, of a tensor and without state."""
+        self._refresh_search_networks()
         context = self._context(images)
         return self._best_restart(
             *minimised(lambda z: self._loss(z, context), self._start(images), self.steps, self._rate())
@@ -328,9 +340,8 @@ class AnoGAN:
 
     def _context(self, images):
         """What the loss compares with: the images, each once a restart, and, unless λ = 0, their features."""
-        self._refresh_search_networks()
         _, extractor = self._search_networks
-        repeated = tf.repeat(tf.convert_to_tensor(images, tf.float32), self.restarts, axis=0)
+        repeated = tf.repeat(images, self.restarts, axis=0)
         return (repeated, extractor(repeated, training=False) if self.feature_weight else {})
 
     def _loss(self, z, context):

@@ -40,8 +40,8 @@ def local_features(images: tf.Tensor, version: int = VERSION) -> tf.Tensor:
         `(batch, ceil(height / 8), ceil(width / 8), 11 * channels + 2)`.
 
     References:
-        Bruna and Mallat, "Invariant Scattering Convolution Networks", arXiv 1203.1513, section 2.2 (order one); Lindeberg,
-        "Edge Detection and Ridge Detection with Automatic Scale Selection", IJCV 1998, section 6 (ridges).
+        Bruna and Mallat, "Invariant Scattering Convolution Networks", arXiv 1203.1513, section 2.2 (order one);
+        Lindeberg, "Edge Detection and Ridge Detection with Automatic Scale Selection", IJCV 1998, section 6 (ridges).
     """
     return tf.map_fn(lambda image: of_image(image, version), images)  # one by one: products round by their sizes
 
@@ -111,7 +111,8 @@ def _amplitudes(maps, sigma):
     waves = _morlets(sigma)[:, :, None]  # (side, side, 1, orientations)
     margin = len(waves) // 2
     padded = tf.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "SYMMETRIC")
-    real, imaginary = (tf.nn.conv2d(padded, part.astype(np.float32), 1, "VALID") for part in (waves.real, waves.imag))
+    both = np.concatenate([waves.real, waves.imag], axis=-1).astype(np.float32)  # one product, as wide as two
+    real, imaginary = tf.split(tf.nn.conv2d(padded, both, 1, "VALID"), 2, axis=-1)
     return tf.sqrt(tf.square(real) + tf.square(imaginary) + 1e-12)
 
 

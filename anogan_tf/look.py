@@ -55,6 +55,11 @@ def shown(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.clip((image + 1.0) / 2.0, 0.0, 1.0), (*image.shape[:2], 3))
 
 
+def in_bytes(colours: np.ndarray) -> np.ndarray:
+    """Colours in [0, 1] as bytes."""
+    return np.rint(255 * np.asarray(colours)).astype(np.uint8)
+
+
 def difference(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
     """|x - G(z)| of two images in [-1, 1], averaged over channels, as RGB in [0, 1]: black where there is none."""
     strength = np.abs(image - reconstruction).mean(axis=-1) / 2.0

@@ -288,8 +288,9 @@ class LocalNeighbours(wrapper.Wrapper):
         return Usual.fit(maps, self._sigma), scores
 
     def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
-        rows = ({"image": image} for image in self.smaller(images))
-        chunks = [outputs for _, outputs in scoring.raw_outputs(self.scorer, rows, decide=False, progress=progress)]
+        """Each picture alone: few are drawn, and without company none needs a guard to be drawn the same."""
+        smaller = self.smaller(images)
+        chunks = [self.scorer.score_chunk(image[None], decide=False, progress=progress) for image in smaller]
         drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
         drawn["reconstruction"] = tf.image.resize(drawn["reconstruction"], self.image_shape[:2]).numpy()
         return {name: values for name, values in drawn.items() if name != "anomaly_map"}

@@ -20,11 +20,10 @@ NARROWEST = 1e-3  # deviation of log-scores
 class Overview:
     """How far a picture's local features, taken together, are from those of normal pictures.
 
-    A picture is described by the mean m of each feature without direction (`local_features.undirected`) over all places,
-    and by log(s + 0.05), s its standard deviation.
-    The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such descriptions v of k numbers, with the mean μ and the covariance Σ of
-    normal pictures', the latter shrunk, as they are few. It sees what no single place shows: another material, an organ
-    of another brightness, a blur all over.
+    A picture is described by the mean m of each feature without direction (`local_features.undirected`) over all
+    places, and by log(s + 0.05), s its standard deviation. The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such
+    descriptions v of k numbers, with the mean μ and the covariance Σ of normal pictures', the latter shrunk, as they are
+    few. It sees what no single place shows: another material, an organ of another brightness, a blur all over.
 
     Args:
         mean: μ, `(k,)`.

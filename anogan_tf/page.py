@@ -58,7 +58,7 @@ def layers(
     pixel_threshold: float | None = None,
 ) -> list[bytes]:
     """What the page shows of a picture that was drawn, as files: the `LAYERS`. All as in `plots.result`."""
-    heat = np.rint(255 * look.heat(look.resized(anomaly_map, MAP), pixel_threshold)).astype(np.uint8)
+    heat = look.in_bytes(look.heat(look.resized(anomaly_map, MAP), pixel_threshold))
     content = io.BytesIO()
     Image.fromarray(heat).save(content, "WEBP", quality=80, method=1)
     queries = _picture(look.shown(image if picture is None else picture)), _picture(look.shown(reconstruction))
@@ -143,7 +143,7 @@ def _hash(source):
 
 
 def _picture(colours):
-    return Image.fromarray(np.rint(255 * np.asarray(colours)).astype(np.uint8))
+    return Image.fromarray(look.in_bytes(colours))
 
 
 def _jpeg(picture):

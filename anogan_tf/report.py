@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import atomic, page, plots, stages, table, thresholds, written
+from anogan_tf import atomic, page, panels, plots, stages, table, thresholds, written
 from anogan_tf.metrics import region_mask, resize_map
 
 PACKAGES = ("anogan-tf", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow")
@@ -257,7 +257,7 @@ def _draw(folder, number, image, reconstruction, anomaly_map, regions, size=None
         "picture": picture and picture(),
     }
     boxes = [region["box"] for region in regions]
-    plots.result(**seen, boxes=boxes, **options).savefig(folder / picture_name(number), dpi=DPI)
+    panels.drawn(**seen, boxes=boxes, **options).save(folder / picture_name(number), compress_level=1)  # as fast again
     (folder / written.FOLDER).mkdir(exist_ok=True)
     for name, content in zip(layers, page.layers(**seen, pixel_threshold=threshold), strict=True):
         (folder / name).write_bytes(content)
@@ -301,7 +301,7 @@ def _title(result, metrics):
     decision = result.get("decision") or ("anomalous" if result["prediction"] else "normal")
     truth = "" if result["label"] is None else f", labelled {'anomalous' if result['label'] else 'normal'}"
     p_value = "" if result["p_value"] is None else f", p = {result['p_value']:.3g}"
-    name = table.text(result["id"]).replace("$", r"\$")
+    name = table.text(result["id"])
     score = f"score {result['anomaly_score']:.4g} (threshold {metrics['threshold']:.4g}{p_value})"
     return f"{name}: {score}: {decision}{truth}"
 

@@ -29,7 +29,7 @@ PARTS = ("anomaly_score", "residual", "discrimination")
 REFERENCE_IMAGES = 2048
 MAPPED = 256  # calibration images whose maps set the pixel threshold, where a map costs a search
 REGION_RATE = 0.2  # of normal images that show any region
-GUARD = 8  # rows at the end of a batch whose results are not used, see `_chunks`
+GUARD = 8  # rows at the end of a batch whose results are not used, see `guard`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,7 @@ class Scorer(Protocol):
         """The outputs for a chunk of images and its guard; maps are not smoothed yet.
 
         Args:
-            images: `(chunk + GUARD, height, width, channels)`.
+            images: `(chunk + guard(chunk), height, width, channels)`.
             decide: Whether to give `anomaly_score`, and `anomaly_map` where it needs no z.
             draw: Whether to give `residual`, `discrimination`, `reconstruction`, `z`, and `anomaly_map` otherwise.
             progress: A tqdm bar to tell of a search.
@@ -517,15 +517,21 @@ def _text(name: object) -> str:
     return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
 
 
-def _chunks(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], np.ndarray, int]]:
-    """Triples of up to `size` rows, their images filled up to `size + GUARD` with the first, and their number.
+def guard(chunk: int) -> int:
+    """How many rows follow a chunk of so many images, where no image ever lies.
 
     Matrix products round the last rows of a batch in another way than the others, where the batch is no multiple of
-    the kernel's block (6 on AVX2). No image ever lies there, so all are treated alike, bit by bit.
+    the kernel's block (6 on AVX2). With a guard all images are treated alike, bit by bit; one image alone always is.
     """
+    return GUARD if chunk > 1 else 0
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], np.ndarray, int]]:
+    """Triples of up to `size` rows, their images with a `guard`, filled up with the first, and their number."""
     while chunk := list(itertools.islice(rows, size)):
         images = [row["image"] for row in chunk]
-        yield chunk, np.stack(images + images[:1] * (size + GUARD - len(images))).astype(np.float32), len(chunk)
+        filling = images[:1] * (size + guard(size) - len(images))
+        yield chunk, np.stack(images + filling).astype(np.float32), len(chunk)
 
 
 def _check_networks(scorer: Scorer) -> None:

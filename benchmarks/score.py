@@ -143,7 +143,7 @@ def main():
             rows[f"{name}, none drawn"] = command("mnist-8", digits[: n // divisor], 0)
     scorer = agt.load_run("mvtec-bottle")
     rows["one bottle in Python, second call"] = one_picture(scorer, bottles[0])
-    figures = {"commands": rows, "patchcore": beside_patchcore(scorer, bottles[:8])}
+    figures = {"commands": rows, "patchcore": beside_patchcore(scorer, bottles[:2])}
     peaks = [row["peak_memory_mb"] for name, row in rows.items() if "digits" in name]
     figures["more_memory_mb"] = max(peaks) - min(peaks)
     columns = ("images", "cpu_seconds", "seconds", "peak_memory_mb")

@@ -36,7 +36,8 @@ def measure(gan, chunks, dtypes, steps, limit=LIMIT):
     """A list of dicts, a chunk and a dtype each; in float32 also with the ways that take one image at a time."""
     rows = []
     for chunk, dtype in itertools.product(chunks, dtypes):
-        images = np.random.default_rng(0).uniform(-1, 1, (chunk + scoring.GUARD, *gan.image_shape)).astype(np.float32)
+        together = chunk + scoring.guard(chunk)
+        images = np.random.default_rng(0).uniform(-1, 1, (together, *gan.image_shape)).astype(np.float32)
         ways = {
             "search": search(gan, images, dtype, steps),
             "convolutions": convolutions(gan, len(images), dtype, steps),
@@ -82,10 +83,7 @@ def optional(name, make, *arguments):
 
 def search(gan, images, dtype, steps):
     """The package's own search."""
-    anogan = agt.AnoGAN(gan, chunk=len(images) - scoring.GUARD, dtype=None if dtype == "float32" else dtype)
-    context = anogan._context(images)
-    search = anogan._search(len(images))
-    search.start(anogan._start(images))
+    search, context = agt.AnoGAN(gan, dtype=None if dtype == "float32" else dtype)._begun(images)
     return lambda: search.advance(context, tf.constant(steps)).numpy()
 
 

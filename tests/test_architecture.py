@@ -11,7 +11,7 @@ LAYERS = """
     resampling · formats · local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics
     data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
     written · published · weights · distances
-    data.reading · transformations · table · plots
+    data.reading · transformations · table · plots · panels
     data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists
     data.folder_layouts · kinds · page · choice
     data.published_layouts · reference · report
@@ -39,7 +39,7 @@ LAYER = {
     for number, line in enumerate(LAYERS.strip().splitlines())
     for name in line.strip().replace(" · ", " ").split()
 }
-NO_TENSORFLOW = ("thresholds", "metrics", "plots", "page", "table", "report", "atomic", "published", "blocks")
+NO_TENSORFLOW = ("thresholds", "metrics", "plots", "panels", "page", "table", "report", "atomic", "published", "blocks")
 
 
 FILES = {

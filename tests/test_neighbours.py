@@ -53,6 +53,16 @@ def test_score_is_the_mean_of_the_highest_fiftieth(local, pictures, own):
     np.testing.assert_allclose(scorer.score(pictures[1][:3])["anomaly_score"], expected, rtol=1e-3)
 
 
+def test_no_row_is_searched_but_those_of_the_pictures(local, pictures, monkeypatch):
+    searched = []
+    one = local.scorer.score_chunk
+    monkeypatch.setattr(
+        local.scorer, "score_chunk", lambda images, **how: searched.append(len(images)) or one(images, **how)
+    )
+    local.score(pictures[1][:3])
+    assert searched == [1, 1, 1]
+
+
 def test_outputs_have_the_size_of_the_pictures(local, pictures):
     out = local.score(pictures[1][:3])
     assert out["reconstruction"].shape == (3, 64, 64, 1)

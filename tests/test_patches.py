@@ -151,7 +151,7 @@ def test_the_map_is_smoothed_once_over_the_whole_image():
 def test_tiles_are_scored_in_the_chunks_of_their_scorer():
     inner = Brightness()
     agt.Patched(inner).score(textures(2, (24, 40)))
-    assert [len(images) for images in inner.seen] == [inner.chunk + scoring.GUARD] * 4  # 8 tiles each
+    assert [len(images) for images in inner.seen] == [inner.chunk + scoring.guard(inner.chunk)] * 4  # 8 tiles each
     for images in inner.seen[:2]:
         assert np.all(images[4:] == images[:1])
 

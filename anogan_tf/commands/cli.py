@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -62,6 +63,7 @@ def main(debug: bool) -> None:
     """Unsupervised anomaly detection in images with GANs: train on normal images, score new ones, see where."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # that of other work with Keras on this machine is no matter here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # and not all the memory of a GPU at once
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # left alone, only CPUs with AVX-512 VNNI or AMX use oneDNN
     warnings.showwarning = _show_warning
@@ -341,7 +343,10 @@ def _printing(as_json, out):
 
 
 def _import_quietly() -> None:
-    """Imports TensorFlow without what it writes to standard error while it does, past any setting of its own."""
+    """Imports TensorFlow without what it writes to standard error while it does, past any setting of its own.
+
+    What it makes stays: to look through it for garbage, again and again, takes a tenth of a short command.
+    """
     if "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
@@ -349,10 +354,13 @@ def _import_quietly() -> None:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
+        gc.disable()
         import tensorflow
 
         tensorflow.get_logger().setLevel("ERROR")  # what it says of traces is of no use to whom runs a command
     finally:
+        gc.freeze()
+        gc.enable()
         os.dup2(kept, 2)
         os.close(kept)
 

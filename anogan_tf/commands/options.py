@@ -183,7 +183,7 @@ SCORER = [
         help="Of images and of features; default l1 for anogan, l2 for f-anogan.",
     ),
     click.option("--restarts", type=AT_LEAST_1, default=1, help="Searches for each image, of which the best counts."),
-    click.option("--chunk", type=AT_LEAST_1, default=64, help="Images, or tiles, searched at once."),
+    click.option("--chunk", type=AT_LEAST_1, default=64, help="Images, or tiles, searched at once; 1 suits few."),
     click.option(
         "--overlap",
         type=Number(min=0, max=1, max_open=True),

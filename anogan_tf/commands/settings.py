@@ -71,7 +71,7 @@ def with_recipe(settings: dict, channels: int) -> dict:
 
 
 def load_splits(settings: dict, size: Sequence[int | None] | None = None) -> data.Splits:
-    """The splits that a run's settings name, images of `size`, `(height, width)` or with channels too, if it is given."""
+    """The splits that a run's settings name, images of `size` if given: `(height, width)`, or with channels too."""
     keys = (
         "patches", "scale", "pattern", "group_by", "bits", "crop", "validation_fraction", "cache", "data_dir",
         "seed",

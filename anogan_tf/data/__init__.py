@@ -139,7 +139,7 @@ def load(
             floats in [-1, 1].
         labels: For an array: the class of each image.
         image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
-            sides of 64 for files and for patches, and for files one channel where none of them has a colour, else three.
+            sides of 64 for files and for patches, and for files one channel where none has a colour, else three.
         normal: Name of the normal class, or several, or a pattern such as `"*"`; for attributes `"Eyeglasses=0"`. None
             for the source's habit: `good`, `ok` and the like in `train/`, 8 of the digits, the first class elsewhere,
             everything where there are no classes; class folders alone need it.
