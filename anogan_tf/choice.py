@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -37,9 +37,9 @@ def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int
     """
     if likelihood_gain(features, seed) > CLEAR:
         return Places
-    found = {way: aurocs(way, pictures, features, scores, seed).mean() for way in WAYS}
-    found[Places] += MARGIN
-    return max(found, key=found.get)
+    means = aurocs(WAYS, pictures, features, scores, seed).mean(axis=(1, 2))
+    means[WAYS.index(Places)] += MARGIN
+    return WAYS[means.argmax()]
 
 
 def likelihood_gain(features: np.ndarray, seed: int = 0) -> float:
@@ -56,19 +56,24 @@ def likelihood_gain(features: np.ndarray, seed: int = 0) -> float:
     return float(np.mean(gains)) / features.shape[-1]
 
 
-def aurocs(of_scale: Way, pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0) -> np.ndarray:
-    """The AUROC of each of `proxies.DEFECTS` in each fold, `(folds, defects)`; the arguments as of `chosen`."""
+def aurocs(
+    ways: Sequence[Way], pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0
+) -> np.ndarray:
+    """The AUROC by each way of each of `proxies.DEFECTS` in each fold, `(ways, folds, defects)`; see `chosen`."""
     found = []
     for fold, held_out in enumerate(_folds(len(pictures), PAINTED_FOLDS, seed)):
-        reference = Scales.fit(np.delete(features, held_out, axis=0), seed, of_scale)
-        normal = pictures[held_out[:PAINTED_HELD_OUT]]
+        normal, rest = pictures[held_out[:PAINTED_HELD_OUT]], np.delete(features, held_out, axis=0)
+        looked_at = [features[held_out[:PAINTED_HELD_OUT]]]
+        looked_at += [_features(painted(normal, defect, seed + fold)[0]) for defect in DEFECTS]
+        for way in ways:
+            reference = Scales.fit(rest, seed, way)
+            usual, *odd = (scores(reference, reference.of_features(some, normal.shape[1:])) for some in looked_at)
+            found.append([_auroc(usual, some) for some in odd])
+    return np.reshape(found, (-1, len(ways), len(DEFECTS))).swapaxes(0, 1)
 
-        def scored(some, reference=reference, shape=normal.shape[1:]):
-            return scores(reference, reference.of_features(local_features(some).numpy(), shape))
 
-        usual = scored(normal)
-        found.append([_auroc(usual, scored(painted(normal, defect, seed + fold)[0])) for defect in DEFECTS])
-    return np.array(found)
+def _features(pictures):
+    return np.stack([local_features(picture[None])[0].numpy() for picture in pictures])
 
 
 def _folds(n, folds, seed):

@@ -22,8 +22,8 @@ class Overview:
 
     A picture is described by the mean m of each feature without direction (`local_features.undirected`) over all
     places, and by log(s + 0.05), s its standard deviation. The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such
-    descriptions v of k numbers, with the mean μ and the covariance Σ of normal pictures', the latter shrunk, as they are
-    few. It sees what no single place shows: another material, an organ of another brightness, a blur all over.
+    descriptions v of k numbers, with the mean μ and the covariance Σ of normal pictures', the latter shrunk, as they
+    are few. It sees what no single place shows: another material, an organ of another brightness, a blur all over.
 
     Args:
         mean: μ, `(k,)`.

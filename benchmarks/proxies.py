@@ -40,8 +40,8 @@ def measure(folder, seed):
     scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, 3), 8, width=4), score="paper"))
     features, tested = _features(pictures), _features(tested)
     rows = {"gain": likelihood_gain(features, seed)}
-    for of_scale in WAYS:
-        of_defects = aurocs(of_scale, pictures, features, scorer._scores, seed).mean(axis=0)
+    painted = aurocs(WAYS, pictures, features, scorer._scores, seed).mean(axis=1)
+    for of_scale, of_defects in zip(WAYS, painted, strict=True):
         reference = Scales.fit(features, seed, of_scale)
         scores = scorer._scores(reference, reference.of_features(tested, pictures.shape[1:]))
         rows[of_scale.__name__] = {

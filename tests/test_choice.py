@@ -27,13 +27,15 @@ def features(pictures):
 
 def test_painted_defects_are_told_better_at_the_same_place_where_parts_are_seen_alike():
     pictures = edges(40, places=1)
-    by_place, by_clusters = (aurocs(way, pictures, features(pictures), highest).mean() for way in (Places, Kinds))
+    by_place, by_clusters = aurocs((Places, Kinds), pictures, features(pictures), highest).mean(axis=(1, 2))
     assert by_place > by_clusters
 
 
 @pytest.mark.parametrize("best", WAYS)
 def test_painted_defects_choose_where_the_same_place_is_not_clearly_likelier(monkeypatch, best):
-    monkeypatch.setattr(choice, "aurocs", lambda way, *_: np.array([0.9 if way is best else 0.6]))
+    monkeypatch.setattr(
+        choice, "aurocs", lambda ways, *_: np.reshape([0.9 if way is best else 0.6 for way in ways], (3, 1, 1))
+    )
     for pictures, likelier in ((edges(40, places=1), True), (edges(40, places=24), False)):
         assert chosen(pictures, features(pictures), highest) is (Places if likelier else best)
         assert (likelihood_gain(features(pictures)) > choice.CLEAR) == likelier
@@ -41,7 +43,9 @@ def test_painted_defects_choose_where_the_same_place_is_not_clearly_likelier(mon
 
 @pytest.mark.parametrize(("better", "expected"), [(0.02, Places), (0.04, Turning)])
 def test_another_way_has_to_be_clearly_better_than_the_same_place(monkeypatch, better, expected):
-    monkeypatch.setattr(choice, "aurocs", lambda way, *_: np.array([0.7 + better * (way is Turning)]))
+    monkeypatch.setattr(
+        choice, "aurocs", lambda ways, *_: np.reshape([0.7 + better * (way is Turning) for way in ways], (3, 1, 1))
+    )
     pictures = edges(40, places=24)
     assert chosen(pictures, features(pictures), highest) is expected
 
@@ -56,8 +60,8 @@ def test_directions_do_not_count_where_parts_turn(monkeypatch):
 def test_what_scores_by_chance_is_at_one_half(of_scale):
     pictures = edges(100, places=1)
     rng = np.random.default_rng(0)
-    found = aurocs(of_scale, pictures, features(pictures), lambda _, pixels: rng.uniform(size=len(pixels)))
-    assert found.shape == (2, 4)
+    found = aurocs([of_scale], pictures, features(pictures), lambda _, pixels: rng.uniform(size=len(pixels)))
+    assert found.shape == (1, 2, 4)
     assert found.mean() == pytest.approx(0.5, abs=0.1)
 
 

@@ -23,7 +23,7 @@ def test_a_level_or_a_contrast_that_no_normal_picture_has_is_far(changed):
 
 
 def test_distances_are_those_of_the_formula_where_pictures_are_many():
-    """Mahalanobis' over how many numbers describe a picture: χ² over its degrees of freedom where these are Gaussian."""
+    """Mahalanobis' over how many numbers there are: χ² over its degrees of freedom where these are Gaussian."""
     many, new = described(4000), described(500, 1)
 
     def numbers(features):

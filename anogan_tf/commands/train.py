@@ -194,7 +194,7 @@ def _picture_size(splits):
 
 
 def _shape_of_earlier(out, settings):
-    """The shape of images of a run that is gone on with, or whose GAN is taken, with its channels; None for a new one."""
+    """The shape of images of a run that is gone on with, or whose GAN is taken; None for a new one."""
     earlier = settings["encoder_only"] or ((out / "run.json").exists() and out)
     known = earlier and read_run(earlier).get("preprocessing")
     if not known or settings["channels"]:
