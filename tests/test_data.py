@@ -313,7 +313,20 @@ def test_too_few_images_to_split_are_refused(tmp_path):
 
 
 def test_own_shape_of_files_is_64(mvtec):
-    assert data.load(mvtec).train.element_spec[0].shape[1:] == (64, 64, 3)
+    assert data.load(mvtec).train.element_spec[0].shape[1:] == (64, 64, 1)
+
+
+@pytest.mark.parametrize(("coloured", "channels"), [(0, 1), (1, 3)])
+def test_files_have_one_channel_where_none_has_a_colour(tmp_path, coloured, channels):
+    """Of those that are trained on; what is asked for is left as it is."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        levels = np.repeat(rng.integers(0, 255, (16, 16, 1), np.uint8), 3, axis=-1)
+        levels[..., 0] //= 2 if number < 12 * coloured else 1
+        Image.fromarray(levels).save(tmp_path / f"{number}.png")
+    assert data.load(tmp_path).preprocessing.image_shape == (64, 64, channels)
+    assert data.load(tmp_path, patches=True, image_shape=(8, 8, None)).preprocessing.image_shape == (8, 8, channels)
+    assert data.load(tmp_path, image_shape=(32, None, 3)).preprocessing.image_shape == (32, 64, 3)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,35 @@ def test_lossless_formats_give_the_same_array(tmp_path, suffix):
     assert size == (24, 32)
 
 
+GRAY = scene()[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "gray"),
+    [
+        ("l.png", Image.fromarray(GRAY), True),
+        ("l.jpg", Image.fromarray(GRAY), True),
+        ("deep.png", Image.fromarray(GRAY.astype(np.uint16) * 256), True),
+        ("equal.png", Image.fromarray(np.repeat(GRAY[..., None], 3, axis=-1)), True),
+        ("equal.jpg", Image.fromarray(np.repeat(GRAY[..., None], 3, axis=-1)), True),
+        ("colour.png", Image.fromarray(scene()), False),
+        ("colour.jpg", Image.fromarray(scene()), False),
+        (
+            "one-pixel.png",
+            Image.fromarray(np.dstack([GRAY, GRAY, np.where(GRAY == GRAY[3, 4], GRAY + 1, GRAY)])),
+            False,
+        ),
+    ],
+)
+def test_a_picture_is_gray_where_its_channels_are_one_or_equal(tmp_path, name, picture, gray):
+    assert images.is_gray(saved(tmp_path / name, picture)) == gray
+
+
+def test_what_cannot_be_read_has_no_colour(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    assert images.is_gray(tmp_path / "broken.png")
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
 def test_lossy_formats_give_about_the_same_array(tmp_path, suffix):
     array, _ = images.read(saved(tmp_path / f"a{suffix}", scene(), quality=98), (24, 32, 3))

@@ -260,10 +260,9 @@ def is_gray(path: str | os.PathLike) -> bool:
         picture = open_picture(path, near=1)
     except ValueError:  # which is said when it is read
         return True
-    if isinstance(picture, tuple):
-        return False
-    levels = np.asarray(picture)
-    return levels.ndim == 2 or bool((levels == levels[..., :1]).all())
+    planes = [np.asarray(plane) for plane in picture]
+    channels = planes if planes[0].ndim == 2 else np.moveaxis(planes[0], -1, 0)
+    return all(np.array_equal(channels[0], other) for other in channels[1:])
 
 
 def is_sixteen_bit(path: str | os.PathLike) -> bool:
