@@ -49,7 +49,7 @@ GRAY = scene()[..., 0]
         ("colour.jpg", Image.fromarray(scene()), False),
         (
             "one-pixel.png",
-            Image.fromarray(np.dstack([GRAY, GRAY, np.where(GRAY == GRAY[3, 4], GRAY + 1, GRAY)])),
+            Image.fromarray(np.dstack([GRAY, GRAY, np.where(GRAY[3, 4] == GRAY, GRAY + 1, GRAY)])),
             False,
         ),
     ],
