@@ -1225,3 +1225,25 @@ def test_half_a_folder_of_another_suffix_is_not_left_out(tmp_path, suffix):
         Image.open(path).save(path.with_suffix(suffix), format={".jfif": "JPEG"}.get(suffix))
         path.unlink()
     assert len(load(tmp_path).samples) == 6
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "expected"),
+    [
+        ([(20, 50)], {}, (40, 104)),
+        ([(50, 20)], {}, (104, 40)),
+        ([(20, 25)], {}, (64, 64)),  # not long
+        ([(20, 50), (20, 30)], {}, (64, 64)),  # not alike
+        ([(20, 50), (20, 52)], {}, (40, 104)),
+        ([(20, 50)], {"crop": "square"}, (64, 64)),
+        ([(40, 50)], {"crop": (10, 40)}, (32, 128)),
+        ([(20, 50)], {"image_shape": (32, None, None)}, (32, 64)),
+        ([(20, 50)], {"patches": True, "image_shape": (16, 16, None)}, (16, 16)),
+    ],
+)
+def test_long_pictures_keep_their_proportions(tmp_path, sizes, options, expected):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        levels = rng.integers(0, 255, sizes[number % len(sizes)], np.uint8)
+        Image.fromarray(levels).save(tmp_path / f"{number}.png")
+    assert data.load(tmp_path, **options).preprocessing.image_shape == (*expected, 1)

@@ -32,7 +32,7 @@ from anogan_tf.patches import Patched
 from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
 from anogan_tf.scoring import Scorer
 
-PICTURE_SIDE = 256
+LARGER, PIXELS = 4, 3 * 256**2 // 2  # how much larger pictures are whose local features are compared; their pixels
 RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
@@ -187,19 +187,21 @@ def _calibration(settings):
 
 
 def _picture_size(splits):
-    """The shape in which local features are compared: four times the networks', up to `PICTURE_SIDE` pixels."""
+    """The shape in which local features are compared: `LARGER` than the networks', of at most `PIXELS`."""
     height, width, channels = splits.preprocessing.image_shape
-    factor = max(1, min(4, PICTURE_SIDE // max(height, width)))
+    factor = max(1, min(LARGER, math.isqrt(PIXELS // (height * width))))
     return height * factor, width * factor, channels
 
 
 def _shape_of_earlier(out, settings):
     """The shape of images of a run that is gone on with, or whose GAN is taken; None for a new one."""
     earlier = settings["encoder_only"] or ((out / "run.json").exists() and out)
-    known = earlier and read_run(earlier).get("preprocessing")
-    if not known or settings["channels"]:
+    description = read_run(earlier) if earlier else {}
+    if "preprocessing" not in description or settings["channels"]:
         return None
-    return (*(settings["size"] or (None, None)), known["image_shape"][-1])
+    height, width, channels = description["preprocessing"]["image_shape"]
+    factor = LARGER if description["settings"].get("score_kind") == "neighbours" else 1
+    return (*(settings["size"] or (height // factor, width // factor)), channels)
 
 
 def _gan_of(run, splits):

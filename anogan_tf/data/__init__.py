@@ -139,7 +139,8 @@ def load(
             floats in [-1, 1].
         labels: For an array: the class of each image.
         image_shape: `(height, width, channels)` of the networks; None, for all or one of them, for the source's own, or
-            sides of 64 for files and for patches, and for files one channel where none has a colour, else three.
+            sides of 64 for files and for patches, or for files as many pixels in the proportions of long pictures, and
+            one channel where none has a colour, else three.
         normal: Name of the normal class, or several, or a pattern such as `"*"`; for attributes `"Eyeglasses=0"`. None
             for the source's habit: `good`, `ok` and the like in `train/`, 8 of the digits, the first class elsewhere,
             everything where there are no classes; class folders alone need it.
@@ -214,8 +215,10 @@ def load(
         samples = cached.keep(cache_folder, (*options, "with contents"), read)
         samples = dataclasses.replace(samples, sizes=None) if patches else samples
     if samples.are_files:
-        known = image_shape and image_shape[-1]
-        own_shape = (*DEFAULT_SHAPE[:2], known or inspection.channels(samples))
+        height, width, channels = image_shape or (None, None, None)
+        square = patches or height or width
+        own_sides = DEFAULT_SHAPE[:2] if square else inspection.sides(samples, DEFAULT_SHAPE[0], crop)
+        own_shape = (*own_sides, channels or inspection.channels(samples))
     else:
         own_shape = samples.images.shape[1:]
         own_shape = (*DEFAULT_SHAPE[:2], own_shape[-1]) if patches else own_shape

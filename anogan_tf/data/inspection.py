@@ -18,7 +18,10 @@ NEARLY_FLAT = 4  # levels of 255
 MOSTLY = 0.5  # of a picture, more than which a defect seldom covers
 SAME_RATIO = 0.03  # to which the proportions of a mask and its picture agree
 NAMED = 5  # examples in a sentence
-LOOKED_AT = 64  # files, to tell whether there is colour
+LOOKED_AT = 64  # files, to tell what they have in common
+LONG = 1.4  # of the longer side over the shorter, from which pictures are not made square
+ALIKE = 0.1  # to which the proportions of pictures agree that have them in common
+STEP = 8  # pixels, of which sides are multiples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +87,32 @@ def _warn_of_inverted(marked):
 
 def channels(samples: Samples) -> int:
     """1 where no picture that is trained on has a colour, or none of 64 where there are more, else 3."""
+    with ThreadPoolExecutor() as pool:
+        return 1 if all(pool.map(image_files.is_gray, _some_files(samples))) else 3
+
+
+def sides(samples: Samples, side: int, crop: image_files.Crop = None) -> tuple[int, int]:
+    """`(height, width)` of about side² pixels, in proportions that pictures have in common where they are long.
+
+    Those are of the pictures that are trained on, or of 64 where there are more, as they are cropped.
+    """
+    try:
+        boxes = [image_files.crop_box(image_files.size_of(file), crop, file) for file in _some_files(samples)]
+    except (ValueError, OSError):  # which is said when they are read
+        return side, side
+    ratios = np.array([np.log((lower - upper) / (right - left)) for left, upper, right, lower in boxes])
+    common = np.median(ratios)
+    if abs(common) < np.log(LONG) or np.abs(ratios - common).max() > ALIKE:
+        return side, side
+    height, width = (STEP * max(2, round(side * np.exp(sign * common / 2) / STEP)) for sign in (1, -1))
+    return height, width
+
+
+def _some_files(samples):
     files = samples.images[samples.rows[samples.parts == "train"]]
     if not len(files):
         files = samples.images[samples.rows]
-    some = files[np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int))]
-    with ThreadPoolExecutor() as pool:
-        return 1 if all(pool.map(image_files.is_gray, some)) else 3
+    return files[np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int))]
 
 
 def copies(samples: Samples) -> Iterator[str]:
