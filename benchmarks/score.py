@@ -4,7 +4,8 @@
 
 The commands are `anogan-tf score` with the published `mvtec-bottle` and `mnist-8`, each in a process of its own, start
 included. Digits are drawn at random: what they show costs nothing. PatchCore is of PyTorch (extra `benchmark`): a wide
-ResNet-50, whose weights are random as they cost the same, and the nearest of as many vectors as the run remembers.
+ResNet-50, whose weights are random as they cost the same, and the nearest of as many vectors as the run remembers; two
+bottles are enough for it.
 """
 
 import contextlib
