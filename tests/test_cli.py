@@ -1,4 +1,5 @@
 import csv
+import html
 import json
 import os
 import re
@@ -458,6 +459,12 @@ def test_pictures_unlike_those_of_the_training_are_told(trained_run, parts, tmp_
         assert result.exit_code == 0, result.output
         assert ("Mind: All these images are unlike" in result.output) == (told is not None)
         assert told is None or f"on: {told}" in result.output
+        mind = json.loads((tmp_path / "out" / "metrics.json").read_text())["mind"]
+        diagnosis = json.loads((trained_run[0] / "run.json").read_text())["diagnosis"]
+        assert mind[: len(diagnosis)] == diagnosis
+        assert [f"Mind: {sentence}" in result.output for sentence in mind[len(diagnosis) :]] == [True] * bool(told)
+        page = html.unescape((tmp_path / "out" / "index.html").read_text())
+        assert all(f"<li>{sentence}</li>" in page for sentence in mind)
 
 
 def test_changed_images_are_noticed(tmp_path, parts):
