@@ -31,6 +31,7 @@
 
 # %%
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -46,6 +47,7 @@ FOLDER = None  # such as "/home/me/photos/parts"
 QUICK = bool(os.environ.get("ANOGAN_TF_QUICK"))  # a moment only, to see that everything works
 RESULTS = Path("results/parts")
 STEPS = 10 if QUICK else 600
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of compiling often, as is done here
 
 
 # %%

@@ -29,7 +29,7 @@ from anogan_tf import look, plots
 from anogan_tf.commands import flower
 
 plt.rcParams.update(look.STYLE)
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of compiling often, as is done here
 rng = np.random.default_rng(0)
 
 # %% [markdown]
@@ -155,8 +155,8 @@ for name, values in scores.items():
     print(f"{name:>9}: {first:.0%} above {threshold:.2f}, {second:.0%} above {lower:.2f}")
 
 # %% [markdown]
-# On the command line `anogan-tf score RUN PATH… --alpha 0.1` decides so one time. On the results page the threshold
-# is a slider that says its α.
+# On the command line `anogan-tf score RUN PATH… --alpha 0.1` decides so one time, `anogan-tf calibrate RUN --alpha
+# 0.1` for good. On the results page the threshold is a slider that says its α.
 #
 # ## How many good pictures α takes
 #

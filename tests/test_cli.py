@@ -694,6 +694,17 @@ def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     assert "Left out 5 of 10 images" in tested.output
 
 
+def test_another_rate_is_set_without_images(own_run):
+    before = agt.load_run(own_run).calibration
+    result = run("calibrate", own_run, "--alpha", "0.2")
+    assert result.exit_code == 0, result.output
+    assert agt.load_run(own_run).calibration == before.at(0.2)
+    for nothing in ([], ["--alpha", "0.1", "--learn", "--out", own_run.parent / "new"]):
+        refused = run("calibrate", own_run, *nothing)
+        assert refused.exit_code == 1
+        assert "Name good images to add" in refused.output
+
+
 def test_a_broken_off_calibration_leaves_the_run_as_it_was(own_run, parts, monkeypatch):
     before, description = agt.load_run(own_run), (own_run / "run.json").read_bytes()
 
