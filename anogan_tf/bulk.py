@@ -19,7 +19,7 @@ import numpy as np
 
 from anogan_tf import atomic, data, judging, page, plots, report, scoring, stages, table, thresholds
 from anogan_tf.data.images import SUFFIXES, Encoded
-from anogan_tf.runs import files_of, fingerprint, load_run
+from anogan_tf.runs import files_of, fingerprint, load_run, read_run
 from anogan_tf.scoring import Scorer
 
 try:
@@ -304,6 +304,7 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
     if not n:
         raise ValueError(f"There are no images to score: none of {counts['error']} could be read.")
     figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=counts["error"], run=run)
+    figures["mind"] = read_run(run).get("diagnosis", [])
     with table.ScoreTable(out) as scored:
         rows = [{name: row.get(name) for name in table.COLUMNS} for row in most]
         scored.add(rows, [json.loads(row["regions"] or "[]") for row in most])

@@ -42,8 +42,9 @@ def find(run: str | Path) -> Path:
         return folder() / run
     published = f"Published runs in {folder()}: {', '.join(known)}." if known else f"None is published in {folder()}."
     raise FileNotFoundError(
-        f"{run} is no run: it has no run.json. `anogan-tf train SOURCE --out {run}` makes one. {published} "
-        "ANOGAN_TF_WEIGHTS names another folder of published runs, such as weights/ of a clone."
+        f"{run} is no run: it has no run.json. `anogan-tf train SOURCE --out {run}` makes one. {published} An "
+        "installation holds no published run: give the path of one, such as CLONE/weights/mvtec-bottle of a clone of "
+        "the repository, or once `export ANOGAN_TF_WEIGHTS=CLONE/weights` and then its name."
     )
 
 

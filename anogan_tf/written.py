@@ -23,10 +23,12 @@ def listed(folder: str | Path) -> set[str]:
 
 
 def add(folder: str | Path, *names: str) -> None:
-    """Adds names to the list; to be called before the files are written, so that none is ever left out."""
-    known = listed(folder)
+    """Adds names to the list; to be called before the files are written, so that none is ever left out.
+
+    The list is not read, so that each of many calls costs the same; a name that is added again is there twice.
+    """
     with open(Path(folder) / NAME, "a", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in names if name not in known)
+        file.writelines(f"{name}\n" for name in names)
 
 
 def remove(folder: str | Path, *, keep: Iterable[str] = ()) -> None:

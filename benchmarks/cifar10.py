@@ -1,4 +1,4 @@
-"""f-AnoGAN on CIFAR-10 with one normal class: AUROC of A(x) beside PCA and the mean image, and reconstructions.
+"""f-AnoGAN on CIFAR-10 with one normal class: AUROC of A(x) beside PCA and the mean image.
 
     python -m benchmarks.cifar10 --normal ship --data-dir FOLDER
 
@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
-from anogan_tf import plots, report
+from anogan_tf import report
 from anogan_tf.commands import baselines, cli
 from anogan_tf.commands.settings import load_splits
 
@@ -21,7 +21,7 @@ SETTINGS = ["--width", "16", "--latent-dim", "128", "--batch-size", "64", "--epo
 
 
 def measure(run):
-    """A dict of figures, and queries with their reconstructions."""
+    """A dict of figures."""
     splits = load_splits(agt.runs.read_run(run)["settings"])
     reference, held_out, test = (
         np.concatenate([batch["image"] for batch in part])
@@ -30,13 +30,12 @@ def measure(run):
     labels = np.concatenate([batch["label"] for batch in splits.test])
     fanogan = agt.load_run(run)
     error = np.square(held_out - fanogan.score(held_out)["reconstruction"]).mean()
-    figures = {
+    return {
         "error": float(error / baselines.mean_image(reference, held_out).mean()),
         "auroc": roc_auc_score(labels, fanogan.score(test)["anomaly_score"]),
         "auroc_pca_32": roc_auc_score(labels, baselines.pca(reference, test).mean(axis=(1, 2))),
         "auroc_mean_image": roc_auc_score(labels, baselines.mean_image(reference, test).mean(axis=(1, 2))),
     }
-    return figures, (held_out[:8], fanogan.reconstruct(held_out[:8]))
 
 
 def main():
@@ -45,7 +44,6 @@ def main():
     parser.add_argument("--runs", default="runs")
     parser.add_argument("--data-dir")
     parser.add_argument("--cache", help="folder to keep decoded images in")
-    parser.add_argument("--figure", type=Path, default=Path("docs/images/cifar10.png"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cifar10.json"))
     options = parser.parse_args()
     run = f"{options.runs}/cifar10-{options.normal}"
@@ -53,8 +51,7 @@ def main():
     data_options = [word for name, value in pairs if value for word in (name, value)]
     source = ["cifar10", "--normal", options.normal, "--method", "f-anogan", "--score", "paper"]
     cli.main(["train", *source, *SETTINGS, *data_options, "--out", run], standalone_mode=False)
-    figures, examples = measure(run)
-    plots.reconstructions(*examples).savefig(options.figure, dpi=80)
+    figures = measure(run)
     command = f"python -m benchmarks.cifar10 --normal {options.normal}"
     report.write_json(options.out, {"command": command, "versions": report.versions(), **figures})
     print(figures)

@@ -25,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 import anogan_tf as agt
-from anogan_tf import judging, metrics, neighbours, thresholds
+from anogan_tf import judging, look, metrics, neighbours, thresholds
 from anogan_tf.distances import Usual
 from anogan_tf.folds import folds
 from benchmarks import measuring
@@ -221,6 +221,7 @@ def simulation(n, splits, new=100):
     return {"n": n, "promised_of_split": promised, "places": summary(rates[True]), "kinds": summary(rates[False])}
 
 
+@look.styled
 def picture(folder):
     """Scores of good and of defective pictures, and the cost of decisions by α; and the scores."""
     good, bad = files_of(folder)
@@ -229,25 +230,28 @@ def picture(folder):
     scorer.cross_calibrate(read(good[:GOOD], 3), ALPHA)
     new, defects = (scorer.score(read(files, 3), draw=False)["anomaly_score"] for files in (good[GOOD:], bad))
     calibration = scorer.calibration
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     bins = np.histogram_bin_edges(np.concatenate([calibration.scores, defects]), 40)
-    for scores, name in ((calibration.scores, "good, each held out"), (defects, "defective")):
-        left.hist(scores, bins, alpha=0.6, density=True, label=name)
+    for scores, name, colour in (
+        (calibration.scores, "good, each held out", look.NORMAL),
+        (defects, "defective", look.ANOMALOUS),
+    ):
+        left.hist(scores, bins, alpha=0.6, density=True, label=name, color=colour)
     for threshold, name, style in (
         (calibration.threshold, "suspicious above, α = 0.05", "--"),
         (calibration.strict[0], "anomalous above, α = 0.01", "-"),
     ):
         left.axvline(threshold, color="black", linestyle=style, label=name)
     left.set(xlabel="anomaly score", ylabel="density", title="150 good pills, 141 defective ones")
-    left.legend()
+    left.legend(fontsize=10)
     alphas = np.arange(1, 46) / 151
     missed = [np.mean(defects <= calibration.at(float(alpha)).threshold) for alpha in alphas]
     for ratio in (1, 10, 100):
         cost = 0.01 * ratio * np.array(missed) + 0.99 * alphas
-        right.plot(alphas, cost / cost.min(), label=f"a miss costs {ratio} false alarms")
+        right.plot(alphas, cost / cost.min(), label=f"a miss costs {ratio} × a false alarm")
     right.set(xlabel="α", ylabel="cost, of the least", ylim=(0.9, 4), title="one part in 100 is defective")
-    right.legend()
+    right.legend(fontsize=10)
     figure.savefig("docs/images/decisions.png", dpi=90)
     rows = [
         (alpha, float(np.mean(new > t)), float(np.mean(defects > t)))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
-from anogan_tf import report
+from anogan_tf import look, report
 from anogan_tf.commands.settings import load_splits
 from benchmarks.fanogan import TIMED, stratified, timed
 
@@ -56,11 +56,12 @@ def table(rows):
     return "\n".join(lines)
 
 
+@look.styled
 def draw(rows):
     """Loss and AUROC over the time per image, a line for each start."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     loss, auroc = figure.subplots(1, 2)
-    for start, colour in (("random", "tab:gray"), ("encoder", "tab:red")):
+    for start, colour in (("random", look.PALE), ("encoder", look.ANOMALOUS)):
         some = [row for row in rows if row["start"] == start]
         seconds = [1000 * row["seconds_per_image"] for row in some]
         loss.plot(seconds, [row["loss_normal"] for row in some], "o-", color=colour, label=f"{start} start, normal")
@@ -69,11 +70,12 @@ def draw(rows):
         )
         auroc.plot(seconds, [row["auroc"] for row in some], "o-", color=colour, label=f"{start} start")
         for x, row in zip(seconds, some, strict=True):
-            auroc.annotate(row["steps"], (x, row["auroc"]), xytext=(3, 4), textcoords="offset points", fontsize=8)
+            auroc.annotate(row["steps"], (x, row["auroc"]), xytext=(3, 4), textcoords="offset points", fontsize=10)
     loss.set(xscale="log", xlabel="milliseconds an image", ylabel="mapping loss L(z)")
     auroc.set(xscale="log", xlabel="milliseconds an image (numbers: steps)", ylabel="AUROC of A(x)")
     for axis in (loss, auroc):
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=10)
+        axis.margins(x=0.1, y=0.1)
     return figure
 
 

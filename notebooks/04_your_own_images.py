@@ -11,8 +11,9 @@
 # %% [markdown]
 # # 4 · Your own images
 #
-# A folder of pictures of good parts is all it takes. Name yours below, best by its whole path; with `None` this
-# notebook makes one: 100 pictures of washers, some scratched, some stained. Either a plain folder,
+# You learn to train on a folder of your own, to know what α means with few pictures, to read a report, and to keep
+# what was learned. A folder of pictures of good parts is all it takes. Name yours below, best by its whole path; with
+# `None` this notebook makes one: 100 pictures of washers, some scratched, some stained. Either a plain folder,
 #
 # ```text
 # parts/*.png                     good parts to learn from; a fifth is kept for the threshold
@@ -21,8 +22,7 @@
 # or, to see how often the decisions are right, with pictures to test on:
 #
 # ```text
-# parts/train/good/*.png          good parts, as above
-# parts/test/good/*.png           good parts to test on
+# parts/train/good/*.png          good parts, as above parts/test/good/*.png           good parts to test on
 # parts/test/<defect>/*.png       parts with a defect: never learned from
 # ```
 #
@@ -31,6 +31,7 @@
 
 # %%
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -46,6 +47,7 @@ FOLDER = None  # such as "/home/me/photos/parts"
 QUICK = bool(os.environ.get("ANOGAN_TF_QUICK"))  # a moment only, to see that everything works
 RESULTS = Path("results/parts")
 STEPS = 10 if QUICK else 600
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of compiling often, as is done here
 
 
 # %%
@@ -104,7 +106,7 @@ large = agt.data.load(folder, image_shape=(128, 128, 3), batch_size=16)
 for part in ("train", "validation", "test"):
     print(f"{part}: {len(large.samples.part(part))} pictures")
 if large.test is None:
-    print("No pictures to test on: below, those that set the threshold are scored, which is no test.")
+    print("No pictures to test on: below, some of those that set the threshold are scored, which is no test.")
 plots.samples(next(iter(large.reference))["image"].numpy(), title="good ones")
 
 # %%
@@ -122,24 +124,27 @@ plots.samples(gan.generate(16), title="drawn by the generator")
 # %% [markdown]
 # ## What α means with few pictures
 #
-# α is the rate of false alarms to allow. The threshold is a score that few of the good validation pictures reach, and n
-# of them can promise no less than 1/(n + 1). Of 40 good pictures a fifth, 8, is kept, so 1 in 9; the usual α of 0.05
-# takes 19, so about 100 good pictures, or `validation_fraction=0.5` of 40.
+# α is the rate of false alarms to allow. The threshold is a score that few good pictures reach, and n of them can
+# promise no less than 1/(n + 1); the usual α of 0.05 takes 19.
 
 # %%
 for n in (8, 19, 40, 99):
-    print(f"{n:3} validation pictures: α is at least {1 / (n + 1):.3f}")
+    print(f"{n:3} good pictures: α is at least {1 / (n + 1):.3f}")
+
+# %% [markdown]
+# None may judge itself, so each is scored by what was learned from the others: `cross_calibrate` holds the good
+# pictures out in turn, and all 40 of them set the threshold. (Networks take too long to learn for that: where they
+# decide, a part of the pictures is held out, `fit_reference` learns from the rest, and `calibrate` sets the
+# threshold.)
 
 # %%
 scorer = agt.LocalNeighbours(agt.AnoGAN(gan, score="paper", steps=5 if QUICK else 50, chunk=16), factor=4)
-scorer.fit_reference(large.reference)
-n = len(large.samples.part("validation"))
-alpha = max(0.05, 1 / (n + 1))
-scorer.calibrate(large.validation, alpha=alpha)
-print(f"{n} validation pictures: α = {alpha:.3f}, threshold {scorer.calibration.threshold:.4g}")
+scorer.cross_calibrate([*large.reference, *large.validation], alpha=0.05)
+n, alpha = len(scorer.calibration.scores), scorer.calibration.attained_alpha
+print(f"{n} good pictures: α = {alpha:.3f}, threshold {scorer.calibration.threshold:.4g}")
 
 # %% [markdown]
-# Ask for less, and the threshold is the largest validation score, and a warning says what it attains:
+# Ask for less than they can promise, and the threshold is their largest score, and a warning says what it attains:
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
@@ -157,8 +162,8 @@ result
 
 # %% [markdown]
 # The same as a folder: `index.html` shows each picture, the most anomalous first, with score, p-value, decision and
-# regions; `scores.csv` is for programs. One of its pictures: query, what the GAN drew of it, their difference, and the
-# map over the picture, with a line around what exceeds the pixel threshold.
+# regions; `scores.csv` is for programs. One of its pictures: query, what the GAN drew of it, their difference, and
+# the map over the picture, with a line around what exceeds the pixel threshold.
 
 # %%
 most = next(iter(result.shown))
@@ -174,12 +179,11 @@ print({name: metrics[name] for name in ("auroc", "pixel_auroc", "accuracy", "thr
 #
 # - **AUROC**: take a random good and a random defective part; that often the defective one has the higher score. It
 #   needs no threshold. Without defective parts there is none.
-# - **p-value**: the share of good validation parts that look at least as anomalous. With n of them it cannot be less
-#   than 1/(n + 1).
+# - **p-value**: the share of good parts that look at least as anomalous. With n of them it cannot be less than 1/(n +
+#   1).
 # - **fp** in the confusion are false alarms: about α of the good parts that were not seen before.
-# - **anomaly map**: the brighter, the farther from the good pictures at that place; the line is around what exceeds the
-#   pixel threshold, which good validation pictures set too. In **difference**, red is what the query and the drawing do
-#   not share.
+# - **anomaly map**: the brighter, the farther from the good pictures at that place; the line is around what exceeds
+#   the pixel threshold, which good pictures set too. **difference** is bright where the query and the drawing differ.
 #
 # Without pictures to test on, all of this is about those that set the threshold, so how many exceed it was certain
 # before.
@@ -192,16 +196,22 @@ loaded = agt.load_run("results/run")
 print(loaded.score(next(iter(tested))["image"][:4])["anomaly_score"])
 
 # %% [markdown]
+# ## Next
+#
 # New pictures, a folder or single files, get scores, decisions and a report by one command:
 #
 # ```sh
 # anogan-tf score results/run new-pictures --out results/new
 # ```
 #
-# And all of this notebook is on the command line, with networks of 64×64 and pictures of 256×256 pixels and more steps:
+# And all of this notebook is on the command line, with networks of 64×64 and pictures of 256×256 pixels and more
+# steps:
 #
 # ```sh
-# anogan-tf train parts --out runs/parts --size 64
-# anogan-tf test runs/parts --out results
-# anogan-tf score runs/parts new-pictures --out results
+# anogan-tf train parts --out runs/parts --size 64 anogan-tf test runs/parts --out results anogan-tf score runs/parts
+# new-pictures --out results
 # ```
+#
+# - Work in the report: [the results page](../docs/results.md). Choose α by what errors cost: [6](06_decisions.ipynb).
+# - More good pictures, without a training: `anogan-tf calibrate runs/parts MORE_GOOD…`.
+# - Other folders, sizes and data sets: [recipes](../docs/recipes.md), [data](../docs/data.md).

@@ -11,8 +11,9 @@
 # %% [markdown]
 # # 5 · Inside the latent space
 #
-# What does a GAN of eights know? Pictures of its features, of the ways between its drawings, and of searches that go
-# astray. The published run `mnist-8` is looked at; nothing is trained.
+# You learn what a GAN of eights knows, by pictures of its features, of the ways between its drawings, and of searches
+# that go astray, and so what restarts, λ and long searches do. The published run `mnist-8` is looked at; nothing is
+# trained.
 
 # %%
 import logging
@@ -26,7 +27,7 @@ import numpy as np
 from sklearn.manifold import TSNE
 
 import anogan_tf as agt
-from anogan_tf import plots, published
+from anogan_tf import look, plots, published
 from anogan_tf.networks import feature_extractor
 
 QUICK = bool(os.environ.get("ANOGAN_TF_QUICK"))  # a moment only, to see that everything works
@@ -34,6 +35,7 @@ SOURCE = os.environ.get("ANOGAN_TF_SOURCE", "digits" if QUICK else "mnist")  # o
 DATA_DIR = os.environ.get("ANOGAN_TF_DATA_DIR")  # of prepared TensorFlow Datasets; None for the usual place
 STEPS = 5 if QUICK else 50
 
+plt.rcParams.update(look.STYLE)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of compiling many searches, as is done here
 scorer = agt.load_run("mnist-8")
 gan = scorer.gan
@@ -151,6 +153,13 @@ figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
 lengths = np.linalg.norm(path["z"], axis=-1)
 axis.plot(lengths[:, :4], color=plots.NORMAL)
 axis.plot(lengths[:, 4:], color=plots.ANOMALOUS)
-axis.axhline(np.sqrt(gan.latent_dim), color="gray", linestyle=":")
-axis.set(xlabel="step", ylabel="|z|; blue: eights, red: others")
+axis.axhline(np.sqrt(gan.latent_dim), color=look.PALE, linestyle=":")
+axis.set(xlabel="step", ylabel="|z|; blue: eights, orange: others")
 plt.show()
+
+# %% [markdown]
+# ## Next
+#
+# - Why features decide, and not reconstructions: [quality](../docs/quality.md).
+# - Generators that draw better, and how that is measured: [what generators draw](../docs/generators.md).
+# - An encoder in place of the search: [3](03_f_anogan.ipynb). Your own pictures: [4](04_your_own_images.ipynb).

@@ -1,4 +1,5 @@
 import csv
+import html
 import json
 import os
 import re
@@ -458,6 +459,12 @@ def test_pictures_unlike_those_of_the_training_are_told(trained_run, parts, tmp_
         assert result.exit_code == 0, result.output
         assert ("Mind: All these images are unlike" in result.output) == (told is not None)
         assert told is None or f"on: {told}" in result.output
+        mind = json.loads((tmp_path / "out" / "metrics.json").read_text())["mind"]
+        diagnosis = json.loads((trained_run[0] / "run.json").read_text())["diagnosis"]
+        assert mind[: len(diagnosis)] == diagnosis
+        assert [f"Mind: {sentence}" in result.output for sentence in mind[len(diagnosis) :]] == [True] * bool(told)
+        page = html.unescape((tmp_path / "out" / "index.html").read_text())
+        assert all(f"<li>{sentence}</li>" in page for sentence in mind)
 
 
 def test_changed_images_are_noticed(tmp_path, parts):
@@ -685,6 +692,17 @@ def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     assert "There are no new images" in again.output
     tested = run("test", own_run, parts / "test", "--out", tmp_path / "out")
     assert "Left out 5 of 10 images" in tested.output
+
+
+def test_another_rate_is_set_without_images(own_run):
+    before = agt.load_run(own_run).calibration
+    result = run("calibrate", own_run, "--alpha", "0.2")
+    assert result.exit_code == 0, result.output
+    assert agt.load_run(own_run).calibration == before.at(0.2)
+    for nothing in ([], ["--alpha", "0.1", "--learn", "--out", own_run.parent / "new"]):
+        refused = run("calibrate", own_run, *nothing)
+        assert refused.exit_code == 1
+        assert "Name good images to add" in refused.output
 
 
 def test_a_broken_off_calibration_leaves_the_run_as_it_was(own_run, parts, monkeypatch):

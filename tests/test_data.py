@@ -78,6 +78,11 @@ def assert_disjoint(splits):
 # Folders
 
 
+def test_splits_are_shown_in_a_line(mvtec):
+    shown = repr(load(mvtec, validation_fraction=0.2))
+    assert shown == "Splits(train=8, validation=2, test=7, image_shape=(8, 8, 1), batch_size=4)"
+
+
 def test_mvtec_layout_keeps_its_own_test_part(mvtec):
     splits = load(mvtec)
     assert ids(splits, "test") == {*numbered("test/good", 3), *numbered("test/scratch", 4)}

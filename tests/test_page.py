@@ -89,6 +89,14 @@ def test_the_page_promises_no_more_than_the_calibration_does(method, promised, n
     assert f"{not_promised} 5.0 %" not in text
 
 
+def test_the_page_says_what_to_mind():
+    metrics = {"threshold": 0.5, "threshold_method": "given", "mind": ["The generator collapsed: <b>all</b> alike."]}
+    counts = {"total": 1, "anomalous": 1, "suspicious": 0, "normal": 0}
+    text = page.render([], {}, metrics, counts=counts)
+    assert "<li>The generator collapsed: &lt;b&gt;all&lt;/b&gt; alike.</li>" in text
+    assert "What to mind" not in page.render([], {}, metrics | {"mind": []}, counts=counts)
+
+
 def test_a_normal_picture_has_no_colour_of_an_anomalous_one():
     """Blue, orange and vermillion stay apart for people who see no red or no green (Viénot et al. 1999)."""
     colours = np.array(

@@ -62,7 +62,7 @@ def test_an_unknown_name_lists_the_published_ones(shelf, tmp_path, monkeypatch):
         assert f"Published runs in {shelf}: tiny." in result.output
         assert "Traceback" not in result.output
     monkeypatch.setenv("ANOGAN_TF_WEIGHTS", str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError, match=r"None is published in .*none"):
+    with pytest.raises(FileNotFoundError, match=r"None is published in .*none.*export ANOGAN_TF_WEIGHTS="):
         agt.load_run("mnist-9")
 
 

@@ -20,10 +20,21 @@ def test_only_listed_files_are_removed(tmp_path):
     assert written.listed(tmp_path) == {"scores.csv"}
 
 
-def test_a_name_is_listed_once(tmp_path):
+def test_a_name_that_is_added_again_is_one_file(tmp_path):
     written.add(tmp_path, "roc.png")
     written.add(tmp_path, "roc.png", "histogram.png")
-    assert (tmp_path / "files.txt").read_text() == "roc.png\nhistogram.png\n"
+    assert written.listed(tmp_path) == {"roc.png", "histogram.png"}
+    written.remove(tmp_path, keep=("roc.png",))
+    assert (tmp_path / "files.txt").read_text() == "roc.png\n"
+
+
+def test_adding_costs_the_same_however_many_are_listed(tmp_path, monkeypatch):
+    written.add(tmp_path, "roc.png")
+    monkeypatch.setattr(written, "listed", lambda folder: pytest.fail("the list was read"))
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: pytest.fail("the list was read"))
+    written.add(tmp_path, "histogram.png")
+    monkeypatch.undo()
+    assert written.listed(tmp_path) == {"roc.png", "histogram.png"}
 
 
 def test_a_list_reaches_no_file_outside_of_its_folder(tmp_path):

@@ -1,10 +1,11 @@
 r"""Makes a published run out of a finished one: weights, golden file, model card, checksums.
 
-    python weights/publish.py runs/mnist-8 mnist-8 "anogan-tf train mnist --normal 8 --out runs/mnist-8" \
+    python weights/publish.py run runs/mnist-8 mnist-8 "anogan-tf train mnist --normal 8 --out runs/mnist-8" \
         --took "10 minutes on two cores"
+    python weights/publish.py cards
 
 The images of the run must still be where it found them, as its test part is tested on. The table of `weights/README.md`
-is written anew.
+is written anew. `cards` needs no images: it writes the cards, their pictures and the table of what is published.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, drawing, plots, published, report
+from anogan_tf import atomic, drawing, plots, published, report, thresholds
 from anogan_tf.commands import calibrate
 from anogan_tf.commands.settings import load_splits
 from anogan_tf.runs import load_run, read_run, save_run
@@ -24,6 +25,15 @@ from anogan_tf.weights import save_keras2_weights
 
 HERE = Path(__file__).parent
 EACH = 4  # queries of either kind in a golden file
+KINDS = ("normal", "anomalous")
+DRAWN_KINDS = ("drawn", "drawn, then turned upside down")
+SAMPLES = 32
+FIGURES = {  # in metrics.json, and on the card
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "pixel_auroc": "AUROC of pixels",
+    "aupro": "AUPRO of regions",
+}
 # What `run.json` says besides the scorer.
 ABOUT = ("settings", "preprocessing", "fingerprint", "images", "drawing", "diagnosis")
 DATA = {  # name, whose it is and its licence, and whether the licence lets its images be shown
@@ -93,7 +103,8 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
     result = scorer.test(splits.test, pictures=0)
     figures = {key: value for key, value in result.metrics.items() if key != "seconds_per_image"}  # of no search
     report.write_json(path / "metrics.json", figures)
-    images, kinds = _queries(splits.test) if _dataset(neutral)[2] else _drawn(gan)
+    report.write_json(path / "card.json", {"command": command, "took": took})
+    images = _queries(splits.test) if _dataset(neutral)[2] else _drawn(gan)
     scored = scorer.score(images / np.float32(127.5) - 1)
     np.savez_compressed(
         path / "golden.npz",
@@ -101,25 +112,48 @@ def publish(run, name, command, *, took, source=None, half=False, keras2=False):
         anomaly_score=scored["anomaly_score"],
         reconstruction=scored["reconstruction"].astype(np.float16),
     )
-    plots.samples(gan.generate(64)).savefig(path / "samples.png", dpi=80)
-    Image.fromarray(_scored(scorer, images, scored, kinds)).save(path / "scored.png", optimize=True)
-    (path / "README.md").write_text(_card(name, read_run(path), result, command, took))
     published.seal(path)
+    write_card(name)
     write_table()
+
+
+def write_card(name):
+    """The model card of a published run and its pictures, of what lies in its folder."""
+    path = HERE / name
+    run, scorer = read_run(path), load_run(path)
+    shown = _dataset(run["settings"])[2]
+    images = np.load(path / "golden.npz")["images"] / np.float32(127.5) - 1
+    plots.samples(scorer.gan.generate(SAMPLES)).savefig(path / "samples.png", dpi=80)
+    kinds = KINDS if shown else DRAWN_KINDS
+    _scored(scorer, images, kinds).save(path / "scored.png", optimize=True)
+    known = [json.loads((path / file).read_text()) for file in ("metrics.json", "card.json")]
+    (path / "README.md").write_text(_card(name, run, *known))
 
 
 def write_table():
     """The table of the published runs, in `weights/README.md`."""
-    lines = ["| run | normal | AUROC | accuracy | size |", "|---|---|---|---|---|"]
-    for name in sorted(path.parent.name for path in HERE.glob(f"*/{published.SUMS}")):
+    lines = ["| run | normal | AUROC | found | false alarms | size |", "|---|---|---|---|---|---|"]
+    for name in names():
         metrics = json.loads((HERE / name / "metrics.json").read_text())
         settings = read_run(HERE / name)["settings"]
         size = sum(file.stat().st_size for file in (HERE / name).iterdir()) / 1e6
         normal = ", ".join(settings["normal"]) or "good"
-        figures = f"{metrics['auroc']:.3f} | {metrics['accuracy']:.3f} | {size:.1f} MB"
+        found, alarms = _rates(metrics["confusion"])
+        figures = f"{metrics['auroc']:.3f} | {found:.1%} | {alarms:.1%} | {size:.1f} MB"
         lines.append(f"| [{name}]({name}/README.md) | {settings['source']}: {normal} | {figures} |")
     page = (HERE / "README.md").read_text()
     (HERE / "README.md").write_text(re.sub(r"(?m)(^\|.*\n)+", "\n".join(lines) + "\n", page, count=1))
+
+
+def names():
+    """The names of the published runs."""
+    return sorted(path.parent.name for path in HERE.glob(f"*/{published.SUMS}"))
+
+
+def _rates(confusion):
+    """The share of anomalous images that are found, and of normal ones that raise an alarm."""
+    tp, fn, fp, tn = (confusion[name] for name in ("tp", "fn", "fp", "tn"))
+    return tp / (tp + fn), fp / (fp + tn)
 
 
 def _round(scorer, splits):
@@ -155,73 +189,63 @@ def _halve(file):
 
 
 def _queries(test):
-    """Normal and anomalous images of a test part, as bytes, and what each is."""
+    """Normal and anomalous images of a test part, as bytes."""
     images, labels = (np.concatenate([batch[key] for batch in test]) for key in ("image", "label"))
     rng = np.random.default_rng(0)
     chosen = np.concatenate([rng.choice(np.flatnonzero(labels == label), EACH, replace=False) for label in (0, 1)])
-    return _bytes(images[chosen]), ["normal"] * EACH + ["anomalous"] * EACH
+    return _bytes(images[chosen])
 
 
 def _drawn(gan):
-    """Images that the generator drew, as bytes, half of them upside down; and what each is."""
+    """Images that the generator drew, as bytes, half of them upside down."""
     images = gan.generate(2 * EACH)
     images[EACH:] = images[EACH:, ::-1]
-    return _bytes(images), ["drawn by the generator"] * EACH + ["drawn by the generator, upside down"] * EACH
+    return _bytes(images)
 
 
 def _bytes(images):
     return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def _scored(scorer, images, scored, kinds):
-    """Two queries of either kind with their reconstructions, maps and scores, as one picture."""
-    threshold, pixel_threshold = scorer.calibration.threshold, scorer.calibration.pixel_threshold
-    rows = []
+def _scored(scorer, images, kinds):
+    """Two queries of either kind with their reconstructions, maps, scores and decisions, as one picture."""
+    calibration, scored, rows = scorer.calibration, scorer.score(images), []
     for i in (0, 1, EACH, EACH + 1):
-        score, shown = scored["anomaly_score"][i], images[i] / np.float32(127.5) - 1
-        title = f"{kinds[i]}: score {score:.4g}, threshold {threshold:.4g}"
-        parts = shown, scored["reconstruction"][i], scored["anomaly_map"][i]
-        figure = plots.result(*parts, pixel_threshold=pixel_threshold, title=title)
-        figure.set_dpi(64)
+        score = scored["anomaly_score"][i]
+        decision = thresholds.decision(score, calibration.threshold, calibration.strict[0])
+        title = f"{kinds[i // EACH]}: score {score:.3g}, threshold {calibration.threshold:.3g}: {decision}"
+        parts = images[i], scored["reconstruction"][i], scored["anomaly_map"][i]
+        figure = plots.result(*parts, pixel_threshold=calibration.pixel_threshold, title=title)
+        figure.set_dpi(80)
         rows.append(plots.pixels(figure))
-    return np.concatenate(rows)
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _dataset(settings):
     return DATA[settings["source"].split("/")[0]]
 
 
-def _card(name, run, result, command, took):
+def _card(name, run, metrics, known):
     """The model card."""
     data, licence, shown = _dataset(run["settings"])
     gan, counts, n = run["gan"], run["images"], len(run["calibration"]["scores"])
-    figures = "".join(
-        f"| {key.replace('_', ' ')} | {result.metrics[key]:.4f} |\n"
-        for key in ("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "aupro")
-        if result.metrics[key] is not None
-    )
+    found, alarms = _rates(metrics["confusion"])
+    figures = "".join(f"| {FIGURES[key]} | {metrics[key]:.3f} |\n" for key in FIGURES if metrics[key] is not None)
     normal = ", ".join(run["settings"]["normal"]) or "good"
     networks = f"{gan['kind']}, {gan['architecture']} {gan['width']} wide, "
     networks += f"{'×'.join(map(str, gan['image_shape']))}, z of {gan['latent_dim']}"
     and_encoder = ", and as many with an encoder" if run["encoder"] else ""
-    found = "".join(f"Mind: {sentence}\n\n" for sentence in run["diagnosis"])
-    tested = f"{counts['test']} to test, {result.base_rate:.1%} of them anomalous"
+    drawn = f"| drawing | {drawing.in_words(run['drawing'])} |\n" if run.get("drawing") else ""
+    mind = "".join(f"Mind: {sentence}\n\n" for sentence in run["diagnosis"])
+    tested = f"{counts['test']} to test, {metrics['base_rate']:.1%} of them anomalous"
     return f"""# {name}
 
-Knows what is normal in {data}: {normal}. Written by `weights/publish.py`.
+Knows what is normal in {data}: {normal}. Of the anomalous images of its test part it finds {found:.1%}, and of the
+normal ones {alarms:.1%} raise an alarm. Written by `weights/publish.py`.
 
-| | |
-|---|---|
-| data | {data}: {licence} |
-| normal class | {normal} |
-| images | {counts["train"]} to train, {counts["validation"]} to set the threshold, {tested} |
-| networks | {networks} |
-| command | `{command}` |
-| training | {run["settings"]["training_steps"]} steps{and_encoder}, made up to whole epochs; {took} |
-| drawing | {drawing.in_words(run["drawing"])} |
-| what decides | `--score {run["settings"]["score_kind"]}` |
+![Four scored {"test" if shown else "drawn"} images: query, reconstruction, difference and anomaly map](scored.png)
 
-Use it from a clone (in an installation `ANOGAN_TF_WEIGHTS` names the folder that this one is in):
+## Use it
 
 ```sh
 anogan-tf score {name} PATH… --out results
@@ -231,34 +255,60 @@ anogan-tf score {name} PATH… --out results
 scorer = agt.load_run("{name}")
 ```
 
+A clone finds it by this name, an installation once `ANOGAN_TF_WEIGHTS` names the folder that this one is in; the path
+of this folder does in place of the name.
+
 ## Test
 
 | | |
 |---|---|
-{figures}| threshold | {result.threshold:.4g}, from {n} normal images, α = {result.alpha:.3f} |
+{figures}| found, of the anomalous images | {found:.1%} |
+| false alarms, of the normal ones | {alarms:.1%}, where α = {metrics["alpha"]:.2f} was asked for |
+| threshold | {metrics["threshold"]:.3g}, from {n} normal images |
 
-## What it draws
+## How it was made
 
-{found}![64 images drawn by the generator](samples.png)
+| | |
+|---|---|
+| data | {data}: {licence} |
+| normal class | {normal} |
+| images | {counts["train"]} to train, {counts["validation"]} to set the threshold, {tested} |
+| networks | {networks} |
+| command | `{known["command"]}` |
+| training | {run["settings"]["training_steps"]} steps{and_encoder}, made up to whole epochs; {known["took"]} |
+{drawn}| what decides | `--score {run["settings"]["score_kind"]}` |
 
-Query, reconstruction, difference and anomaly map of four {"test" if shown else "drawn"} images:
+{mind}What its generator draws:
 
-![Four scored images](scored.png)
+![{SAMPLES} images drawn by the generator](samples.png)
 
 `golden.npz` holds eight queries with the scores and reconstructions that they get; `tests/test_golden.py` compares.
 """
 
 
+def write_cards():
+    """All cards and the table, of what is published."""
+    for name in names():
+        write_card(name)
+    write_table()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="the folder of a finished run")
-    parser.add_argument("name", help="what it is published as")
-    parser.add_argument("command", help="the command that trained it, as a reader would type it")
-    parser.add_argument("--took", required=True, help="how long the training took, in words")
-    parser.add_argument("--source", help="what run.json calls a folder of images, such as mvtec/bottle")
-    parser.add_argument("--half", action="store_true", help="round weights to 16 bits")
-    parser.add_argument("--keras2", action="store_true", help="add the networks as files of Keras 2")
-    publish(**vars(parser.parse_args()))
+    commands = parser.add_subparsers(required=True)
+    cards = commands.add_parser("cards", help="write the cards and the table anew")
+    cards.set_defaults(does=write_cards)
+    run = commands.add_parser("run", help="publish a finished run")
+    run.set_defaults(does=publish)
+    run.add_argument("run", help="the folder of a finished run")
+    run.add_argument("name", help="what it is published as")
+    run.add_argument("command", help="the command that trained it, as a reader would type it")
+    run.add_argument("--took", required=True, help="how long the training took, in words")
+    run.add_argument("--source", help="what run.json calls a folder of images, such as mvtec/bottle")
+    run.add_argument("--half", action="store_true", help="round weights to 16 bits")
+    run.add_argument("--keras2", action="store_true", help="add the networks as files of Keras 2")
+    options = vars(parser.parse_args())
+    options.pop("does")(**options)
 
 
 if __name__ == "__main__":

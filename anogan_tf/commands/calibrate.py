@@ -23,39 +23,48 @@ from anogan_tf.scoring import Scorer
 
 def run(
     run: str | Path,
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] = (),
     *,
     alpha: float | None = None,
     learn: bool = False,
     out: str | Path | None = None,
     pattern: str | None = None,
 ) -> Scorer:
-    """Adds good images to a run's calibration, without any training.
+    """Adds good images to a run's calibration, or sets another rate of false alarms, without any training.
 
     The run is replaced file by file, its description last; a crash leaves the run as it was, or as it becomes.
 
     Args:
         run: The folder of a run, or the name of a published one, which takes an `out`.
-        paths: Files of good images, and folders of them; what the run has seen already is left out.
+        paths: Files of good images, and folders of them; what the run has seen already is left out. None for another
+            rate alone, for which nothing is scored.
         alpha: The rate of false alarms; None for the run's.
         learn: Whether the local features of these images are remembered, too, for which the run's own are read again.
         out: The folder of a new run to write; None to change this one.
         pattern: Which files of a folder are taken; None for the pattern of the training.
+
+    Raises:
+        ValueError: If there is nothing to do, or the run cannot be calibrated as asked for.
     """
+    if not paths and (learn or alpha is None):
+        raise ValueError("Name good images to add, or another rate of false alarms with --alpha.")
     folder, description, scorer = published.find(run), read_run(run), load_run(run)
     _check(run, folder, scorer, learn, out)
     check_apart(out or folder, *paths)
     report.check_writable(out or folder)
     skipped = []
-    files, hashes = seen.new_files(folder, data.list_files(paths, pattern_of(description, pattern)))
+    given = data.list_files(paths, pattern_of(description, pattern)) if paths else []
+    files, hashes = seen.new_files(folder, given)
     more = list(data.read_files(files, preprocessing_of(description), scorer.chunk, skipped))
     for name, reason in skipped:
         print(f"Skipped {name}: {reason}")
     n = sum(len(batch["image"]) for batch in more)
-    if not n:
+    if paths and not n:
         raise ValueError("There are no new images: the run has seen all of them, or none can be read.")
     alpha = scorer.calibration.alpha if alpha is None else alpha
-    if learn:
+    if not paths:
+        scorer.recalibrate(alpha)
+    elif learn:
         _learn_again(run, description, scorer, alpha, more)
     else:
         _join(scorer, alpha, more)

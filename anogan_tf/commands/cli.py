@@ -256,7 +256,7 @@ def serve(run: str, **options) -> None:
 
 @command
 @click.argument("run")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
+@click.argument("paths", nargs=-1, type=click.Path(exists=True))
 @options.FILES
 @click.option("--alpha", type=options.RATE, help="Another rate of false alarms; default the run's.")
 @click.option("--learn", is_flag=True, help="Remember the local features of these images, too; takes --out.")
@@ -264,7 +264,8 @@ def serve(run: str, **options) -> None:
 def calibrate(run: str, paths: tuple[str, ...], **options) -> None:
     """Adds good images (files or folders) to the thresholds of RUN, without any training.
 
-    Images that RUN has seen are left out. With --learn a run that local features decide remembers these images.
+    With --alpha and no images it sets another rate of false alarms, from the scores that RUN keeps. Images that RUN has
+    seen are left out. With --learn a run that local features decide remembers these images.
     """
     from anogan_tf.commands import calibrate
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from anogan_tf import atomic, data, judging, page, published, report, table
 from anogan_tf.commands.seen import Looks
@@ -77,13 +78,19 @@ def run(
             again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
             by_name = {table.text(file): file for file in files}
             small = functools.partial(thumbnail, by_name, preprocessing_of(description))
-            show(run, scorer, out, drawings(scorer, again, drawn), skipped, threshold, masks, small)
+            mind = reservations(description, looks)
+            show(run, scorer, out, drawings(scorer, again, drawn), skipped, threshold, masks, small, mind=mind)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
     if found := looks.unlike(description.get("looks", {})):
         print(f"Mind: {found}")
     return Path(out)
+
+
+def reservations(description: Mapping[str, Any], looks: Looks) -> list[str]:
+    """What one should mind of scores: what the diagnosis of a run found, and how all pictures differ from its own."""
+    return [*description.get("diagnosis", []), *filter(None, [looks.unlike(description.get("looks", {}))])]
 
 
 def drawings(scorer: Scorer, batches: Iterable[dict], rows: dict[str, dict]) -> Iterator[tuple[dict, dict]]:
@@ -118,11 +125,14 @@ def show(
     masks: bool,
     thumbnails: Callable[[dict], bytes | None],
     kept: Sequence[dict] | None = None,
+    *,
+    mind: Sequence[str] = (),
 ) -> None:
     """Writes the report of a finished table, see `report.show`, and says how many images look anomalous."""
     decisions = collections.Counter(row["decision"] for row in table.scored_rows(out))
     n = decisions.total()
     figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=len(skipped), run=run)
+    figures["mind"] = list(mind)
     more = {"masks": masks, "thumbnails": thumbnails, "normal_scores": scorer.calibration.scores, "kept": kept}
     report.show(out, pictures, figures, figures["pixel_threshold"], skipped, **more)
     suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""

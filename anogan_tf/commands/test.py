@@ -66,7 +66,8 @@ def run(
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
             f"source: anogan-tf test {run} SOURCE; or use anogan-tf score, which needs no labels."
         )
-    told = {"run": str(run)} | {name: description[name] for name in ("drawing",) if name in description}
+    told = {"run": str(run), "mind": description.get("diagnosis", [])}
+    told |= {name: description[name] for name in ("drawing",) if name in description}
     with atomic.exclusive(out):
         options = {"results_dir": out, "pictures": pictures, "settings": told, "masks": masks}
         result = judging.test(scorer, tested, threshold, figures=_search(scorer, tested), **options)

@@ -148,7 +148,7 @@ class Results:
         judging.check_threshold(self._scorer, threshold)
         description = read_run(run)
         self._preprocessing = preprocessing_of(description)
-        self._trained_looks = description.get("looks", {})
+        self._description = description
         self._looks = Looks()
         self._told = False
 
@@ -191,8 +191,9 @@ class Results:
         images = score.drawings(self._scorer, self._batches(left, []), left)
         small = functools.partial(score.thumbnail, {}, self._preprocessing)
         options = self.threshold, self.masks, small, kept
-        score.show(self.run, self._scorer, self.out, images, self._skipped(), *options)
-        if not self._told and (found := self._looks.unlike(self._trained_looks)):
+        mind = score.reservations(self._description, self._looks)
+        score.show(self.run, self._scorer, self.out, images, self._skipped(), *options, mind=mind)
+        if not self._told and (found := self._looks.unlike(self._description.get("looks", {}))):
             print(f"Mind: {found}")
             self._told = True
 

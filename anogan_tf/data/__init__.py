@@ -39,7 +39,7 @@ DEFAULT_SHAPE = (64, 64, 3)
 MEMORY_LIMIT = 2**30
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Splits:
     """The three disjoint parts of a source, as `tf.data` pipelines that are made when asked for.
 
@@ -66,6 +66,11 @@ class Splits:
     batch_size: int
     seed: int
     plan: Plan | None = None
+
+    def __repr__(self) -> str:
+        counts = (f"{part}={len(self.samples.part(part))}" for part in ("train", "validation", "test"))
+        shape, size = self.preprocessing.image_shape, self.batch_size
+        return f"Splits({', '.join(counts)}, image_shape={shape}, batch_size={size})"
 
     def describe(self) -> str:
         """The parts, classes, counts and masks as a small table, and what is not used, as text."""
