@@ -84,8 +84,8 @@ class Joined:
         return cls(logs.mean(axis=0), np.maximum(logs.std(axis=0), NARROWEST))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """The score of each picture, `(n,)`, of its two, `(n, 2)`."""
-        return ((_logarithms(scores) - self.means) / self.deviations * _SHARES).sum(axis=1)
+        """The score of each picture, `(n,)` in float32, of its two, `(n, 2)`."""
+        return ((_logarithms(scores) - self.means) / self.deviations * _SHARES).sum(axis=1).astype(np.float32)
 
     def tensor(self, scores: tf.Tensor) -> tf.Tensor:
         """As `__call__`."""

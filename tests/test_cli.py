@@ -762,7 +762,7 @@ def test_a_score_takes_another_rate_or_threshold_and_writes_masks(trained_run, p
         with open(tmp_path / "out" / "scores.csv", newline="") as file:
             return list(csv.DictReader(file))
 
-    assert {row["prediction"] for row in rows("--threshold", "-1")} == {"1"}
+    assert {row["prediction"] for row in rows("--threshold", "-100")} == {"1"}
     calibration = agt.load_run(trained_run[0]).calibration
     thresholds = calibration.at(0.5).threshold, calibration.at(0.5).strict[0]
     for row in rows("--alpha", "0.5", "--masks"):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 import anogan_tf as agt
-from anogan_tf.distances import Kinds, Places, Scales
+from anogan_tf.distances import Kinds, Places, Scales, Turning
 from anogan_tf.local_features import local_features
 
 pytestmark = pytest.mark.skipif(not tf.test.is_built_with_cuda(), reason="this TensorFlow knows no GPU")
@@ -31,9 +31,10 @@ def graphs(anogan):
     yield "outputs", anogan._comparison.outputs.get_concrete_function(tf.constant(IMAGES), tf.identity(search.z))
     yield "training", tf.function(anogan.gan.train_step).get_concrete_function(tf.constant(IMAGES))
     features = local_features(IMAGES).numpy()
-    for of_scale in (Places, Kinds):
+    yield "local features", local_features.get_concrete_function(tf.constant(IMAGES))
+    for of_scale in (Places, Kinds, Turning):
         scales = Scales.fit(features, 0, of_scale)
-        yield of_scale.__name__, scales._of_image.get_concrete_function(tf.constant(IMAGES[0]))
+        yield of_scale.__name__, tf.function(scales._of_features).get_concrete_function(tf.constant(features[0]))
 
 
 def test_each_operation_has_a_kernel_for_gpus(anogan):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import judging, metrics, plots, report, scoring, table
+from anogan_tf import judging, metrics, panels, plots, report, scoring, table
 from tests.conftest import small_gan
 
 
@@ -229,7 +229,7 @@ def files(paths, shape=(8, 8, 1), **options):
 )
 def test_a_photograph_is_judged_and_drawn_in_its_own_pixels(gray_scorer, tmp_path, monkeypatch, crop, size, centre):
     shown = []
-    monkeypatch.setattr(plots, "result", lambda *_, picture, **__: shown.append(picture) or plots.Figure())
+    monkeypatch.setattr(panels, "drawn", lambda *_, picture, **__: shown.append(picture) or Image.new("RGB", (1, 1)))
     path = photograph(tmp_path / "a.png", 3000, 4000, (1875, 1000, 2625, 2000))
     judged = judging.judge(gray_scorer, files([path], crop=crop), pictures=1)
     region = judged.regions[0][0]

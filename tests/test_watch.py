@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import judging, plots
+from anogan_tf import judging, panels, plots
 from anogan_tf.commands import score, watch
 from anogan_tf.commands.cli import main
 
@@ -66,9 +66,9 @@ def drawn(monkeypatch):
 
     def blank(*arguments, title="", **options):
         titles.append(title)
-        return Figure(figsize=(1, 1))
+        return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr(plots, "result", blank)
+    monkeypatch.setattr(panels, "drawn", blank)
     monkeypatch.setattr(plots, "histogram", lambda *_: Figure(figsize=(1, 1)))
     return titles
 
