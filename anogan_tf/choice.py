@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from anogan_tf.distances import Kinds, Places, Scales, Turning
-from anogan_tf.local_features import local_features
+from anogan_tf.local_features import of_pictures
 from anogan_tf.proxies import DEFECTS, painted
 
 PART = 4  # of the pictures, that a fold holds out
@@ -64,16 +64,12 @@ def aurocs(
     for fold, held_out in enumerate(_folds(len(pictures), PAINTED_FOLDS, seed)):
         normal, rest = pictures[held_out[:PAINTED_HELD_OUT]], np.delete(features, held_out, axis=0)
         looked_at = [features[held_out[:PAINTED_HELD_OUT]]]
-        looked_at += [_features(painted(normal, defect, seed + fold)[0]) for defect in DEFECTS]
+        looked_at += [of_pictures(painted(normal, defect, seed + fold)[0]) for defect in DEFECTS]
         for way in ways:
             reference = Scales.fit(rest, seed, way)
             usual, *odd = (scores(reference, reference.of_features(some, normal.shape[1:])) for some in looked_at)
             found.append([_auroc(usual, some) for some in odd])
     return np.reshape(found, (-1, len(ways), len(DEFECTS))).swapaxes(0, 1)
-
-
-def _features(pictures):
-    return np.stack([local_features(picture[None])[0].numpy() for picture in pictures])
 
 
 def _folds(n, folds, seed):

@@ -11,7 +11,7 @@ from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from anogan_tf.local_features import STRIDE, VERSION, local_features, undirected, upsampled
+from anogan_tf.local_features import STRIDE, VERSION, of_pictures, undirected, upsampled
 from anogan_tf.overview import Joined, Overview
 
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
@@ -319,7 +319,7 @@ class Scales:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The local features of pictures `(batch, height, width, channels)` in [-1, 1], of this reference's version."""
-        return each_picture(lambda image: local_features(image[None], self.version)[0], images)
+        return of_pictures(images, self.version)
 
     def of_images(self, images: np.ndarray) -> np.ndarray:
         """The distances of pictures `(batch, height, width, channels)` in [-1, 1], in their own pixels."""

@@ -1,5 +1,6 @@
 """What a picture looks like around each point: its colours, how strongly they vary, in which direction, and lines."""
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -44,6 +45,12 @@ def local_features(images: tf.Tensor, version: int = VERSION) -> tf.Tensor:
         Lindeberg, "Edge Detection and Ridge Detection with Automatic Scale Selection", IJCV 1998, section 6 (ridges).
     """
     return tf.map_fn(lambda image: of_image(image, version), images)  # one by one: products round by their sizes
+
+
+def of_pictures(pictures: Iterable[np.ndarray], version: int = VERSION) -> np.ndarray:
+    """The features `(n, rows, columns, features)` of any number of pictures of one size, one graph for all numbers."""
+    each = (local_features(np.asarray(picture, np.float32)[None], version) for picture in pictures)
+    return np.concatenate([features.numpy() for features in each])
 
 
 def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:

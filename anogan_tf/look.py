@@ -85,6 +85,15 @@ def heat(anomaly_map: np.ndarray, pixel_threshold: float | None = None) -> np.nd
     return colours
 
 
+def compared(image: np.ndarray, reconstruction: np.ndarray) -> dict[str, np.ndarray]:
+    """The panels of an image beside its reconstruction, by their names, RGB in [0, 1]."""
+    return {
+        "query": shown(image),
+        "reconstruction": shown(reconstruction),
+        "difference": difference(image, reconstruction),
+    }
+
+
 def resized(anomaly_map: np.ndarray, longest: int) -> np.ndarray:
     """A map of at most `longest` pixels a side, in its own shape."""
     scale = min(1.0, longest / max(anomaly_map.shape))

@@ -14,7 +14,7 @@ from anogan_tf import resampling, scoring, stages, wrapper
 from anogan_tf.choice import Way, chosen
 from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
-from anogan_tf.local_features import SMALLEST, local_features, of_image
+from anogan_tf.local_features import SMALLEST, of_image, of_pictures
 from anogan_tf.overview import Joined, Overview
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
@@ -120,7 +120,7 @@ class LocalNeighbours(wrapper.Wrapper):
             ValueError: For fewer than 2 pictures.
         """
         rows = self._remembered(data)
-        features = _features(rows)
+        features = of_pictures(row["image"] for row in rows)
         self.reference = Scales.fit(features, self.seed, self._chosen(rows, features))
         self.calibration: Calibration | None = None  # it was of another score
 
@@ -154,17 +154,17 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-        features = _features(rows)
+        features = of_pictures(row["image"] for row in rows)
         of_scale = self._chosen(rows, features)
         wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
         self.reference = Scales.fit(features, self.seed, of_scale)
-        scores, maps = self._held_out(features, held_out, of_scale)
+        scores, whole, maps = self._held_out(features, held_out, of_scale)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
         self.reference.overview = Overview.fit(features)
-        self.reference.joined, scores = _joined(scores, features, held_out)
+        self.reference.joined, scores = _joined(np.stack([scores, whole], axis=1), held_out)
         peaks = maps.max(axis=(1, 2))
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
@@ -184,13 +184,11 @@ class LocalNeighbours(wrapper.Wrapper):
 
     def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
         one = images.shape[0] == 1  # not all formats have loops that stack what they find
-        several = (tf.float32, tf.float32)
-        scores, maps = (
-            self._decide_tensor(images[0])
-            if one
-            else tf.map_fn(self._decide_tensor, images, fn_output_signature=several)
-        )
-        found = {"anomaly_score": scores[None] if one else scores, "anomaly_map": maps[None] if one else maps}
+        if one:
+            found = {name: value[None] for name, value in self._decide_tensor(images[0]).items()}
+        else:
+            decided = {"anomaly_score": tf.float32, "anomaly_map": tf.float32}
+            found = tf.map_fn(self._decide_tensor, images, fn_output_signature=decided)
         if not draw:
             return found
         drawn = self.scorer.tensors(tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID"), draw=True)
@@ -209,15 +207,15 @@ class LocalNeighbours(wrapper.Wrapper):
             scores = reference.joined(np.stack([scores, reference.overview(features)], axis=1))
         return {"anomaly_score": scores, "anomaly_map": np.log1p(pixels)}
 
-    def _decide_tensor(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `_decide`, of one image: its score, and its map."""
+    def _decide_tensor(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As `_decide`, of one image."""
         reference = self._known()
         features = of_image(image, reference.version)
         pixels = reference.tensor(features, image.shape)
         scores = self._score_tensor(pixels[None])  # (1,)
         if reference.joined is not None:
             scores = reference.joined.tensor(tf.stack([scores, reference.overview.tensor(features)], axis=1))
-        return scores[0], tf.math.log1p(pixels)
+        return {"anomaly_score": scores[0], "anomaly_map": tf.math.log1p(pixels)}
 
     def _known(self) -> Scales:
         if self.reference is None:
@@ -264,25 +262,24 @@ class LocalNeighbours(wrapper.Wrapper):
         """What suits these pictures."""
         return chosen(np.stack([row["image"] for row in rows]), features, self._scores, self.seed)
 
-    def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: type) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and smoothed maps of all pictures, each by a reference without its fold."""
-        scores = np.empty(len(features))
+    def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: Way) -> tuple[np.ndarray, ...]:
+        """Scores at places, of the whole, and smoothed maps of all pictures, each by what the other folds show."""
+        scores, whole = np.empty(len(features)), np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
         with stages.bar("Calibrating", total=len(features)) as progress:
-            for fold in range(held_out.max() + 1):
-                inside = held_out == fold
+            for inside in _each_fold(held_out):
+                whole[inside] = Overview.fit(features[~inside])(features[inside])
                 reference = Scales.fit(features[~inside], self.seed, of_scale)
                 for i in np.flatnonzero(inside):
                     pixels = reference.of_features(features[i : i + 1], self.image_shape)
                     scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]
                     progress.update()
-        return scores, maps
+        return scores, whole, maps
 
     def _unusual(self, maps: np.ndarray, held_out: np.ndarray) -> tuple[Usual, np.ndarray]:
         """What is usual in all maps, and the score of each by what is usual in those of the other folds."""
         scores = np.empty(len(maps))
-        for fold in range(held_out.max() + 1):
-            inside = held_out == fold
+        for inside in _each_fold(held_out):
             usual = Usual.fit(maps[~inside], self._sigma)
             scores[inside] = [_above_the_median(usual(each[None]))[0] for each in maps[inside]]
         return Usual.fit(maps, self._sigma), scores
@@ -300,24 +297,17 @@ class LocalNeighbours(wrapper.Wrapper):
         return tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID").numpy()
 
 
-def _joined(scores: np.ndarray, features: np.ndarray, held_out: np.ndarray) -> tuple[Joined, np.ndarray]:
+def _each_fold(held_out: np.ndarray) -> Iterator[np.ndarray]:
+    """For each fold which pictures are in it, `(n,)`."""
+    return (held_out == fold for fold in range(held_out.max() + 1))
+
+
+def _joined(both: np.ndarray, held_out: np.ndarray) -> tuple[Joined, np.ndarray]:
     """What joins scores at places with those of whole pictures, and each joined by what the other folds show."""
-    folds = range(held_out.max() + 1)
-    whole = np.empty(len(scores))
-    for fold in folds:
-        inside = held_out == fold
-        whole[inside] = Overview.fit(features[~inside])(features[inside])
-    both = np.stack([scores, whole], axis=1)
-    joined = np.empty(len(scores))
-    for fold in folds:
-        inside = held_out == fold
+    joined = np.empty(len(both))
+    for inside in _each_fold(held_out):
         joined[inside] = Joined.fit(both[~inside])(both[inside])
     return Joined.fit(both), joined
-
-
-def _features(rows: Sequence[Row]) -> np.ndarray:
-    """The local features of pictures, `(n, rows, columns, features)`."""
-    return np.stack([local_features(row["image"][None].astype(np.float32))[0].numpy() for row in rows])
 
 
 def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:

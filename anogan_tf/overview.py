@@ -11,7 +11,7 @@ from sklearn.covariance import LedoitWolf
 from anogan_tf.local_features import undirected
 
 LEAST = 0.05  # added to the spread of a feature, before its logarithm
-WEIGHTS = (2.0, 1.0)  # of what is found at places, and of the whole
+SHARES = np.array([2.0, 1.0]) / 3.0  # in a score, of what is found at places, and of the whole
 REGULARISATION = 1e-3  # of variances, of descriptions scaled to a variance of 1
 NARROWEST = 1e-3  # deviation of log-scores
 
@@ -44,10 +44,8 @@ class Overview:
         scale = np.maximum(described.std(axis=0), LEAST)
         covariance = LedoitWolf().fit(described / scale).covariance_
         factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
-        whitening = np.ascontiguousarray(
-            np.linalg.inv(factor).T / scale[:, None]
-        )  # another layout rounds in another way
-        return cls(described.mean(axis=0), whitening)
+        whitening = np.linalg.inv(factor).T / scale[:, None]
+        return cls(described.mean(axis=0), np.ascontiguousarray(whitening))  # another layout rounds in another way
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures with features `(n, rows, columns, features)`, `(n,)`; one after the other."""
@@ -85,16 +83,13 @@ class Joined:
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """The score of each picture, `(n,)` in float32, of its two, `(n, 2)`."""
-        return ((_logarithms(scores) - self.means) / self.deviations * _SHARES).sum(axis=1).astype(np.float32)
+        return ((_logarithms(scores) - self.means) / self.deviations * SHARES).sum(axis=1).astype(np.float32)
 
     def tensor(self, scores: tf.Tensor) -> tf.Tensor:
         """As `__call__`."""
         logs = tf.math.log1p(tf.maximum(scores, 0.0))
         standard = (logs - self.means.astype(np.float32)) / self.deviations.astype(np.float32)
-        return tf.reduce_sum(standard * _SHARES.astype(np.float32), axis=1)
-
-
-_SHARES = np.array(WEIGHTS) / sum(WEIGHTS)
+        return tf.reduce_sum(standard * SHARES.astype(np.float32), axis=1)
 
 
 def _logarithms(scores):

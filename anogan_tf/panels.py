@@ -40,12 +40,7 @@ def drawn(
     top = GAP + LINE * (len(lines) + 1)
     bottom = top + max(height, 3 * column + 2 * (GAP + LINE))
     sheet = Image.new("RGB", (column + width + 3 * GAP, bottom + GAP), "white")
-    small = {
-        "query": look.shown(image),
-        "reconstruction": look.shown(reconstruction),
-        "difference": look.difference(image, reconstruction),
-    }
-    for row, (name, colours) in enumerate(small.items()):
+    for row, (name, colours) in enumerate(look.compared(image, reconstruction).items()):
         place = (GAP, top + row * (column + GAP + LINE))
         _put(sheet, name, _stretched(colours, _inside(colours.shape, column)), place)
     over = _with_map(_stretched(query, size), anomaly_map, pixel_threshold, boxes)

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from anogan_tf import look, metrics
+from anogan_tf import look
 from anogan_tf.look import ANOMALOUS, NORMAL, PALE, styled
 
 LONGEST = 1024
@@ -42,12 +42,7 @@ def result(
         title: Text above the panels, such as the score and the decision.
     """
     figure, axes = _row_of_four() if picture is None else _large_fourth(picture.shape)
-    panels = {
-        "query": look.shown(image),
-        "reconstruction": look.shown(reconstruction),
-        "difference": look.difference(image, reconstruction),
-    }
-    for axis, (name, panel) in zip(axes, panels.items(), strict=False):
+    for axis, (name, panel) in zip(axes, look.compared(image, reconstruction).items(), strict=False):
         _panel(axis, panel, name)
     _overlay(axes[3], look.shown(image if picture is None else picture), anomaly_map, pixel_threshold, boxes)
     figure.suptitle(title, wrap=True)
@@ -79,7 +74,7 @@ def _overlay(axis, picture, anomaly_map, pixel_threshold, boxes):
     height, width = anomaly_map.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     _panel(axis, picture, "anomaly map", extent=extent)
-    values = metrics.resize_map(anomaly_map, shown_size(anomaly_map.shape))
+    values = look.resized(anomaly_map, LONGEST)
     axis.imshow(look.heat(values, pixel_threshold), extent=extent)
     if pixel_threshold is not None and values.min() < pixel_threshold < values.max():
         line = {"colors": look.OUTLINE, "linewidths": 1.5, "origin": "upper", "extent": extent}

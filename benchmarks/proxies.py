@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 import anogan_tf as agt
 from anogan_tf.choice import CLEAR, WAYS, aurocs, likelihood_gain
 from anogan_tf.distances import Scales
-from anogan_tf.local_features import local_features
+from anogan_tf.local_features import of_pictures
 from anogan_tf.proxies import DEFECTS
 from benchmarks import measuring
 from benchmarks.decisions import SETS, SIDE, files_of, read
@@ -38,7 +38,7 @@ def measure(folder, seed):
     pictures, tested = read(good, 3), read(tested_good + defects, 3)
     labels = np.repeat([0, 1], (len(tested_good), len(defects)))
     scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, 3), 8, width=4), score="paper"))
-    features, tested = _features(pictures), _features(tested)
+    features, tested = of_pictures(pictures), of_pictures(tested)
     rows = {"gain": likelihood_gain(features, seed)}
     painted = aurocs(WAYS, pictures, features, scorer._scores, seed).mean(axis=1)
     for of_scale, of_defects in zip(WAYS, painted, strict=True):
@@ -50,10 +50,6 @@ def measure(folder, seed):
             **dict(zip(DEFECTS, of_defects.tolist(), strict=True)),
         }
     return rows
-
-
-def _features(pictures):
-    return np.concatenate([local_features(picture[None]).numpy() for picture in pictures])
 
 
 def main():

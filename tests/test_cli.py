@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import judging, scoring
+from anogan_tf import judging, report, runs, scoring
 from anogan_tf.callbacks import Progress
 from anogan_tf.commands import cli, options, settings, train
 from anogan_tf.commands.cli import main
@@ -879,3 +879,14 @@ def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_
 def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
     given = options.of_training([str(parts), "--out", "run", "--recipe", "photos", "--gan", gan])
     assert settings.with_recipe(given, channels=3)["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(("size", "channels", "expected"), [(None, None, (64, 64, 3)), ((32, 48), "1", (32, 48, 1))])
+def test_a_run_that_is_gone_on_with_keeps_its_shape(tmp_path, size, channels, expected):
+    """Whatever a run of today would choose; what is asked for is taken, and compared with the run's own afterwards."""
+    description = {"preprocessing": {"image_shape": [256, 256, 3]}, "settings": {"score_kind": "neighbours"}}
+    begun = {"format": runs.FORMAT, "complete": False, "versions": report.versions(), **description}
+    given = {"encoder_only": None, "size": size, "channels": channels}
+    assert train._shape_of_earlier(tmp_path, given) is None
+    report.write_json(tmp_path / "run.json", begun)
+    assert train._shape_of_earlier(tmp_path, given) == expected

@@ -187,7 +187,7 @@ def _calibration(settings):
 
 
 def _picture_size(splits):
-    """The shape in which local features are compared: `LARGER` than the networks', of at most `PIXELS`."""
+    """The shape in which local features are compared: up to `LARGER` times the networks', and `PIXELS`."""
     height, width, channels = splits.preprocessing.image_shape
     factor = max(1, min(LARGER, math.isqrt(PIXELS // (height * width))))
     return height * factor, width * factor, channels
@@ -197,11 +197,11 @@ def _shape_of_earlier(out, settings):
     """The shape of images of a run that is gone on with, or whose GAN is taken; None for a new one."""
     earlier = settings["encoder_only"] or ((out / "run.json").exists() and out)
     description = read_run(earlier) if earlier else {}
-    if "preprocessing" not in description or settings["channels"]:
+    if "preprocessing" not in description:
         return None
     height, width, channels = description["preprocessing"]["image_shape"]
-    factor = LARGER if description["settings"].get("score_kind") == "neighbours" else 1
-    return (*(settings["size"] or (height // factor, width // factor)), channels)
+    factor = LARGER if description.get("settings", {}).get("score_kind") == "neighbours" else 1
+    return (*(settings["size"] or (height // factor, width // factor)), int(settings["channels"] or channels))
 
 
 def _gan_of(run, splits):
