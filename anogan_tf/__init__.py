@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf import networks as networks
     from anogan_tf import patches as patches
     from anogan_tf import plots as plots
+    from anogan_tf import pretrained as pretrained
     from anogan_tf import published as published
     from anogan_tf import reference as reference
     from anogan_tf import report as report
@@ -87,8 +88,8 @@ _HOME = {
 }
 _MODULES = (
     "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "exporting", "fanogan", "formats", "gan",
-    "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "published", "reference",
-    "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
+    "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "pretrained", "published",
+    "reference", "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 _OF_EXTRAS = ("bulk", "mlflow")  # which `import *` must not need
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from anogan_tf.distances import Kinds, Places, Scales, Turning
-from anogan_tf.local_features import of_pictures
+from anogan_tf.local_features import VERSION, Features, Filters
 from anogan_tf.proxies import DEFECTS, painted
 
 PART = 4  # of the pictures, that a fold holds out
@@ -22,7 +22,9 @@ Way = type[Places] | type[Kinds]  # of which `Turning` is one
 Scores = Callable[[Scales, np.ndarray], np.ndarray]  # of a reference and distances `(n, height, width)` to `(n,)`
 
 
-def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0) -> Way:
+def chosen(
+    pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0, described: Features | None = None
+) -> Way:
     """One of `WAYS`: `Places` where they make normal pictures that were left out clearly likelier than `Kinds` do.
 
     Elsewhere, as where parts turn and on surfaces, that which has the highest mean AUROC for `proxies.painted` defects
@@ -34,39 +36,49 @@ def chosen(pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int
         features: Theirs, `(n, rows, columns, features)`.
         scores: What makes scores of a reference and distances.
         seed: Of the folds, the clusters and the defects.
+        described: What the features are of, which says whether they can do without directions; None for `Filters`.
     """
-    if likelihood_gain(features, seed) > CLEAR:
+    described = described or Filters()
+    if likelihood_gain(features, seed, described.version) > CLEAR:
         return Places
-    means = aurocs(WAYS, pictures, features, scores, seed).mean(axis=(1, 2))
-    means[WAYS.index(Places)] += MARGIN
-    return WAYS[means.argmax()]
+    ways = [way for way in WAYS if way.directed or described.directed]
+    means = aurocs(ways, pictures, features, scores, seed, described).mean(axis=(1, 2))
+    means[ways.index(Places)] += MARGIN
+    return ways[means.argmax()]
 
 
-def likelihood_gain(features: np.ndarray, seed: int = 0) -> float:
+def likelihood_gain(features: np.ndarray, seed: int = 0, version: int = VERSION) -> float:
     """By how many nats a feature `Places` make normal pictures that were left out likelier than `Kinds` do.
 
     Args:
         features: Of normal pictures, `(n, rows, columns, features)`.
         seed: Of the folds and the clusters.
+        version: Of the features.
     """
     gains = []
     for held_out in _folds(len(features), LIKELIHOOD_FOLDS, seed):
         rest, some = np.delete(features, held_out, axis=0), features[held_out[:LIKELIHOOD_HELD_OUT]]
-        gains.append(Places.fit(rest).log_likelihood(some) - Kinds.fit(rest, seed).log_likelihood(some))
+        places, kinds = (way.fit(rest, seed, version).log_likelihood(some) for way in (Places, Kinds))
+        gains.append(places - kinds)
     return float(np.mean(gains)) / features.shape[-1]
 
 
 def aurocs(
-    ways: Sequence[Way], pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0
+    ways: Sequence[Way],
+    pictures: np.ndarray,
+    features: np.ndarray,
+    scores: Scores,
+    seed: int = 0,
+    described: Features | None = None,
 ) -> np.ndarray:
     """The AUROC by each way of each of `proxies.DEFECTS` in each fold, `(ways, folds, defects)`; see `chosen`."""
-    found = []
+    described, found = described or Filters(), []
     for fold, held_out in enumerate(_folds(len(pictures), PAINTED_FOLDS, seed)):
         normal, rest = pictures[held_out[:PAINTED_HELD_OUT]], np.delete(features, held_out, axis=0)
         looked_at = [features[held_out[:PAINTED_HELD_OUT]]]
-        looked_at += [of_pictures(painted(normal, defect, seed + fold)[0]) for defect in DEFECTS]
+        looked_at += [described.of_pictures(painted(normal, defect, seed + fold)[0]) for defect in DEFECTS]
         for way in ways:
-            reference = Scales.fit(rest, seed, way)
+            reference = Scales.fit(rest, seed, way, described.version)
             usual, *odd = (scores(reference, reference.of_features(some, normal.shape[1:])) for some in looked_at)
             found.append([_auroc(usual, some) for some in odd])
     return np.reshape(found, (-1, len(ways), len(DEFECTS))).swapaxes(0, 1)

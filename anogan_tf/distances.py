@@ -11,7 +11,7 @@ from scipy import ndimage
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from anogan_tf.local_features import STRIDE, VERSION, of_pictures, undirected, upsampled
+from anogan_tf.local_features import OF_NETWORK, STRIDE, VERSION, undirected, upsampled
 from anogan_tf.overview import Joined, Overview
 
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
@@ -19,7 +19,7 @@ SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 LEAST_VARIANCE = 0.01  # of smoothed log-distances of normal pictures at a pixel
 REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
-LEAST = {1: 1e-6, 2: 0.2, 3: 0.2}  # deviation of a feature in normal pictures, by version; what varies less is taken so
+LEAST = {OF_NETWORK: 0.05, 1: 1e-6, 2: 0.2, 3: 0.2}  # deviation of a feature in normal pictures, by version; or taken so
 VECTORS, CLUSTERS = 40_000, 64  # learned from where places do not matter
 CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
 
@@ -51,9 +51,9 @@ class Places:
         self._whitening = _place_whitening(values, self._mean, missing)
 
     @classmethod
-    def fit(cls, features: np.ndarray, seed: int = 0) -> "Places":
+    def fit(cls, features: np.ndarray, seed: int = 0, version: int = VERSION) -> "Places":
         """Learns from `(n, rows, columns, features)`."""
-        return cls(np.moveaxis(features, 0, 2))
+        return cls(np.moveaxis(features, 0, 2), version)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.memory, self.version)
@@ -146,17 +146,17 @@ class Kinds:
         return self.vectors[k_centres(self._values @ self._white, CORESET)]
 
     @classmethod
-    def fit(cls, features: np.ndarray, seed: int = 0) -> "Kinds":
+    def fit(cls, features: np.ndarray, seed: int = 0, version: int = VERSION) -> "Kinds":
         """Learns from `(n, rows, columns, features)`."""
         flat = features.reshape(-1, features.shape[-1])
         chosen = np.sort(np.random.default_rng(seed).permutation(len(flat))[:VECTORS])
         vectors = flat[chosen].astype(np.float16)
-        values, _, _, white, _ = _whitened(vectors, VERSION)
+        values, _, _, white, _ = _whitened(vectors, version)
         clusters = min(CLUSTERS, max(1, len(values) // flat.shape[1]))
         means = MiniBatchKMeans(clusters, batch_size=2048, n_init=1, max_iter=30, random_state=seed)
         with threadpool_limits(1, "openmp"):  # its steps are short, and threads that wait for each other cost more
             means.fit(values @ white)
-        return cls(vectors, means.cluster_centers_)
+        return cls(vectors, means.cluster_centers_, version=version)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.vectors, self.centres, self.coreset, self.version)
@@ -243,7 +243,7 @@ class Scales:
     Args:
         fine: A `Places` or a `Kinds` of features.
         coarse: One of the means of features over blocks of 2×2 places.
-        version: Of the features, see `local_features`.
+        version: Of the features, see `local_features`; `local_features.OF_NETWORK` for those of a network.
 
     Attributes:
         usual: A `Usual`, where cross-calibration learned one; else None.
@@ -273,10 +273,16 @@ class Scales:
         return self.fine.levelled
 
     @classmethod
-    def fit(cls, features: np.ndarray, seed: int = 0, of_scale: type[Places] | type[Kinds] = Places) -> "Scales":
+    def fit(
+        cls,
+        features: np.ndarray,
+        seed: int = 0,
+        of_scale: type[Places] | type[Kinds] = Places,
+        version: int = VERSION,
+    ) -> "Scales":
         """Learns from `(n, rows, columns, features)`, with the same distances at both scales, see `choice.chosen`."""
         seen = features if of_scale.directed else undirected(features).numpy()
-        return cls(of_scale.fit(seen, seed), of_scale.fit(_halved(seen).numpy(), seed))
+        return cls(*(of_scale.fit(each, seed, version) for each in (seen, _halved(seen).numpy())), version)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.fine, self.coarse, self.version, *(getattr(self, name) for name in CROSS))
@@ -300,7 +306,8 @@ class Scales:
         version = int(arrays.get("features_version", 1))
         if version not in LEAST:
             raise ValueError(
-                f"The reference holds local features of version {version}; this anogan-tf knows {sorted(LEAST)}. "
+                f"The reference holds local features of version {version}; this anogan-tf knows "
+                f"{sorted(LEAST.keys() - {OF_NETWORK})}. "
                 "Install the one that wrote it, or fit the reference again."
             )
         of_scale = Places if "fine/memory" in arrays else Kinds if arrays.get("directed", 1) else Turning
@@ -316,14 +323,6 @@ class Scales:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
         return each_picture(self._of_features, features)
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """The local features of pictures `(batch, height, width, channels)` in [-1, 1], of this reference's version."""
-        return of_pictures(images, self.version)
-
-    def of_images(self, images: np.ndarray) -> np.ndarray:
-        """The distances of pictures `(batch, height, width, channels)` in [-1, 1], in their own pixels."""
-        return self.of_features(self.features(images), images.shape[1:])
 
     def of_features(self, features: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """The distances of pictures of a shape `(height, width, …)`, by their features, in their own pixels.

@@ -1,7 +1,8 @@
 """What a picture looks like around each point: its colours, how strongly they vary, in which direction, and lines."""
 
+import dataclasses
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,55 @@ LEVEL = 1 / 255  # half a gray level of 8 bits
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
 SMALLEST = 16  # pixels a side, which the filters need
 VERSION = 3  # of the features; those of 1 were up to 1.5 pixels off their places, and 1 and 2 have no lines
+OF_NETWORK = 0  # in place of a version: features are those of a network, see `pretrained`
+
+
+class Features(Protocol):
+    """What describes pictures at each of their places: fixed `Filters`, or `pretrained.NetworkFeatures`.
+
+    Attributes:
+        version: Of the filters, or `OF_NETWORK`.
+        directed: Whether some features are of directions, which `undirected` does without.
+    """
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def directed(self) -> bool: ...
+
+    def of_image(self, image: tf.Tensor) -> tf.Tensor:
+        """The features `(rows, columns, features)` of one image `(height, width, channels)` in [-1, 1]."""
+        ...
+
+    def of_pictures(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        """The features `(n, rows, columns, features)` of any number of pictures of one size."""
+        ...
+
+    def undirected(self, features: Array) -> Array:
+        """Features without directions."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """The fixed filters of this module as `Features`, see `local_features`.
+
+    Args:
+        version: Of the features.
+    """
+
+    version: int = VERSION
+    directed = True
+
+    def of_image(self, image: tf.Tensor) -> tf.Tensor:
+        return of_image(image, self.version)
+
+    def of_pictures(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        return of_pictures(pictures, self.version)
+
+    def undirected(self, features: Array) -> Array:
+        return undirected(features)
 
 
 @tf.function(autograph=False)

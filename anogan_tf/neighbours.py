@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import resampling, scoring, stages, wrapper
+from anogan_tf import pretrained, resampling, scoring, stages, wrapper
 from anogan_tf.choice import Way, chosen
 from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
-from anogan_tf.local_features import SMALLEST, of_image, of_pictures
+from anogan_tf.local_features import SMALLEST, VERSION, Features, Filters
 from anogan_tf.overview import Joined, Overview
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
@@ -41,9 +43,13 @@ class LocalNeighbours(wrapper.Wrapper):
     Args:
         scorer: An `AnoGAN` or an `FAnoGAN`, of a kind of score that learns nothing, such as `score="paper"`.
         factor: How many times larger than the networks' the pictures are, in each direction.
+        features: None for fixed filters, which nothing was learned for; or the features of a network that was trained
+            elsewhere: the name of one of `keras.applications`, a `.keras` file, a Keras model, or what
+            `pretrained.features` makes of one.
 
     Raises:
-        ValueError: If the scorer's own score has to learn, the factor is less than 1, or pictures would be too small.
+        ValueError: If the scorer's own score has to learn, the factor is less than 1, or pictures would be too small;
+            if features cannot be made, see `pretrained.features`.
 
     Example:
         >>> small = data.load("path/to/bottle", image_shape=(64, 64, 3))
@@ -61,7 +67,13 @@ class LocalNeighbours(wrapper.Wrapper):
     OWN = ("factor",)
     reference_type = Scales
 
-    def __init__(self, scorer: Scorer, *, factor: int = 4) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        factor: int = 4,
+        features: pretrained.NetworkFeatures | keras.Model | str | os.PathLike | None = None,
+    ) -> None:
         super().__init__(scorer)
         if scorer.learns:
             raise ValueError(
@@ -74,6 +86,13 @@ class LocalNeighbours(wrapper.Wrapper):
         self.reference: Scales | None = None
         if min(self.image_shape[:2]) < SMALLEST:
             raise ValueError(f"Pictures have sides of at least {SMALLEST} pixels. Received: {self.image_shape[:2]}.")
+        self.features = None if features is None else pretrained.features(features)
+        if self.features and self.image_shape[2] not in (1, 3):
+            raise ValueError(f"A network of features takes 1 or 3 channels. Received: {self.image_shape}.")
+
+    def __reduce__(self) -> tuple:
+        made, (cls, scorer, own_settings), learned = super().__reduce__()
+        return made, (cls, scorer, own_settings | {"features": self.features}), learned
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -95,8 +114,8 @@ class LocalNeighbours(wrapper.Wrapper):
 
     @property
     def fingerprint(self) -> str:
-        """Of no networks, as none decides."""
-        return scoring.fingerprint()
+        """Of the network whose features decide, if there is one."""
+        return scoring.fingerprint(self.features and self.features.network)
 
     def score(self, images: Images, *, draw: bool = True) -> Outputs:
         """Scores an array `(n, height, width, channels)` in [-1, 1], or batches as `test` takes them.
@@ -120,8 +139,8 @@ class LocalNeighbours(wrapper.Wrapper):
             ValueError: For fewer than 2 pictures.
         """
         rows = self._remembered(data)
-        features = of_pictures(row["image"] for row in rows)
-        self.reference = Scales.fit(features, self.seed, self._chosen(rows, features))
+        features = self.described().of_pictures(row["image"] for row in rows)
+        self.reference = self._fitted(features, self._chosen(rows, features))
         self.calibration: Calibration | None = None  # it was of another score
 
     @stages.stage("Calibrating")
@@ -154,16 +173,17 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-        features = of_pictures(row["image"] for row in rows)
+        described = self.described()
+        features = described.of_pictures(row["image"] for row in rows)
         of_scale = self._chosen(rows, features)
         wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
-        self.reference = Scales.fit(features, self.seed, of_scale)
+        self.reference = self._fitted(features, of_scale)
         scores, whole, maps = self._held_out(features, held_out, of_scale)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
-        self.reference.overview = Overview.fit(features)
+        self.reference.overview = Overview.fit(_each(described.undirected, features))
         self.reference.joined, scores = _joined(np.stack([scores, whole], axis=1), held_out)
         peaks = maps.max(axis=(1, 2))
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
@@ -198,23 +218,34 @@ class LocalNeighbours(wrapper.Wrapper):
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return self.scorer.examples(self.smaller(images[:n]), n)
 
+    def described(self, version: int = VERSION) -> Features:
+        """What describes pictures: the network, or fixed filters of a version."""
+        return self.features or Filters(version)
+
+    def _fitted(self, features: np.ndarray, of_scale: Way) -> Scales:
+        return Scales.fit(features, self.seed, of_scale, self.described().version)
+
     def _decide(self, images: np.ndarray) -> Outputs:
         reference = self._known()
-        features = reference.features(images)
+        described = self.described(reference.version)
+        features = described.of_pictures(images)
         pixels = reference.of_features(features, images.shape[1:])  # (batch, height, width)
         scores = self._scores(reference, pixels)
         if reference.joined is not None:
-            scores = reference.joined(np.stack([scores, reference.overview(features)], axis=1))
+            whole = reference.overview(_each(described.undirected, features))
+            scores = reference.joined(np.stack([scores, whole], axis=1))
         return {"anomaly_score": scores, "anomaly_map": np.log1p(pixels)}
 
     def _decide_tensor(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `_decide`, of one image."""
         reference = self._known()
-        features = of_image(image, reference.version)
+        described = self.described(reference.version)
+        features = described.of_image(image)
         pixels = reference.tensor(features, image.shape)
         scores = self._score_tensor(pixels[None])  # (1,)
         if reference.joined is not None:
-            scores = reference.joined.tensor(tf.stack([scores, reference.overview.tensor(features)], axis=1))
+            whole = reference.overview.tensor(described.undirected(features))
+            scores = reference.joined.tensor(tf.stack([scores, whole], axis=1))
         return {"anomaly_score": scores[0], "anomaly_map": tf.math.log1p(pixels)}
 
     def _known(self) -> Scales:
@@ -260,16 +291,18 @@ class LocalNeighbours(wrapper.Wrapper):
     @stages.stage("Choosing the distances")
     def _chosen(self, rows: list[Row], features: np.ndarray) -> Way:
         """What suits these pictures."""
-        return chosen(np.stack([row["image"] for row in rows]), features, self._scores, self.seed)
+        pictures = np.stack([row["image"] for row in rows])
+        return chosen(pictures, features, self._scores, self.seed, self.described())
 
     def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: Way) -> tuple[np.ndarray, ...]:
         """Scores at places, of the whole, and smoothed maps of all pictures, each by what the other folds show."""
         scores, whole = np.empty(len(features)), np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
+        undirected = _each(self.described().undirected, features)
         with stages.bar("Calibrating", total=len(features)) as progress:
             for inside in _each_fold(held_out):
-                whole[inside] = Overview.fit(features[~inside])(features[inside])
-                reference = Scales.fit(features[~inside], self.seed, of_scale)
+                whole[inside] = Overview.fit(undirected[~inside])(undirected[inside])
+                reference = self._fitted(features[~inside], of_scale)
                 for i in np.flatnonzero(inside):
                     pixels = reference.of_features(features[i : i + 1], self.image_shape)
                     scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]
@@ -295,6 +328,11 @@ class LocalNeighbours(wrapper.Wrapper):
     def smaller(self, images: np.ndarray) -> np.ndarray:
         """The pictures as the networks take them: means of blocks of pixels."""
         return tf.nn.avg_pool2d(images, self.factor, self.factor, "VALID").numpy()
+
+
+def _each(function: Callable, pictures: np.ndarray) -> np.ndarray:
+    """What a function makes of each picture, one after the other."""
+    return np.stack([function(picture) for picture in pictures])
 
 
 def _each_fold(held_out: np.ndarray) -> Iterator[np.ndarray]:

@@ -8,8 +8,6 @@ import numpy as np
 import tensorflow as tf
 from sklearn.covariance import LedoitWolf
 
-from anogan_tf.local_features import undirected
-
 LEAST = 0.05  # added to the spread of a feature, before its logarithm
 SHARES = np.array([2.0, 1.0]) / 3.0  # in a score, of what is found at places, and of the whole
 REGULARISATION = 1e-3  # of variances, of descriptions scaled to a variance of 1
@@ -20,10 +18,11 @@ NARROWEST = 1e-3  # deviation of log-scores
 class Overview:
     """How far a picture's local features, taken together, are from those of normal pictures.
 
-    A picture is described by the mean m of each feature without direction (`local_features.undirected`) over all
-    places, and by log(s + 0.05), s its standard deviation. The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such
-    descriptions v of k numbers, with the mean μ and the covariance Σ of normal pictures', the latter shrunk, as they
-    are few. It sees what no single place shows: another material, an organ of another brightness, a blur all over.
+    A picture is described by the mean m of each feature over all places, and by log(s + 0.05), s its standard
+    deviation. The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such descriptions v of k numbers, with the mean μ and the
+    covariance Σ of normal pictures', the latter shrunk, as they are few. It sees what no single place shows: another
+    material, an organ of another brightness, a blur all over. Features are those without direction
+    (`local_features.undirected`).
 
     Args:
         mean: μ, `(k,)`.
@@ -54,8 +53,7 @@ class Overview:
 
     def tensor(self, features: tf.Tensor) -> tf.Tensor:
         """The same of one picture's features, `(1,)`, in operations that all formats of exports have."""
-        seen = undirected(features)
-        flat = tf.reshape(seen, (-1, seen.shape[-1]))
+        flat = tf.reshape(features, (-1, features.shape[-1]))
         mean = tf.reduce_mean(flat, axis=0)
         spread = tf.sqrt(tf.reduce_mean(tf.square(flat - mean), axis=0))
         described = tf.concat([mean, tf.math.log(spread + LEAST)], axis=0)[None]
@@ -98,6 +96,5 @@ def _logarithms(scores):
 
 def _described(features):
     """The means and the logarithms of the spreads of a picture's features `(rows, columns, features)`, `(k,)`."""
-    seen = undirected(features).numpy()
-    flat = seen.reshape(-1, seen.shape[-1]).astype(np.float64)
+    flat = np.asarray(features, np.float64).reshape(-1, features.shape[-1])
     return np.concatenate([flat.mean(axis=0), np.log(flat.std(axis=0) + LEAST)])

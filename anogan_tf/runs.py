@@ -16,7 +16,7 @@ import h5py
 import keras
 
 import anogan_tf
-from anogan_tf import atomic, data, published, report, stages
+from anogan_tf import atomic, data, pretrained, published, report, stages
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
 from anogan_tf.data.samples import Preprocessing
@@ -30,12 +30,14 @@ from anogan_tf.weights import check_hdf5, load_weights
 
 FORMAT = 2
 OURS = (
-    "format", "complete", "versions", "method", "around", "scorer", "gan", "encoder", "reference", "calibration",
+    "format", "complete", "versions", "method", "around", "scorer", "gan", "encoder", "features", "reference",
+    "calibration",
 )  # fmt: skip
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
 SCORERS = {cls.method: cls for cls in (AnoGAN, FAnoGAN)}
 WRAPPERS = {cls.method: cls for cls in (Patched, LocalNeighbours)}
-FILES = ("generator", "discriminator", "transformation_head", "encoder", "reference")  # of weights, in a run
+FILES = ("generator", "discriminator", "transformation_head", "encoder", "features", "reference")  # of weights, in a run
+FEATURES = "features.json"  # the network of pretrained features, without its weights
 
 
 def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
@@ -50,8 +52,8 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    gan, encoder = scorer.gan, scorer.encoder
-    networks = _networks(gan, encoder)
+    gan, encoder, features = scorer.gan, scorer.encoder, _features_of(scorer)
+    networks = _networks(gan, encoder) | ({"features": features.network} if features else {})
     for name, network in networks.items():
         with atomic.replacing(path / f"{name}.weights.h5", size=weights_size(network)) as partial:
             network.save_weights(partial)
@@ -59,6 +61,8 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         with atomic.replacing(path / "reference.weights.h5") as partial, h5py.File(partial, "w") as file:
             for name, array in scorer.reference.arrays.items():
                 file[name] = array
+    if features:
+        report.write_json(path / FEATURES, features.config)
     run = {
         "format": FORMAT,
         "complete": True,
@@ -68,6 +72,7 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         "scorer": scorer.settings,
         "gan": _gan_settings(gan),
         "encoder": encoder and _encoder_settings(encoder),
+        "features": features and {**features.source, "sha256": _sums(path)},
         "reference": {"fingerprint": getattr(scorer.reference, "fingerprint", None)},
         "calibration": scorer.calibration and vars(scorer.calibration),
         **scorer.info,
@@ -76,6 +81,8 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
     report.write_json(path / "run.json", run)
     for name in set(FILES) - set(networks) - ({"reference"} if scorer.reference is not None else set()):
         (path / f"{name}.weights.h5").unlink(missing_ok=True)
+    if not features:
+        (path / FEATURES).unlink(missing_ok=True)
 
 
 @stages.stage("Starting")
@@ -142,6 +149,8 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
         settings["learning_rate"] = _of_keras(settings["learning_rate"], keras.optimizers.schedules)
     around = [WRAPPERS[name] for name in run.get("around", _around_before(settings))]
     own = {cls: {name: settings.pop(name) for name in cls.OWN} for cls in around}
+    if run.get("features"):
+        own[LocalNeighbours]["features"] = _features(path, run["features"])
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
     for cls in around:
         scorer = cls(scorer, **own[cls])
@@ -154,6 +163,32 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
         values = {name: tuple(calibration.get(name, ())) for name in ("scores", "peaks")}
         scorer.calibration = Calibration(**calibration | values)
     return scorer
+
+
+def _features_of(scorer):
+    """The pretrained features of a scorer, or of one inside; None for none."""
+    return next((each.features for each in _wrappers(scorer) if isinstance(each, LocalNeighbours)), None)
+
+
+def _features(path, source):
+    """The pretrained features that lie in a run, once their files are those that it was saved with."""
+    sums = source.pop("sha256")
+    for name in sums:
+        _inside(path, name)
+    if _sums(path) != sums:
+        raise ValueError(
+            f"The network of features in {path} is not the one that the run was saved with: the SHA-256 of "
+            f"{' and '.join(sums)} are not those in run.json."
+        )
+    network = pretrained.of_config(json.loads((path / FEATURES).read_text()))
+    load_weights(network, path / "features.weights.h5")
+    return pretrained.NetworkFeatures(network, source)
+
+
+def _sums(path):
+    """The SHA-256 of the files of pretrained features, by name."""
+    files = (path / name for name in (FEATURES, "features.weights.h5"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @contextlib.contextmanager
@@ -236,7 +271,7 @@ def read_run(path: str | os.PathLike) -> dict[str, Any]:
 
 def files_of(path: str | os.PathLike) -> list[Path]:
     """The files that a run, which `path` names as for `load_run`, is loaded from: `run.json`, and its weights."""
-    names = ("run.json", *(f"{name}.weights.h5" for name in FILES))
+    names = ("run.json", FEATURES, *(f"{name}.weights.h5" for name in FILES))
     return list(filter(Path.is_file, map(published.find(path).joinpath, names)))
 
 

@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 from anogan_tf.commands import baselines
 from anogan_tf.data.images import is_gray
+from anogan_tf.local_features import of_pictures, undirected
 from benchmarks import measuring
 from benchmarks.decisions import SETS, SIDE, files_of, read, scorer_of
 
@@ -128,9 +129,9 @@ def measure(learned, good, defective):
     scorer.cross_calibrate(learned)
     images, labels = np.concatenate([good, defective]), np.repeat([0, 1], (len(good), len(defective)))
     reference = scorer.reference
-    features = reference.features(images)
+    features = of_pictures(images)
     at_places = scorer._scores(reference, reference.of_features(features, images.shape[1:]))
-    whole = reference.overview(features)
+    whole = reference.overview(undirected(features).numpy())
     joined = reference.joined(np.stack([at_places, whole], axis=1))
     figures = {"local features": joined, "at places": at_places, "whole": whole}
     small, tested = scorer.smaller(learned), scorer.smaller(images)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from anogan_tf.distances import Kinds, Places, Scales, each_picture
-from anogan_tf.local_features import local_features
+from anogan_tf.local_features import local_features, of_pictures
 from benchmarks import measuring
 
 BEFORE = {"features": 0.057, "places": 0.074, "kinds": 0.729}  # CPU seconds a picture, the last two with features
@@ -37,13 +37,19 @@ def features_of(images):
     return each_picture(lambda image: local_features(image[None])[0], images)
 
 
+def distances_of(reference, images):
+    """The distances of pictures from a reference."""
+    return reference.of_features(of_pictures(images), images.shape[1:])
+
+
 def measure(normal, n, side, repetitions):
     """Figures of features alone, and of features and distances with places and with kinds, by name."""
     known, images = features_of(pictures(normal, side, 0)), pictures(n, side, 1)
     halved = known[:, ::2, ::2]  # as many places as the means over blocks of 2×2 have
     ways = {"features": functools.partial(features_of, images)}
     for name, own in (("places", Places), ("kinds", Kinds)):
-        ways[name] = functools.partial(Scales(own.fit(known), own.fit(halved)).of_images, images)
+        reference = Scales(own.fit(known), own.fit(halved))
+        ways[name] = functools.partial(distances_of, reference, images)
     timings = measuring.Timings(ways, dict.fromkeys(ways, n), repetitions)
     return {name: timings.figures(name) | {"cpu_seconds_before": BEFORE[name]} for name in ways}
 

@@ -59,7 +59,7 @@ def scorers(images, large, encoder):
         scorers[name].reference = Scales.fit(features, of_scale=of_scale)
         if name == "usual":
             scorers[name].reference.usual = Usual(np.full((16, 16), 0.2, np.float32), np.float32(0.5))
-            scorers[name].reference.overview = Overview.fit(features)
+            scorers[name].reference.overview = Overview.fit(agt.local_features.undirected(features).numpy())
             scorers[name].reference.joined = Joined(np.array([0.5, 0.7]), np.array([0.3, 0.2]))
         scorers[name].calibrate(large, alpha=0.2)
     return scorers

@@ -5,7 +5,7 @@ from scipy import ndimage
 import anogan_tf as agt
 from anogan_tf.distances import Kinds, Places, Scales
 from anogan_tf.folds import folds
-from anogan_tf.local_features import local_features, upsampled
+from anogan_tf.local_features import local_features, undirected, upsampled
 from anogan_tf.overview import Joined, Overview
 
 
@@ -161,11 +161,12 @@ def test_each_fold_is_scored_by_what_the_others_show(local, pictures, monkeypatc
     images = pictures[0][:12]
     scorer.cross_calibrate(images, 0.1)
     features, found = local_features(images).numpy(), np.empty((12, 2))
+    whole = undirected(features).numpy()
     for number in range(3):
         inside, other = fold == number, uncalibrated(local)
         other.reference = Scales.fit(features[~inside], 0, Kinds)
         found[inside, 0] = other.score(images[inside], draw=False)["anomaly_score"]
-        found[inside, 1] = Overview.fit(features[~inside])(features[inside])
+        found[inside, 1] = Overview.fit(whole[~inside])(whole[inside])
     expected = np.array([Joined.fit(found[fold != number])(found[i : i + 1])[0] for i, number in enumerate(fold)])
     np.testing.assert_allclose(scorer.calibration.scores, np.sort(expected), rtol=1e-3, atol=1e-3)
 
@@ -181,7 +182,7 @@ def test_what_is_usual_at_a_pixel_counts_for_less(local, pictures):
     out = scorer.score(pictures[1][:3], draw=False)
     deviations = (out["anomaly_map"] - usual.mean) / usual.deviation
     highest = np.sort(deviations.reshape(3, -1))[:, -81:].mean(axis=1) - np.median(deviations, axis=(1, 2))
-    whole = scorer.reference.overview(local_features(pictures[1][:3]).numpy())
+    whole = scorer.reference.overview(undirected(local_features(pictures[1][:3])).numpy())
     expected = scorer.reference.joined(np.stack([highest, whole], axis=1))
     np.testing.assert_allclose(out["anomaly_score"], expected, rtol=1e-5)
 
@@ -192,7 +193,9 @@ def test_a_picture_that_is_odd_as_a_whole_is_found(local, pictures):
     scorer.cross_calibrate(pictures[0][:40])
     normal = pictures[0][40:50]
     odd = (normal + np.random.default_rng(5).normal(0, 0.05, size=normal.shape)).clip(-1, 1).astype(np.float32)
-    usual, unusual = (scorer.reference.overview(local_features(images).numpy()) for images in (normal, odd))
+    usual, unusual = (
+        scorer.reference.overview(undirected(local_features(images)).numpy()) for images in (normal, odd)
+    )
     assert unusual.min() > 2 * usual.max()
     one, other = (scorer.score(images, draw=False)["anomaly_score"] for images in (normal, odd))
     assert other.min() > one.max()

@@ -76,8 +76,13 @@ def _thresholds(calibration):
 
 def _what_decides(description):
     if "local-neighbours" in description.get("around", []):
-        return "local features, against the nearest of good pictures"
+        return f"{_features(description)}, against the nearest of good pictures"
     return f"the networks, score {description['scorer'].get('score')!r}"
+
+
+def _features(description):
+    network = description.get("features")
+    return f"features of a pretrained network, {network['network']}" if network else "local features of fixed filters"
 
 
 def _diagnosis(description):

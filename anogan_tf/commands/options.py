@@ -168,6 +168,11 @@ SCORER = [
         "discrimination; default the recipe's.",
     ),
     click.option(
+        "--features",
+        help="With --score neighbours: a network of keras.applications such as EfficientNetV2B0, whose ImageNet weights "
+        "Keras downloads, or a .keras file; default fixed filters, without a pretrained network.",
+    ),
+    click.option(
         "--start", type=click.Choice(["prior", "encoder"]), help="Where a search starts; default the recipe's."
     ),
     click.option("--steps", type=AT_LEAST_0, help="Steps of the latent search; default the recipe's, or 50."),
@@ -212,7 +217,7 @@ SECTIONS = {  # in which help lists options; of a command with many, the common 
     ),
     "Encoder": ("encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate"),
     "Score": (
-        "score_kind", "start", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "learn",
+        "score_kind", "features", "start", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "learn",
     ),
     "Decision": ("alpha", "threshold", "calibration"),
     "Output": ("out", "pictures", "masks", "as_json", "profile"),

@@ -23,7 +23,7 @@ OF_Z = ("start", "mode", "steps")
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
     "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
-    "calibration",
+    "calibration", "features",
 )  # fmt: skip
 
 
@@ -192,6 +192,8 @@ def resolved(settings: dict) -> dict:
         for name in ("data_dir", "cache", "encoder_only")
         if settings.get(name) not in (None, "auto", "memory")
     }
+    if settings.get("features") and Path(settings["features"]).exists():
+        paths["features"] = str(Path(settings["features"]).resolve())
     return settings | paths | ({"source": absolute(settings["source"])} if "source" in settings else {})
 
 

@@ -71,6 +71,10 @@ def run(source: str, out: str | Path, *, workers: str | None = None, **settings:
             "--calibration cross is for --score neighbours, which is learned in seconds: networks that were trained on "
             f"an image may not judge it as new. Received: --score {settings['score_kind']}."
         )
+    if settings.get("features") and not neighbours:
+        raise ValueError(
+            f"--features are for --score neighbours, which compares them. Received: --score {settings['score_kind']}."
+        )
     pictures = load_splits(settings, _picture_size(splits)) if neighbours else splits
     if (out / "run.json").exists():
         earlier = read_run(out)
@@ -140,7 +144,9 @@ def _build(settings, splits, pictures):
     if settings["patches"]:
         return gan, fanogan, Patched(scorer, overlap=settings["overlap"])
     factor = pictures.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
-    return gan, fanogan, LocalNeighbours(scorer, factor=factor) if neighbours else scorer
+    if not neighbours:
+        return gan, fanogan, scorer
+    return gan, fanogan, LocalNeighbours(scorer, factor=factor, features=settings.get("features"))
 
 
 def _networks(settings, splits):
