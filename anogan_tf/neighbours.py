@@ -87,8 +87,6 @@ class LocalNeighbours(wrapper.Wrapper):
         if min(self.image_shape[:2]) < SMALLEST:
             raise ValueError(f"Pictures have sides of at least {SMALLEST} pixels. Received: {self.image_shape[:2]}.")
         self.features = None if features is None else pretrained.features(features)
-        if self.features and self.image_shape[2] not in (1, 3):
-            raise ValueError(f"A network of features takes 1 or 3 channels. Received: {self.image_shape}.")
 
     def __reduce__(self) -> tuple:
         made, (cls, scorer, own_settings), learned = super().__reduce__()

@@ -131,7 +131,9 @@ def of_config(config: dict[str, Any]) -> keras.Model:
     for part in _parts(config):
         name, module = str(part["class_name"]), str(part.get("module") or "keras")
         if name in RUNS_CODE or not OF_KERAS.fullmatch(module):
-            raise ValueError(f"A network of features has layers of Keras' own, without code. Received: {module}.{name}.")
+            raise ValueError(
+                f"A network of features has layers of Keras' own, without code. Received: {module}.{name}."
+            )
     return keras.saving.deserialize_keras_object(config, safe_mode=True)
 
 

@@ -36,7 +36,14 @@ OURS = (
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
 SCORERS = {cls.method: cls for cls in (AnoGAN, FAnoGAN)}
 WRAPPERS = {cls.method: cls for cls in (Patched, LocalNeighbours)}
-FILES = ("generator", "discriminator", "transformation_head", "encoder", "features", "reference")  # of weights, in a run
+FILES = (
+    "generator",
+    "discriminator",
+    "transformation_head",
+    "encoder",
+    "features",
+    "reference",
+)  # of weights, in a run
 FEATURES = "features.json"  # the network of pretrained features, without its weights
 
 

@@ -193,9 +193,7 @@ def test_a_picture_that_is_odd_as_a_whole_is_found(local, pictures):
     scorer.cross_calibrate(pictures[0][:40])
     normal = pictures[0][40:50]
     odd = (normal + np.random.default_rng(5).normal(0, 0.05, size=normal.shape)).clip(-1, 1).astype(np.float32)
-    usual, unusual = (
-        scorer.reference.overview(undirected(local_features(images)).numpy()) for images in (normal, odd)
-    )
+    usual, unusual = (scorer.reference.overview(undirected(local_features(images)).numpy()) for images in (normal, odd))
     assert unusual.min() > 2 * usual.max()
     one, other = (scorer.score(images, draw=False)["anomaly_score"] for images in (normal, odd))
     assert other.min() > one.max()
