@@ -69,7 +69,7 @@ class NetworkFeatures:
         return tf.transpose(tf.concat(each, axis=0), (1, 2, 0))
 
     def of_pictures(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
-        """The features `(n, rows, columns, features)` of pictures of one size; one by one, as products round by sizes."""
+        """The features `(n, rows, columns, features)` of pictures of one size, one by one: products round by sizes."""
         return np.stack([self._of_one(tf.constant(picture, tf.float32)).numpy() for picture in pictures])
 
     def undirected(self, features: Any) -> Any:
@@ -177,8 +177,8 @@ def _of_keras(name):
         network = make(include_top=False, weights="imagenet", input_shape=(None, None, 3))
     except Exception as error:  # Keras has no narrower one for a download that fails
         raise ConnectionError(
-            f"Keras could not make {name} with its ImageNet weights, which it downloads once: {error}. Where there is no "
-            "network, give a .keras file; where there is one, it is made by "
+            f"Keras could not make {name} with its ImageNet weights, which it downloads once: {error}. Without a "
+            "connection give a .keras file; with one, such a file is made by "
             f'anogan_tf.pretrained.features("{name}").network.save("{name}.keras").'
         ) from error
     return network, sys.modules[make.__module__].preprocess_input

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,10 +63,14 @@ def scorers(images, large, encoder):
             scorers[name].reference.overview = Overview.fit(agt.local_features.undirected(features).numpy())
             scorers[name].reference.joined = Joined(np.array([0.5, 0.7]), np.array([0.3, 0.2]))
         scorers[name].calibrate(large, alpha=0.2)
+    levels = keras.Input((None, None, 3))
+    network = keras.Model(levels, keras.layers.Conv2D(3, 8, 8, "same", activation="elu")(levels))
+    scorers["network"] = agt.LocalNeighbours(drawn, factor=2, features=network)
+    scorers["network"].cross_calibrate(large, 0.2, folds=2)
     return scorers
 
 
-KINDS = ("blend", "search", "encoder", "colour", "places", "kinds", "turning", "usual", "tiles")
+KINDS = ("blend", "search", "encoder", "colour", "places", "kinds", "turning", "usual", "network", "tiles")
 UNEVEN = ((16, 16), (23, 16), (40, 37))
 
 

@@ -8,7 +8,7 @@ from anogan_tf.overview import Joined, Overview
 
 
 def described(n, seed=0, level=0.0, contrast=1.0):
-    """Features `(n, 6, 5, 9)` without direction of gray pictures of some level and contrast; the colours go together."""
+    """Features `(n, 6, 5, 9)` of gray pictures of some level and contrast, without direction; colours go together."""
     rng = np.random.default_rng(seed)
     own = rng.normal(size=(n, 1, 1, 1)) * np.repeat([1.0, 0.1], [3, 6])
     return (own + level + contrast * rng.normal(size=(n, 6, 5, 9))).astype(np.float32)

@@ -169,8 +169,8 @@ SCORER = [
     ),
     click.option(
         "--features",
-        help="With --score neighbours: a network of keras.applications such as EfficientNetV2B0, whose ImageNet weights "
-        "Keras downloads, or a .keras file; default fixed filters, without a pretrained network.",
+        help="With --score neighbours: a pretrained network, of keras.applications such as EfficientNetV2B0, whose "
+        "ImageNet weights Keras downloads, or a .keras file; default fixed filters.",
     ),
     click.option(
         "--start", type=click.Choice(["prior", "encoder"]), help="Where a search starts; default the recipe's."
@@ -217,7 +217,8 @@ SECTIONS = {  # in which help lists options; of a command with many, the common 
     ),
     "Encoder": ("encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate"),
     "Score": (
-        "score_kind", "features", "start", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "learn",
+        "score_kind", "features", "start", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk",
+        "learn",
     ),
     "Decision": ("alpha", "threshold", "calibration"),
     "Output": ("out", "pictures", "masks", "as_json", "profile"),
