@@ -18,7 +18,7 @@ REACH = 1  # places on the grid, in each direction, where a normal picture may s
 SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 LEAST_VARIANCE = 0.01  # of smoothed log-distances of normal pictures at a pixel
-REGULARISATION = 1e-3  # of variances, of features scaled to a variance of 1
+REGULARISATION = {OF_NETWORK: 0.1, 1: 1e-3, 2: 1e-3, 3: 1e-3}  # of variances, of features scaled to a variance of 1
 LEAST = {
     OF_NETWORK: 0.05,
     1: 1e-6,
@@ -51,9 +51,9 @@ class Places:
     def __init__(self, memory: np.ndarray, version: int = VERSION) -> None:
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
         self.version = version
-        values, self.scale, missing = _scaled(self.memory, version)
+        values, self.scale, added = _scaled(self.memory, version)
         self._mean = values.mean(axis=2)  # (rows, columns, features)
-        self._whitening = _place_whitening(values, self._mean, missing)
+        self._whitening = _place_whitening(values, self._mean, added)
 
     @classmethod
     def fit(cls, features: np.ndarray, seed: int = 0, version: int = VERSION) -> "Places":
@@ -132,7 +132,7 @@ class Kinds:
         self.vectors = np.ascontiguousarray(vectors, np.float16)
         self.centres = np.asarray(centres, np.float32)
         self.version = version
-        self._values, self.scale, self._middle, self._white, missing = _whitened(self.vectors, version)
+        self._values, self.scale, self._middle, self._white, added = _whitened(self.vectors, version)
         own = (np.square(self.centres).sum(axis=1) - 2.0 * (self._values @ self._white) @ self.centres.T).argmin(axis=1)
         size, counts = self.vectors.shape[1], np.bincount(own, minlength=len(self.centres))
         self._means = np.stack([self._values[own == k].sum(axis=0) / max(counts[k], 1) for k in range(len(counts))])
@@ -140,7 +140,7 @@ class Kinds:
         scatters = np.stack([away[own == k].T @ away[own == k] for k in range(len(counts))])
         everywhere = scatters.sum(axis=0) / len(own)
         covariances = (scatters + PRIOR * size * everywhere) / (counts + PRIOR * size)[:, None, None]
-        self._whitening = _whitening(covariances, missing)  # (clusters, features, features)
+        self._whitening = _whitening(covariances, added)  # (clusters, features, features)
         self._shares = (counts + 0.5) / (len(own) + 0.5 * len(counts))
         if coreset is not None or version == 1:
             self.coreset = self.vectors if coreset is None else coreset
@@ -451,7 +451,7 @@ def _shifted(maps, sign, outside):
     return tf.stack([there[:, :, i] for i, there in enumerate(padded[::sign])], axis=2)
 
 
-def _place_whitening(features, mean, missing):
+def _place_whitening(features, mean, added):
     """W at each place, `(rows, columns, features, features)`, to be multiplied from the right.
 
     Few pictures do not tell a covariance: it is pulled to the mean of those of the places around, as if that came from
@@ -461,11 +461,11 @@ def _place_whitening(features, mean, missing):
     away = features - mean[:, :, None]  # (rows, columns, n, features)
     covariance = np.swapaxes(away, -1, -2) @ away / max(n - 1, 1)
     around = ndimage.uniform_filter(covariance, (AROUND, AROUND, 1, 1), mode="nearest")
-    return _whitening((n * covariance + PRIOR * size * around) / (n + PRIOR * size), missing)
+    return _whitening((n * covariance + PRIOR * size * around) / (n + PRIOR * size), added)
 
 
-def _whitening(covariances, missing):
-    factors = np.linalg.cholesky(covariances + np.diag(REGULARISATION + missing))
+def _whitening(covariances, added):
+    factors = np.linalg.cholesky(covariances + np.diag(added))
     return np.swapaxes(np.linalg.inv(factors), -1, -2).astype(np.float32)
 
 
@@ -474,16 +474,19 @@ def _log_determinant(whitening):
 
 
 def _scaled(vectors, version):
-    """Vectors `(…, features)` scaled to a variance of 1, or less: their scale, and how much each variance is short."""
+    """Vectors `(…, features)` scaled to a variance of 1, or less: their scale, and what is added to each variance.
+
+    That is what it is short of 1, and the regularisation.
+    """
     values = vectors.astype(np.float32)
     deviation = values.std(axis=tuple(range(values.ndim - 1)))
     scale = np.maximum(deviation, LEAST[version])
     values /= scale
-    return values, scale, 1.0 - np.square(deviation / scale)
+    return values, scale, REGULARISATION[version] + (1.0 - np.square(deviation / scale))
 
 
 def _whitened(vectors, version):
-    """Vectors scaled and centred; their scale and middle; what whitens them; what their variances are short of 1."""
-    values, scale, missing = _scaled(vectors, version)
+    """Vectors scaled and centred; their scale and middle; what whitens them; what is added to their variances."""
+    values, scale, added = _scaled(vectors, version)
     middle = values.mean(axis=0)
-    return values - middle, scale, middle, _whitening(np.cov(values, rowvar=False), missing), missing
+    return values - middle, scale, middle, _whitening(np.cov(values, rowvar=False), added), added

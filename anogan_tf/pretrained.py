@@ -87,9 +87,10 @@ def features(
     """Features of a network that was trained elsewhere.
 
     Taken are the outputs of the network, if they are feature maps with at most 16 pixels between places; else the last
-    of its layers with 8 and the last with 16 pixels between them. Each has many channels that go together, too many for
-    a covariance of few pictures: it is projected on `channels / maps` random directions, orthogonal to each other and
-    the same for the same seed, and scaled so that each number has a deviation of 1 in pictures of noise.
+    residual sum, or without one the last layer, with 8 pixels between them, and likewise with 16. Each has many
+    channels that go together, too many for a covariance of few pictures: it is projected on `channels / maps` random
+    directions, orthogonal to each other and the same for the same seed, and scaled so that each number has a deviation
+    of 1 in pictures of noise.
 
     Args:
         network: The name of a network of `keras.applications` such as `"EfficientNetV2B0"`, with the weights that it
@@ -114,12 +115,16 @@ def features(
     """
     if isinstance(network, NetworkFeatures):
         return network
-    model, before, source = (network, None, {"network": ""}) if isinstance(network, keras.Model) else _found(network)
+    if isinstance(network, keras.Model):
+        model, before, source = network, None, {"network": network.name}
+    else:
+        model, before, source = _found(network)
     _check_input(model)
     maps = _maps(model, layers)
+    if channels < len(maps):
+        raise ValueError(f"channels is at least 1 for each of {list(maps)}. Received: channels={channels}.")
     inner = keras.Model(model.inputs[0], list(maps.values()))
-    described = _projected(inner, before, max(1, channels // len(maps)), seed)
-    return NetworkFeatures(described, source | {"layers": list(maps)})
+    return NetworkFeatures(_projected(inner, before, channels // len(maps), seed), source | {"layers": list(maps)})
 
 
 def of_config(config: dict[str, Any]) -> keras.Model:
@@ -200,7 +205,8 @@ def _maps(model, layers):
     if all(0 < spacing <= max(SPACINGS) for spacing in _spacings(model, outputs)):
         return outputs
     inside = _tensors(model)
-    last = dict(zip(_spacings(model, inside), inside, strict=True))  # of each spacing the last
+    inside = dict(sorted(inside.items(), key=lambda item: isinstance(model.get_layer(item[0]), keras.layers.Add)))
+    last = dict(zip(_spacings(model, inside), inside, strict=True))  # sums come after all others
     if not last.keys() & set(SPACINGS):
         raise ValueError(
             f"A network of features has feature maps with {' or '.join(map(str, SPACINGS))} pixels between places, as "

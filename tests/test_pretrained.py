@@ -60,6 +60,16 @@ def test_the_last_layers_with_8_and_16_pixels_between_places_are_taken(network, 
     np.testing.assert_allclose(features.of_pictures(images), np.concatenate(expected, axis=-1), rtol=1e-3, atol=1e-4)
 
 
+def test_residual_sums_go_before_the_layers_after_them():
+    levels = keras.Input((None, None, 3))
+    eight = keras.layers.Conv2D(4, 8, 8, "same")(levels)
+    total = keras.layers.Add(name="sum")([eight, keras.layers.Conv2D(4, 3, 1, "same")(eight)])
+    wide = keras.layers.Conv2D(9, 1, name="wide")(total)
+    sixteen = keras.layers.Conv2D(4, 2, 2, name="sixteen")(wide)
+    model = keras.Model(levels, keras.layers.GlobalAveragePooling2D()(sixteen))
+    assert pretrained.features(model).source["layers"] == ["sum", "sixteen"]
+
+
 def test_projections_are_orthogonal_and_scaled_to_a_deviation_of_1(network):
     features = pretrained.features(network, channels=8)
     noise = pretrained._noise((128, 128))
@@ -117,11 +127,12 @@ def test_a_network_of_one_size_is_given_pictures_of_that():
         (lambda: convolutions("two", "four"), None, r"with 8 or 16 pixels.*Received: classifier, with \[1\.0, 2\.0, 4"),
         (lambda: convolutions("eight"), ["nine"], r"feature maps: \['rescaling.*', 'eight'\]\. Received: \['nine'\]"),
         (lambda: convolutions("eight"), [], r"layers are names.*Received: \[\]"),
+        (lambda: convolutions("eight"), ["eight"], r"at least 1 for each.*channels=0"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(model, layers, message):
     with pytest.raises(ValueError, match=message):
-        pretrained.features(model(), layers=layers)
+        pretrained.features(model(), layers=layers, channels=0 if layers == ["eight"] else 8)
 
 
 def preprocess_input(levels):

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -95,6 +96,18 @@ def no_pictures(monkeypatch):
     """Drawing takes longer than these trainings, and is tested elsewhere."""
     monkeypatch.setattr(plots, "samples", lambda *_, **__: Figure())
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
+    """A pretrained network is one with random weights."""
+
+    def untrained(**options):
+        levels = keras.Input((None, None, 3))
+        return keras.Model(levels, keras.layers.Conv2D(4, 8, 8, "same")(levels))
+
+    untrained.__module__ = keras.applications.EfficientNetV2B0.__module__
+    monkeypatch.setattr(keras.applications, "EfficientNetV2B0", untrained)
 
 
 def marked(recipe):
