@@ -274,8 +274,11 @@ class Scales:
 
     @property
     def levelled(self) -> bool:
-        """Whether a picture's own level says how unusual it is as a whole: of `Places`."""
-        return self.fine.levelled
+        """Whether a picture's own level says how unusual it is as a whole: of `Places`.
+
+        Not with features of a network, which see so much around a place that a defect raises the level itself.
+        """
+        return self.fine.levelled and self.version != OF_NETWORK
 
     @classmethod
     def fit(
