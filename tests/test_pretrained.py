@@ -221,6 +221,9 @@ def test_places_whole_pictures_and_maps_are_of_the_networks_features(scorer):
     assert out["anomaly_score"].min() > usual["anomaly_score"].max()
     assert out["anomaly_map"].shape == (3, 32, 32)
     assert len(scorer.reference.overview.mean) == 2 * 12
+    assert type(scorer.reference.fine) is Places
+    assert scorer.reference.usual is None
+    assert not scorer.reference.levelled
     assert scorer.reference.fine.memory.shape[-1] == 12
 
 

@@ -192,7 +192,7 @@ def resolved(settings: dict) -> dict:
         for name in ("data_dir", "cache", "encoder_only")
         if settings.get(name) not in (None, "auto", "memory")
     }
-    if settings.get("features") and Path(settings["features"]).exists():
+    if settings.get("features") and Path(settings["features"]).is_file():
         paths["features"] = str(Path(settings["features"]).resolve())
     return settings | paths | ({"source": absolute(settings["source"])} if "source" in settings else {})
 
