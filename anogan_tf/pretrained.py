@@ -110,8 +110,8 @@ def features(
         >>> scorer = LocalNeighbours(AnoGAN(gan, score="paper"), features=features("own.keras", layers=["a", "b"]))
 
     References:
-        Defard et al., "PaDiM", arXiv 2011.08785, sections III.A and IV.A (several layers on one grid, of which random
-        dimensions are as good as principal ones); Roth et al., arXiv 2106.08265, section 3.1 (layers of the middle).
+        Defard et al., "PaDiM", arXiv 2011.08785, sections III.A and V.A (several layers on one grid, of which random
+        dimensions do better than principal ones); Roth et al., arXiv 2106.08265, section 3.1 (layers of the middle).
     """
     if isinstance(network, NetworkFeatures):
         return network
