@@ -5,14 +5,14 @@ import pytest
 
 from anogan_tf import distances
 from anogan_tf.distances import Kinds, Places, Scales, Turning, each_picture, k_centres
-from anogan_tf.local_features import local_features, of_pictures, upsampled
+from anogan_tf.local_features import OF_NETWORK, local_features, of_pictures, upsampled
 
 
 def memory(rows=4, columns=3, n=200, features=5, seed=0):
     return np.random.default_rng(seed).normal(size=(rows, columns, n, features))
 
 
-def nearest(known, features):
+def nearest(known, features, added=1e-3):
     """The distances of `Places`, place by place, as its formula says."""
     known = known.astype(np.float16).astype(np.float64)
     scale = known.std(axis=(0, 1, 2))
@@ -24,7 +24,7 @@ def nearest(known, features):
     for row, column in np.ndindex(rows, columns):
         mean = around[row : row + 5, column : column + 5].mean(axis=(0, 1))
         covariance = (n * own[row, column] + prior * mean) / (n + prior)
-        precision = np.linalg.inv(covariance + 1e-3 * np.eye(size))
+        precision = np.linalg.inv(covariance + added * np.eye(size))
         normal = [
             known[r, c] / scale
             for r in range(max(0, row - 1), min(rows, row + 2))
@@ -40,6 +40,8 @@ def test_distances_are_those_of_the_formula(n):
     known = memory(n=n)
     queries = np.random.default_rng(1).normal(size=(6, 4, 3, 5)).astype(np.float32)
     np.testing.assert_allclose(Places(known)(queries), nearest(known, queries), rtol=1e-3, atol=1e-3)
+    of_network = Places(known, OF_NETWORK)(queries)
+    np.testing.assert_allclose(of_network, nearest(known, queries, added=0.1), rtol=1e-3, atol=1e-3)
 
 
 def test_a_remembered_picture_is_at_no_distance():
