@@ -35,8 +35,8 @@ class GAN(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"` (call `adapt` before `fit`), `"residual"` or `"hazelnut"`,
-            see `architectures`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"` (with `adapt` before `fit`), `"residual"` or
+            `"hazelnut"`, see `architectures`.
         width: Filters next to the image.
         prior: Distribution of z: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.

@@ -881,6 +881,16 @@ def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
     assert settings.with_recipe(given, channels=3)["learning_rate"] == rate
 
 
+@pytest.mark.parametrize(
+    ("options", "epochs"), [({}, 1), ({"epochs": 7}, 7), ({"mode": "izi_f"}, None), ({"start": "prior"}, None)]
+)
+def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
+    """None for as many as make the recipe's steps."""
+    given = dict.fromkeys(("score_kind", "gan", "self_supervision", "augment", "start", "mode", "epochs"))
+    given |= {"recipe": "parts", "source": "x", "method": "anogan", "patches": False} | options
+    assert settings.with_recipe(given, channels=3)["epochs"] == epochs
+
+
 @pytest.mark.parametrize(("size", "channels", "expected"), [(None, None, (64, 64, 3)), ((32, 48), "1", (32, 48, 1))])
 def test_a_run_that_is_gone_on_with_keeps_its_shape(tmp_path, size, channels, expected):
     """Whatever a run of today would choose; what is asked for is taken, and compared with the run's own afterwards."""
