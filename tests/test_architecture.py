@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
-    resampling · formats · local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics
+    resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies
+    networks · metrics
     data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
     written · published · weights · distances
     data.reading · transformations · table · plots · panels
