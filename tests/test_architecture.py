@@ -10,7 +10,7 @@ LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
     resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies
     networks · metrics
-    data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
+    outlines · data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
     written · published · weights · distances
     data.reading · transformations · table · plots · panels
     data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists

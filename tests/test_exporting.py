@@ -1,6 +1,7 @@
 """Exports give what scorers give, in every format, and are refused where they would not."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import subprocess
@@ -102,6 +103,15 @@ def test_pictures_in_one_batch_get_what_each_gets_alone(scorers):
         together = exporting.answers(scorers[kind], both, draw=True)
         expected = exporting._expected(scorers[kind], list(both), True)
         assert_same([{name: value[i:] for name, value in together.items()} for i in range(2)], scorers[kind], expected)
+
+
+def test_an_alarm_without_a_pixel_above_the_threshold_has_its_strongest_region(scorers, monkeypatch):
+    scorer = scorers["encoder"]
+    above_all = dataclasses.replace(scorer.calibration, threshold=-1.0, pixel_threshold=99.0)
+    monkeypatch.setattr(scorer, "calibration", above_all)
+    found = [exporting.answers(scorer, picture[None], draw=True) for picture in pictures()]
+    assert_same(found, scorer, exporting._expected(scorer, pictures(), True))
+    assert all(0 < np.mean(each["anomaly_mask"]) < 0.1 for each in found)
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
