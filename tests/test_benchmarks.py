@@ -14,7 +14,6 @@ from benchmarks import (
     measuring,
     scale,
     search_throughput,
-    seeds,
     serve,
     startup,
     time_to_quality,
@@ -113,18 +112,6 @@ def test_networks_in_pytorch_and_keras_2_draw_the_same(options):
     found = TorchNetwork(extractor)(torch.from_numpy(images).permute(0, 3, 1, 2))
     np.testing.assert_allclose(found.permute(0, 2, 3, 1), features, atol=1e-4)
     np.testing.assert_allclose(rebuilt(gan.generator)(z), images, atol=1e-4)
-
-
-def test_seeds_are_compared_case_by_case(tmp_path):
-    for seed, auroc in enumerate((0.90, 0.92, 0.94)):
-        (tmp_path / str(seed)).mkdir()
-        for case in ("a/b", "other")[: 2 if seed else 1]:
-            figures = {"case": case, "auroc": auroc, "pixel_auroc": None, "accuracy": 0.5}
-            figures["baselines"] = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.7 + auroc / 10}}
-            (tmp_path / str(seed) / f"{case.replace('/', '-')}.json").write_text(json.dumps(figures))
-    assert seeds.table([tmp_path / str(seed) for seed in range(3)]) == (
-        "| a/b | 0.900 0.920 0.940 | 0.920 ± 0.020 | – | 0.500 ± 0.000 | PCA-32 0.792 |"
-    )
 
 
 def test_simulated_rates_of_false_alarms_are_rates():
