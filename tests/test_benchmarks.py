@@ -10,6 +10,7 @@ import anogan_tf as agt
 from anogan_tf import networks
 from benchmarks import (
     decisions,
+    export,
     local_features,
     measuring,
     scale,
@@ -112,6 +113,14 @@ def test_networks_in_pytorch_and_keras_2_draw_the_same(options):
     found = TorchNetwork(extractor)(torch.from_numpy(images).permute(0, 3, 1, 2))
     np.testing.assert_allclose(found.permute(0, 2, 3, 1), features, atol=1e-4)
     np.testing.assert_allclose(rebuilt(gan.generator)(z), images, atol=1e-4)
+
+
+def test_a_row_of_exports_has_what_was_found():
+    ms = {"export 1": 11.24, "python 1": 3822.4}  # of a search, which is timed of one picture
+    found = {"differences": {"anomaly_score": 7.4e-7}, "ms": ms, "megabytes": 4.55}
+    assert measuring.table(export.TITLES, [export.row("mnist-8", "onnx", found)]).splitlines()[-1] == (
+        "| mnist-8 | onnx | 7e-07 |  |  | 11.2 |  | 3,822 |  | 4.55 |"
+    )
 
 
 def test_simulated_rates_of_false_alarms_are_rates():
