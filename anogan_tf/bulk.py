@@ -135,29 +135,14 @@ def judged(scorer: Scorer, contents: Sequence[bytes], threshold: float | None = 
     return [rows[str(number)] for number in range(1, len(contents) + 1)]
 
 
-class Deaths:
-    """How often a process died at what it had begun: what is begun again was never ended."""
-
-    def __init__(self) -> None:
-        self._begun = collections.Counter()
-
-    def begin(self, *what: int) -> int:
-        """Begins something, and tells how often it was begun and not ended before."""
-        self._begun[what] += 1
-        return self._begun[what] - 1
-
-    def end(self, *what: int) -> None:
-        del self._begun[what]
-
-
 class _Shared:
-    """`Deaths` that outlive the workers which they are of: those of an actor of Ray."""
+    """`blocks.Deaths` that outlive the workers which they are of: those of an actor of Ray."""
 
     def __init__(self, ray):
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Deaths)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(blocks.Deaths)
         self._deaths = actor.remote()
 
     def begin(self, *what):
@@ -189,7 +174,7 @@ class Worker:
         fingerprint: str,
         alpha: float | None = None,
         threshold: float | None = None,
-        deaths: Deaths | _Shared | None = None,
+        deaths: blocks.Deaths | _Shared | None = None,
     ) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
@@ -197,7 +182,7 @@ class Worker:
             self.scorer = _scorer(folder, alpha, threshold)
         self.fingerprint = fingerprint
         self.threshold = threshold
-        self.deaths = Deaths() if deaths is None else deaths
+        self.deaths = blocks.Deaths() if deaths is None else deaths
 
     def __call__(self, fetched: pa.Table) -> pa.Table:
         """Tables of `blocks.FETCHED` as tables of `block`, `rows`, and `content`, the Parquet file of its scores."""

@@ -161,7 +161,7 @@ def test_rows_tell_what_the_table_of_one_process_tells(scorer, pictures, alone):
 
 
 def test_a_picture_at_which_workers_die_is_passed_over(run, in_process, pictures):
-    deadly, deaths, judged = {3, 5}, bulk.Deaths(), []
+    deadly, deaths, judged = {3, 5}, blocks.Deaths(), []
     files = [file.read_bytes() for file in sorted(pictures.iterdir())[20:28]]
 
     class Worker(bulk.Worker):

@@ -77,10 +77,10 @@ def run(
                 raise ValueError("There are no images to score.")
             scored.finish(skipped, stamps)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
-            left = [file for file in files if table.text(file) in drawn]
-            known = [file for file in left if file in kept.outputs]
-            left = [file for file in left if file not in kept.outputs]
-            parts = [(some, outputs) for some, outputs in ((known, kept.outputs), (left, None)) if some]
+            chosen = [file for file in files if table.text(file) in drawn]
+            known = [file for file in chosen if file in kept.outputs]
+            others = [file for file in chosen if file not in kept.outputs]
+            parts = [(some, outputs) for some, outputs in ((known, kept.outputs), (others, None)) if some]
             pairs = (drawings(scorer, batches(some, []), drawn, outputs) for some, outputs in parts)
             by_name = {table.text(file): file for file in files}
             small = functools.partial(thumbnail, by_name, preprocessing_of(description))
