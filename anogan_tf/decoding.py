@@ -52,7 +52,8 @@ def _of_jpeg(encoded):
 
     state = (tf.constant(2), tf.constant(""), tf.constant(""), tf.constant(True))
     _, exif, xmp, _ = tf.while_loop(lambda *state: state[-1], segment, state)
-    picture = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    with tf.control_dependencies([exif]):  # so that it is our error that is told
+        picture = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     return _upright(picture, exif, xmp)
 
 
@@ -73,7 +74,8 @@ def _of_png(encoded):
 
     state = (tf.constant(8), tf.constant(""), tf.constant(""), tf.constant(True))
     _, exif, xmp, _ = tf.while_loop(lambda *state: state[-1], chunk, state)
-    layers = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
+    with tf.control_dependencies([exif]):
+        layers = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
     return _upright(_on_black(layers), exif, xmp)
 
 
