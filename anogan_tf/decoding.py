@@ -127,9 +127,8 @@ def _orientation(exif):
 
 def _part(text, at, count):
     """So many bytes from a place on."""
-    with tf.control_dependencies(
-        [_demand((at >= 0) & (at + count <= tf.strings.length(text)), "as it ends too early")]
-    ):
+    there = (at >= 0) & (count >= 0) & (at + count <= tf.strings.length(text))
+    with tf.control_dependencies([_demand(there, "as it ends too early")]):
         return tf.strings.substr(text, at, count)
 
 
