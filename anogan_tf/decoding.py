@@ -75,7 +75,7 @@ def _of_png(encoded):
     state = (tf.constant(8), tf.constant(""), tf.constant(""), tf.constant(True))
     _, exif, xmp, _ = tf.while_loop(lambda *state: state[-1], chunk, state)
     with tf.control_dependencies([exif]):
-        layers = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
+        layers = tf.io.decode_png(encoded, channels=4)
     return _upright(_on_black(layers), exif, xmp)
 
 
@@ -90,8 +90,13 @@ def _of_bmp(encoded):
 
 def _on_black(layers):
     """Red, green and blue of pictures with opacity, laid on black with Pillow's rounding."""
-    colours = layers[..., :3] * layers[..., 3:] * 128 + 128 * 128
-    return tf.cast((colours // 2**8 + colours) // 2**15, tf.uint8)
+
+    def laid():
+        levels = tf.cast(layers, tf.int32)
+        colours = levels[..., :3] * levels[..., 3:] * 128 + 128 * 128
+        return tf.cast((colours // 2**8 + colours) // 2**15, tf.uint8)
+
+    return tf.cond(tf.reduce_all(layers[..., 3] == 255), lambda: layers[..., :3], laid)
 
 
 def _upright(picture, exif, xmp):
