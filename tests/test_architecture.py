@@ -8,8 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · principal · stages
-    resampling · formats · local_features · thresholds · folds · blocks · replicas · proxies · architectures · metrics
-    networks · data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
+    resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies · architectures
+    networks · metrics
+    outlines · data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
     written · published · weights · distances
     data.reading · transformations · table · plots · panels
     data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists

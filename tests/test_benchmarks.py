@@ -11,11 +11,11 @@ import anogan_tf as agt
 from anogan_tf import networks
 from benchmarks import (
     decisions,
+    export,
     local_features,
     measuring,
     scale,
     search_throughput,
-    seeds,
     serve,
     startup,
     time_to_quality,
@@ -116,15 +116,11 @@ def test_networks_in_pytorch_and_keras_2_draw_the_same(options):
     np.testing.assert_allclose(rebuilt(gan.generator)(z), images, atol=1e-4)
 
 
-def test_seeds_are_compared_case_by_case(tmp_path):
-    for seed, auroc in enumerate((0.90, 0.92, 0.94)):
-        (tmp_path / str(seed)).mkdir()
-        for case in ("a/b", "other")[: 2 if seed else 1]:
-            figures = {"case": case, "auroc": auroc, "pixel_auroc": None, "accuracy": 0.5}
-            figures["baselines"] = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.7 + auroc / 10}}
-            (tmp_path / str(seed) / f"{case.replace('/', '-')}.json").write_text(json.dumps(figures))
-    assert seeds.table([tmp_path / str(seed) for seed in range(3)]) == (
-        "| a/b | 0.900 0.920 0.940 | 0.920 ± 0.020 | – | 0.500 ± 0.000 | PCA-32 0.792 |"
+def test_a_row_of_exports_has_what_was_found():
+    ms = {"export 1": 11.24, "python 1": 3822.4}  # of a search, which is timed of one picture
+    found = {"differences": {"anomaly_score": 7.4e-7}, "ms": ms, "megabytes": 4.55}
+    assert measuring.table(export.TITLES, [export.row("mnist-8", "onnx", found)]).splitlines()[-1] == (
+        "| mnist-8 | onnx | 7e-07 |  |  | 11.2 |  | 3,822 |  | 4.55 |"
     )
 
 
