@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 import keras
 
+from anogan_tf import principal
+
 Layers = Iterator[Callable]  # one after the other, each from a tensor to a tensor
 Initializers = Callable[[], keras.Initializer]  # each call gives one with a seed of its own
 
@@ -29,6 +31,8 @@ class Architecture:
             search uses, far behind the batch statistics.
         encodes: Whether the features serve an encoder; not if they see batch statistics or Dropout, by which training
             and scoring would see different codes.
+        principal: Whether all networks see deviations from the mean image, and generator and encoder correct what
+            principal components draw and find, see `principal`.
     """
 
     generator: Callable[..., Layers]
@@ -36,6 +40,7 @@ class Architecture:
     initializer: str | keras.Initializer
     momentum: float = 0.85
     encodes: bool = True
+    principal: bool = False
 
     def initializers(self, identifier: str | dict | keras.Initializer | None, seed: int) -> Initializers:
         """A function that gives each layer an initializer with a seed of its own; None for the architecture's own."""
@@ -87,6 +92,25 @@ def _projection(base, units, initializer, momentum):
 
 
 def _upsampling_generator(image_shape, width, initializer, momentum):
+    yield from _doublings(image_shape, width, initializer, momentum, to_image=initializer)
+    yield keras.layers.Activation("tanh", dtype="float32", name="image")
+
+
+def _principal_generator(image_shape, width, initializer, momentum):
+    """Principal components draw at first, as the last of the convolutions beside them begins with zeros."""
+    correction = _doublings(image_shape, width, initializer, momentum, to_image=keras.initializers.Zeros)
+    yield principal.drawn_beside(image_shape, correction)
+    yield principal.Deviations(invert=True, name="around_mean")
+    yield keras.layers.Activation("hard_tanh", dtype="float32", name="image")
+
+
+def _principal_features(image_shape, width, initializer, momentum, seed):
+    yield principal.Deviations(name="deviations")
+    yield from _dcgan_features(image_shape, width, initializer, momentum, seed)
+
+
+def _doublings(image_shape, width, initializer, momentum, to_image):
+    """Layers from z to images without bounds; `to_image` makes the initializer of the last one."""
     height, img_width, channels = image_shape
     filters = _filters(image_shape, width)[::-1]
     base = _base(image_shape, len(filters))
@@ -98,9 +122,8 @@ def _upsampling_generator(image_shape, width, initializer, momentum):
         )
         yield keras.layers.BatchNormalization(momentum=momentum, name=f"normalize_{i}")
         yield keras.layers.ReLU(name=f"relu_{i}")
-    yield keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=initializer(), name="to_image")
+    yield keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=to_image(), name="to_image")
     yield _centre_crop(base[0] * 2 ** len(filters) - height, base[1] * 2 ** len(filters) - img_width)
-    yield keras.layers.Activation("tanh", dtype="float32", name="image")
 
 
 def _residual_generator(image_shape, width, initializer, momentum):
@@ -215,6 +238,7 @@ def _hazelnut_base(image_shape):
 ARCHITECTURES = {
     "dcgan": Architecture(_dcgan_generator, _dcgan_features, keras.initializers.RandomNormal(stddev=0.02)),
     "upsampling": Architecture(_upsampling_generator, _dcgan_features, "he_normal"),
+    "principal": Architecture(_principal_generator, _principal_features, "he_normal", principal=True),
     "residual": Architecture(_residual_generator, _residual_features, "he_normal"),
     "hazelnut": Architecture(_hazelnut_generator, _hazelnut_features, "glorot_uniform", momentum=0.99, encodes=False),
 }

@@ -7,6 +7,7 @@ what only reads pictures starts at once.
 
 from __future__ import annotations
 
+import collections
 import glob
 import itertools
 import json
@@ -53,6 +54,22 @@ SCORED = pa.schema(
 )
 READERS = 16  # threads of a reading task, which wait for a disk or a network
 AT_ONCE = 256  # blocks of a listing in memory
+
+
+class Deaths:
+    """How often a process died at what it had begun: what is begun again was never ended."""
+
+    def __init__(self) -> None:
+        self._begun = collections.Counter()
+
+    def begin(self, *what: int) -> int:
+        """Begins something, and tells how often it was begun and not ended before."""
+        self._begun[what] += 1
+        return self._begun[what] - 1
+
+    def end(self, *what: int) -> None:
+        """Ends it."""
+        del self._begun[what]
 
 
 def list_blocks(folder: Path, pictures: Iterable[dict[str, Any]], job: dict[str, Any]) -> None:

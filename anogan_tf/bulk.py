@@ -34,6 +34,8 @@ except ImportError as error:
 BLOCK = 512  # pictures of a block, about
 FORMAT = 1
 DRAWN_FROM = 100_000  # scores that the histogram shows, about
+TRIES = 3  # of a block, before its pictures are judged one by one
+DIED = "the process that scored it died, as of its block before."
 RESERVED = 0.5  # CPUs of a worker: should half of the machines go, the others have room for all workers
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # for workers as it is here, or as the command line sets it
 ENVIRONMENT = {
@@ -133,18 +135,46 @@ def judged(scorer: Scorer, contents: Sequence[bytes], threshold: float | None = 
     return [rows[str(number)] for number in range(1, len(contents) + 1)]
 
 
+class _Shared:
+    """`blocks.Deaths` that outlive the workers which they are of: those of an actor of Ray."""
+
+    def __init__(self, ray):
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=True
+        )
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(blocks.Deaths)
+        self._deaths = actor.remote()
+
+    def begin(self, *what):
+        return _ray().get(self._deaths.begin.remote(*what))
+
+    def end(self, *what):
+        self._deaths.end.remote(*what)  # arrives before what begins next
+
+
 class Worker:
     """The scorer of a run, which judges one block after the other.
+
+    Where processes died at a block `TRIES` times, its pictures are judged one by one. One at which a process dies then
+    is passed over, and its row tells why.
 
     Args:
         files: The files of the run, their content by their name.
         fingerprint: Of the run, which each row tells.
         alpha: As in `score`.
         threshold: As in `score`.
+        deaths: Of this worker and those before it; None for this one's.
     """
 
+    tries = TRIES
+
     def __init__(
-        self, files: dict[str, bytes], fingerprint: str, alpha: float | None = None, threshold: float | None = None
+        self,
+        files: dict[str, bytes],
+        fingerprint: str,
+        alpha: float | None = None,
+        threshold: float | None = None,
+        deaths: blocks.Deaths | _Shared | None = None,
     ) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
@@ -152,6 +182,7 @@ class Worker:
             self.scorer = _scorer(folder, alpha, threshold)
         self.fingerprint = fingerprint
         self.threshold = threshold
+        self.deaths = blocks.Deaths() if deaths is None else deaths
 
     def __call__(self, fetched: pa.Table) -> pa.Table:
         """Tables of `blocks.FETCHED` as tables of `block`, `rows`, and `content`, the Parquet file of its scores."""
@@ -162,13 +193,30 @@ class Worker:
             found.append({"block": block["block"], "rows": len(block["ids"]), "content": file.getvalue().to_pybytes()})
         return pa.Table.from_pylist(found)
 
+    def judged(self, contents: Sequence[bytes]) -> list[dict[str, Any]]:
+        """As the function `judged`."""
+        return judged(self.scorer, contents, self.threshold)
+
     def _rows(self, block):
         contents, errors = block["contents"], block["errors"]
-        scored = iter(judged(self.scorer, [content for content in contents if content is not None], self.threshold))
+        readable = [content for content in contents if content is not None]
+        together = self.deaths.begin(block["block"]) < self.tries
+        scored = iter(self.judged(readable) if together else self._one_by_one(block["block"], readable))
+        self.deaths.end(block["block"])
         pairs = zip(contents, errors, strict=True)
         rows = [{"error": error} if content is None else next(scored) for content, error in pairs]
         named = [{**row, "id": name, "run": self.fingerprint} for name, row in zip(block["ids"], rows, strict=True)]
         return pa.Table.from_pylist(named, blocks.SCORED)
+
+    def _one_by_one(self, number, contents):
+        rows = []
+        for place, content in enumerate(contents):
+            if self.deaths.begin(number, place):
+                rows.append({"error": DIED})
+            else:
+                rows += self.judged([content])
+                self.deaths.end(number, place)
+        return rows
 
 
 def _scorer(run, alpha, threshold):
@@ -261,7 +309,7 @@ def _judged_blocks(ray, out, left, task, workers, gpus_per_worker):
     )
     dataset = dataset.map_batches(
         Worker,
-        fn_constructor_args=(files, *how),
+        fn_constructor_args=(files, *how, _Shared(ray)),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=RESERVED,

@@ -180,8 +180,8 @@ class ExportDetector:
         anomaly_map = found.get("anomaly_map")
         regions = None
         if anomaly_map is not None:
-            regions = metrics.regions(anomaly_map, self.thresholds["pixel"])
-            regions = regions or ([metrics.strongest_region(anomaly_map)] if decision else [])
+            find = metrics.alarm_regions if decision else metrics.regions
+            regions = find(anomaly_map, self.thresholds["pixel"])
         return Verdict(
             anomaly_score=float(found["anomaly_score"]),
             p_value=float(found["p_value"]),

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from anogan_tf import formats, metrics, report, resampling, scoring, thresholds
+from anogan_tf import decoding, formats, metrics, outlines, report, resampling, scoring, thresholds
 from anogan_tf.scoring import Scorer, unwrapped
 
 TOLERANCE = 1e-4  # of differences, as parts of the largest value; of a score, of the spread of normal scores at least
@@ -112,7 +112,7 @@ def answers(scorer: Scorer, pictures: tf.Tensor, *, draw: bool) -> dict[str, tf.
     if "anomaly_map" in outputs:
         maps = resampling.smoothed(outputs["anomaly_map"], scorer.smoothing * max(scorer.image_shape[:2]))
         maps = resampling.resized_maps(maps, size)
-        outputs |= {"anomaly_map": maps, "anomaly_mask": tf.cast(maps > limits[2], tf.uint8)}
+        outputs |= {"anomaly_map": maps, "anomaly_mask": outlines.masks(maps, limits[2], score > limits[0])}
     return outputs
 
 
@@ -208,18 +208,9 @@ def _functions(scorer, *, draw, many, encoded):
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string, name="encoded")], autograph=False)
     def of_encoded(encoded):
-        return serving_default(_decoded(encoded)[None])
+        return serving_default(decoding.decoded(encoded)[None])
 
     return {"serving_default": serving_default} | ({"encoded": of_encoded} if encoded else {})
-
-
-def _decoded(encoded):
-    """The picture in the bytes of a JPEG, PNG, GIF or BMP file, `(height, width, 3)`, JPEG as Pillow decodes it."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
 
 
 def _description(scorer, functions, name, searched):
@@ -315,7 +306,9 @@ def _expected(scorer, pictures, draw):
             own["decision"] = thresholds.DECISIONS.index(thresholds.decision(score, *limits))
             if "anomaly_map" in own:
                 own["anomaly_map"] = metrics.resize_map(own["anomaly_map"], (int(row["height"]), int(row["width"])))
-                own["anomaly_mask"] = own["anomaly_map"] > pixel_threshold
+                find = metrics.alarm_regions if own["decision"] else metrics.regions
+                found = find(own["anomaly_map"], pixel_threshold)
+                own["anomaly_mask"] = metrics.region_mask(own["anomaly_map"], found, pixel_threshold)
             each.append(own)
     return each
 

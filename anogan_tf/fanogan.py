@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import architectures, judging, losses, scoring, training
+from anogan_tf import architectures, judging, losses, principal, scoring, training
 from anogan_tf.augmentation import moved
 from anogan_tf.comparison import Comparison
 from anogan_tf.gan import GAN
@@ -244,7 +244,9 @@ class FAnoGAN(keras.Model):
         elif self.mode == "joint":
             parts["kl_loss"] = losses.kl_of_codes(z)
         reconstructions = self.gan.generator(z, training=False)
-        parts["image_loss"] = tf.reduce_mean(losses.residual(images, reconstructions, self.distance))
+        scale = self.gan.deviations.scale if self.gan.deviations else 1.0
+        residual = losses.residual(images / scale, reconstructions / scale, self.distance)
+        parts["image_loss"] = tf.reduce_mean(residual)
         if self.mode in ("izi_f", "joint"):
             features, reconstruction_features = (
                 self._comparison.features(batch, training=False) for batch in (images, reconstructions)
@@ -382,7 +384,10 @@ def _like(gan, seed):
     if entry is None or not entry.encodes:
         architecture = "dcgan"
     width = getattr(gan.discriminator, "width", 32)
-    return Encoder(gan.image_shape, gan.latent_dim, architecture=architecture, width=width, seed=seed)
+    encoder = Encoder(gan.image_shape, gan.latent_dim, architecture=architecture, width=width, seed=seed)
+    if principal.deviations(encoder):
+        principal.start_encoder(encoder, gan.generator)
+    return encoder
 
 
 def _check_encoder(encoder, gan):

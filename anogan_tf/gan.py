@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import losses, training
+from anogan_tf import losses, principal, training
 from anogan_tf.augmentation import augmented, check_policies
 from anogan_tf.networks import PRIORS, Discriminator, Generator, Initializer, check_functional, hidden_output
 from anogan_tf.search import sample_prior
@@ -35,7 +35,8 @@ class GAN(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"residual"` or `"hazelnut"`, see `architectures`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"` (with `adapt` before `fit`), `"residual"` or
+            `"hazelnut"`, see `architectures`.
         width: Filters next to the image.
         prior: Distribution of z: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
@@ -145,6 +146,28 @@ class GAN(keras.Model):
         self.take_average()
         return history
 
+    def adapt(self, images: np.ndarray) -> None:
+        """Lets networks of the architecture `"principal"` begin as principal components of normal images.
+
+        As Keras' preprocessing layers do; to be called once, before `fit`, and before an `FAnoGAN` is made of it.
+
+        Args:
+            images: `(n, height, width, channels)` in [-1, 1], all that are trained on, or some hundreds of them.
+
+        Raises:
+            ValueError: For another architecture, images of another shape, fewer than 2, or all the same.
+        """
+        if self.deviations is None:
+            raise ValueError('adapt is for architecture="principal": all others begin with random weights.')
+        images = np.asarray(images, np.float32)
+        training.check_images(images, self.image_shape, "images")
+        principal.start(self.generator, self.discriminator, images, self.prior)
+
+    @property
+    def deviations(self) -> principal.Deviations | None:
+        """The layer of the architecture `"principal"` that makes images of deviations from the mean image."""
+        return principal.deviations(self.generator)
+
     def take_average(self) -> None:
         """Gives G the moving average of its weights, if its optimizer keeps one (`use_ema`); `fit` ends with it."""
         self.g_optimizer.finalize_variable_values(self.generator.trainable_variables)
@@ -197,7 +220,9 @@ class GAN(keras.Model):
         """Images as D sees them in training."""
         if self.augment is None:
             return images
-        return augmented(images, self.augment, training.step_seed(self.seed, step, AUGMENTATION_DRAW + draw))
+        mean = self.deviations.mean if self.deviations else 0.0
+        seed = training.step_seed(self.seed, step, AUGMENTATION_DRAW + draw)
+        return mean + augmented(images - mean, self.augment, seed)
 
     @property
     def _steps(self) -> tuple[int, int]:

@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from anogan_tf import metrics, page, plots, report, thresholds
 from anogan_tf.data import images as image_files
 from anogan_tf.data.pictures import are_pictures
-from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, batches, scored_chunks
+from anogan_tf.scoring import PARTS, Images, Outputs, Row, Scorer, batches, rows_of, scored_chunks
 
 LABELLED_THRESHOLDS = {"f1": thresholds.best_f1, "midpoint": thresholds.midpoint}
 SHOWN = 8  # of the most anomalous images, in a result that shows itself
+KEPT = 64 * 2**20  # bytes of maps, and of what else there is to draw, that are kept until it is drawn
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -104,6 +105,36 @@ class Judgement:
     thumbnails: dict[int, bytes] = dataclasses.field(default_factory=dict)
 
 
+class Kept:
+    """What was found of the most anomalous images, so that it need not be found again to draw them.
+
+    Args:
+        n: How many images at most; fewer where these would take more than `KEPT` bytes.
+
+    Attributes:
+        outputs: The outputs of each image that has an anomaly map, by its id.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.outputs: dict[str, dict[str, np.ndarray]] = {}
+        self._n = n
+        self._heap: list[tuple[float, int, str]] = []
+        self._bytes = 0
+        self._added = 0
+
+    def add(self, name: str, outputs: dict[str, Any]) -> None:
+        self._added += 1
+        score = float(outputs["anomaly_score"])
+        if "anomaly_map" not in outputs or not _is_kept(self._heap, self._n, score, self._added):
+            return
+        self.outputs[name] = {key: np.copy(value) for key, value in outputs.items()}  # views keep their whole chunk
+        self._bytes += _size_of(self.outputs[name])
+        heapq.heappush(self._heap, (score, self._added, name))
+        while len(self._heap) > self._n or self._bytes > KEPT:
+            *_, lowest = heapq.heappop(self._heap)
+            self._bytes -= _size_of(self.outputs.pop(lowest))
+
+
 def judge(
     scorer: Scorer,
     data: Images,
@@ -161,17 +192,21 @@ def judge(
 
 
 def judged_chunks(
-    scorer: Scorer, data: Images, threshold: float | None = None
+    scorer: Scorer, data: Images, threshold: float | None = None, kept: Kept | None = None
 ) -> Iterator[tuple[list[dict], list[list[dict]]]]:
     """Judges by the calibrated or another threshold, a chunk at a time: pairs of results and regions. Draws nothing.
 
-    Both as in `Judgement`. Where maps are made of reconstructions there are no regions yet, see `drawn_images`.
+    Both as in `Judgement`. Where maps are made of reconstructions there are no regions yet, see `drawn_images`, for
+    which what was found is `kept`.
     """
     check_threshold(scorer, threshold)
     threshold, _ = _threshold(scorer, threshold, [])
     for rows, outputs in scored_chunks(scorer, data, draw=False):
         each = list(_each_row(rows, outputs))
         results = _decisions(scorer, [_result(row, own) for row, own in each], threshold)
+        if kept is not None:
+            for row, own in each:
+                kept.add(row["id"], own)
         yield results, [_regions(scorer, row, own, threshold) for row, own in each]
 
 
@@ -198,13 +233,26 @@ def outlined(regions: list[dict], prediction: int) -> list[dict]:
     return [region for region in regions if prediction or "level" not in region]
 
 
-def drawn_images(scorer: Scorer, data: Images) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
+def drawn_images(
+    scorer: Scorer, data: Images, known: dict[str, dict[str, np.ndarray]] | None = None
+) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
     """Draws each image: its id, its R and D, and what there is to draw with its regions, as `report.show` takes it.
 
     The regions are those of an alarm, see `outlined`.
+
+    Args:
+        scorer: The scorer.
+        data: Images, as in `judge`.
+        known: What `Kept` has of each of them; None for nothing.
     """
-    for rows, outputs in scored_chunks(scorer, data, decide=not scorer.maps_need_z, stage="Drawing"):
+    if known is not None and scorer.needs_z:  # G(z) was made to decide
+        chunks = (([row], {}) for row in rows_of(scorer, data))
+    else:
+        decide = known is None and not scorer.maps_need_z
+        chunks = scored_chunks(scorer, data, decide=decide, stage="Drawing")
+    for rows, outputs in chunks:
         for row, own in _each_row(rows, outputs):
+            own |= known[row["id"]] if known is not None else {}
             yield row["id"], _scores(own), _drawing(row, own) | {"regions": _regions(scorer, row, own)}
 
 
@@ -343,6 +391,10 @@ def _result(row: Row, outputs: dict[str, Any], need_labels: bool = False) -> dic
     return {"id": row["id"], **dict.fromkeys(PARTS), **_scores(outputs), "label": _label(row, need_labels)}
 
 
+def _size_of(outputs: dict[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in outputs.values())
+
+
 def _is_kept(kept: list, most: int, score: float, number: int) -> bool:
     """Whether an image is among the most anomalous so far."""
     return len(kept) < most or bool(kept and (score, number) > kept[0][:2])
@@ -413,9 +465,8 @@ def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], limit: float = -
     if scorer.calibration is None or "anomaly_map" not in outputs:
         return []
     anomaly_map = metrics.resize_map(outputs["anomaly_map"], _size(row))
-    found = metrics.regions(anomaly_map, scorer.calibration.pixel_threshold)
-    is_alarm = outputs.get("anomaly_score", np.inf) > limit
-    return found or ([metrics.strongest_region(anomaly_map)] if is_alarm else [])
+    find = metrics.alarm_regions if outputs.get("anomaly_score", np.inf) > limit else metrics.regions
+    return find(anomaly_map, scorer.calibration.pixel_threshold)
 
 
 def _picture(file, size, bits):

@@ -116,7 +116,7 @@ def _area(rates, heights, limit):
 
 
 def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
-    """The connected regions of the map above a threshold, the highest peak first.
+    """The connected regions of the map above a threshold, the highest peak first, of equal ones the upper.
 
     Args:
         anomaly_map: `(height, width)`.
@@ -141,7 +141,12 @@ def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
                 "peak_at": (int(rows.start + row), int(columns.start + column)),
             }
         )
-    return sorted(found, key=lambda region: -region["peak"])
+    return sorted(found, key=lambda region: (-region["peak"], region["peak_at"]))
+
+
+def alarm_regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
+    """The regions of an alarm's map: those above a threshold, or the strongest if there are none."""
+    return regions(anomaly_map, threshold) or [strongest_region(anomaly_map)]
 
 
 def strongest_region(anomaly_map: np.ndarray) -> dict:

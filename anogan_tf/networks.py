@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from anogan_tf import architectures
+from anogan_tf import architectures, principal
 
 Initializer = str | dict | keras.Initializer | None  # as Keras layers take it, None for a default
 PRIORS = ("normal", "uniform")
@@ -56,14 +56,15 @@ class Generator(Network):
 
     The architecture `"dcgan"` projects z to a base of about 4×4, and doubles it with transposed convolutions until
     it covers the image, which is then cropped from the centre. `"upsampling"` repeats pixels and convolves 3×3 instead,
-    which leaves no checkerboards. `"residual"` has the blocks of f-AnoGAN's GAN:
+    which leaves no checkerboards; `"principal"` does so to correct what principal components draw, see `principal`.
+    `"residual"` has the blocks of f-AnoGAN's GAN:
     normalisation, ReLU and a 3×3 convolution twice, beside a shortcut. `"hazelnut"` is the topology of
     Pippo7x/AnoGAN-Keras, whose weight files load into it.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"residual"` or `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights.
@@ -124,8 +125,8 @@ class Encoder(Network):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"` or `"upsampling"`, which are the same here, or `"residual"`; there is none for
-            `"hazelnut"`, whose normalisation and Dropout would make training and scoring see different codes.
+        architecture: `"dcgan"` or `"upsampling"`, which are the same here, `"principal"` or `"residual"`; there is none
+            for `"hazelnut"`, whose normalisation and Dropout would make training and scoring see different codes.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name.
         seed: Seed of the initial weights.
@@ -166,7 +167,12 @@ class Encoder(Network):
         )
 
     def _graph(self, architecture, initializer, settings):
-        return _with_head(architecture, initializer, settings, settings["latent_dim"], "z")
+        if not architecture.principal:
+            return _with_head(architecture, initializer, settings, settings["latent_dim"], "z")
+        images, correction = _with_head(
+            architecture, initializer, settings, settings["latent_dim"], "z", keras.initializers.Zeros
+        )
+        return images, principal.found_beside(images, correction)
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -179,7 +185,7 @@ class Discriminator(Network):
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
-        architecture: `"dcgan"`, `"upsampling"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"residual"` or `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights and of Dropout.
@@ -303,14 +309,17 @@ def _whole(name, value, largest):
     return number
 
 
-def _with_head(architecture, initializer, settings, units, name):
-    """The features of an architecture, and a linear layer in float32."""
+def _with_head(architecture, initializer, settings, units, name, head=None):
+    """The features of an architecture, and a linear layer in float32; `head` makes its initializer, if another one."""
     images = keras.Input(settings["image_shape"], name="image")
     layers = architecture.features(
         settings["image_shape"], settings["width"], initializer, momentum=architecture.momentum, seed=settings["seed"]
     )
     features = keras.layers.Flatten(name="flatten")(_chain(images, layers))
-    return images, keras.layers.Dense(units, kernel_initializer=initializer(), dtype="float32", name=name)(features)
+    kernel_initializer = (head or initializer)()
+    return images, keras.layers.Dense(units, kernel_initializer=kernel_initializer, dtype="float32", name=name)(
+        features
+    )
 
 
 def _chain(tensor, layers):

@@ -117,17 +117,35 @@ def fit_arguments(x: Any, image_shape: tuple[int, int, int], callbacks: Any, opt
     return {"x": _checked(x, image_shape), "callbacks": own, **options}
 
 
+def check_images(images: Any, image_shape: tuple[int, int, int], what: str) -> None:
+    """Raises a ValueError if a batch of images, called `what`, is not of the shape, or has no values in [-1, 1]."""
+    shape = tuple(images.shape)
+    if shape == image_shape:
+        raise ValueError(
+            f"The networks take batches of images, (batch, {', '.join(map(str, shape))}): of a tf.data.Dataset "
+            f".batch(32) is missing. Received: {what} of shape {shape}."
+        )
+    if shape[1:] != image_shape or not shape[0]:
+        raise ValueError(f"The networks take images of shape {image_shape}. Received: {what} of shape {shape}.")
+    low, high = float(np.min(images)), float(np.max(images))
+    if not (-1.0 <= low < 0.0 and high <= 1.0):
+        raise ValueError(
+            f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: {what} in [{low:g}, "
+            f"{high:g}]."
+        )
+
+
 def _checked(x, image_shape):
     """`x` as Keras takes it, after a look at all images of an array, else at the first batch, which is not lost."""
     if _is_array(x):
         images = np.asarray(x)
-        _check_images(images, image_shape, "images")
+        check_images(images, image_shape, "images")
         return images
     batches = iter(x)
     first = next(batches, None)
     if first is None:
         raise ValueError("There is nothing to train on. Received: no batch of images.")
-    _check_images(_images(first), image_shape, "a first batch")
+    check_images(_images(first), image_shape, "a first batch")
     if batches is x:
         return ((_images(batch),) for batch in itertools.chain([first], batches))  # Keras takes generators of tuples
     if isinstance(x, tf.data.Dataset):
@@ -156,20 +174,3 @@ def _images(batch):
     if not hasattr(images, "shape"):
         raise ValueError(f"Batches are of images or of (images, labels). Received: a batch of {type(images).__name__}.")
     return images
-
-
-def _check_images(images, image_shape, what):
-    shape = tuple(images.shape)
-    if shape == image_shape:
-        raise ValueError(
-            f"The networks take batches of images, (batch, {', '.join(map(str, shape))}): of a tf.data.Dataset "
-            f".batch(32) is missing. Received: {what} of shape {shape}."
-        )
-    if shape[1:] != image_shape or not shape[0]:
-        raise ValueError(f"The networks take images of shape {image_shape}. Received: {what} of shape {shape}.")
-    low, high = float(np.min(images)), float(np.max(images))
-    if not (-1.0 <= low < 0.0 and high <= 1.0):
-        raise ValueError(
-            f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: {what} in [{low:g}, "
-            f"{high:g}]."
-        )

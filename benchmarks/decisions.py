@@ -26,8 +26,10 @@ from scipy import ndimage
 
 import anogan_tf as agt
 from anogan_tf import judging, look, metrics, neighbours, thresholds
+from anogan_tf.data.images import is_gray
 from anogan_tf.distances import Usual
 from anogan_tf.folds import folds
+from anogan_tf.local_features import of_pictures
 from benchmarks import measuring
 
 SETS = {
@@ -72,13 +74,13 @@ def study(folder, seed):
     good = [good[i] for i in rng.permutation(len(good))]
     bad = [bad[i] for i in rng.permutation(len(bad))[:TEST_DEFECTS]]
     n = min(GOOD, len(good) * 2 // 3)
-    channels = 1 if Image.open(good[0]).mode == "L" else 3
+    channels = 1 if is_gray(good[0]) else 3
     own, new, defects = (read(files, channels) for files in (good[:n], good[n : n + TEST_GOOD], bad))
     masks = [mask_of(folder, file) for file in bad]
     now, before = scorer_of(channels), scorer_of(channels)
     now.cross_calibrate(own, ALPHA)
     held_out = n // 5
-    features = neighbours._features([{"image": picture} for picture in own[held_out:]])
+    features = of_pictures(own[held_out:])
     before.reference = neighbours.Scales.fit(features, before.seed, type(now.reference.fine))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -198,8 +200,8 @@ def coverage(folder, levelled, splits):
     """The rate of false alarms over random splits of a set's good pictures, at most 200 of them."""
     good, _ = files_of(folder)
     good = [good[i] for i in np.random.default_rng(0).permutation(len(good))[: GOOD + 50]]
-    channels = 1 if Image.open(good[0]).mode == "L" else 3
-    features = neighbours._features([{"image": picture} for picture in read(good, channels)])
+    channels = 1 if is_gray(good[0]) else 3
+    features = of_pictures(read(good, channels))
     distances, n = between(features, levelled), len(good) * 3 // 4 if len(good) == GOOD + 50 else len(good) * 2 // 3
     rates = []
     for seed in range(splits):

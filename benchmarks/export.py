@@ -2,7 +2,8 @@
 
     python -m benchmarks.export [--run mnist-8 …] [--format onnx …] [--search]
 
-Writes the table in docs/export.md. Each time is of CPU seconds, in one process, taking turns with Python's own.
+Writes the table in docs/export.md. Each time is of CPU seconds, in one process, taking turns with Python's own; a
+search is timed of one picture.
 """
 
 import os
@@ -23,7 +24,7 @@ from benchmarks import measuring
 
 PAGE = Path("docs/export.md")
 TITLES = ("run", "format", "score", "map", "reconstruction", "CPU ms at 1", "at 64", "Python's, at 1", "at 64", "MB")
-BATCHES = (1, 64)
+BATCHES = (1, 64)  # pictures
 
 
 def figures(run, name, *, search, repetitions):
@@ -40,7 +41,7 @@ def _times(run, call, search, repetitions):
     scorer, draw = exporting.as_asked(agt.load_run(run), search)
     picture = exporting.example_pictures(scorer)[0]
     ways, units = {}, {}
-    for n in BATCHES:
+    for n in BATCHES[:1] if search else BATCHES:
         batch = np.repeat(picture[None], n, axis=0) ^ np.arange(n, dtype=np.uint8)[:, None, None, None]  # none alike
         ways |= {f"export {n}": lambda batch=batch: _called(call, batch)}
         ways |= {f"python {n}": lambda batch=batch: scorer.score(list(batch), draw=draw)}
@@ -65,9 +66,13 @@ def row(run, name, found):
         run,
         name,
         *("" if value is None else f"{value:.0e}" for value in shown),
-        *(ms[f"{who} {n}"] for who in ("export", "python") for n in BATCHES),
+        *(_milliseconds(ms.get(f"{who} {n}")) for who in ("export", "python") for n in BATCHES),
         found["megabytes"],
     ]
+
+
+def _milliseconds(found):
+    return found and (f"{found:,.0f}" if found >= 100 else f"{found:.3g}")
 
 
 def main():

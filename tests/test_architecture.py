@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    data.images · data.records · augmentation · atomic · losses · search · subspace · architectures · stages
-    resampling · formats · local_features · thresholds · folds · blocks · replicas · proxies · networks · metrics
-    data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look · pretrained
+    data.images · data.records · augmentation · atomic · losses · search · subspace · principal · stages
+    resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies · architectures
+    networks · metrics · pretrained
+    outlines · data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
     written · published · weights · distances
     data.reading · transformations · table · plots · panels
     data.plan · data.pipeline · data.inspection · data.cache · data.masks · data.lists

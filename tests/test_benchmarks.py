@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import anogan_tf as agt
 from anogan_tf import networks
 from benchmarks import (
     decisions,
+    export,
     local_features,
     measuring,
     scale,
     search_throughput,
-    seeds,
     serve,
     startup,
     time_to_quality,
@@ -115,16 +116,37 @@ def test_networks_in_pytorch_and_keras_2_draw_the_same(options):
     np.testing.assert_allclose(rebuilt(gan.generator)(z), images, atol=1e-4)
 
 
-def test_seeds_are_compared_case_by_case(tmp_path):
-    for seed, auroc in enumerate((0.90, 0.92, 0.94)):
-        (tmp_path / str(seed)).mkdir()
-        for case in ("a/b", "other")[: 2 if seed else 1]:
-            figures = {"case": case, "auroc": auroc, "pixel_auroc": None, "accuracy": 0.5}
-            figures["baselines"] = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.7 + auroc / 10}}
-            (tmp_path / str(seed) / f"{case.replace('/', '-')}.json").write_text(json.dumps(figures))
-    assert seeds.table([tmp_path / str(seed) for seed in range(3)]) == (
-        "| a/b | 0.900 0.920 0.940 | 0.920 ± 0.020 | – | 0.500 ± 0.000 | PCA-32 0.792 |"
+def test_a_row_of_exports_has_what_was_found():
+    ms = {"export 1": 11.24, "python 1": 3822.4}  # of a search, which is timed of one picture
+    found = {"differences": {"anomaly_score": 7.4e-7}, "ms": ms, "megabytes": 4.55}
+    assert measuring.table(export.TITLES, [export.row("mnist-8", "onnx", found)]).splitlines()[-1] == (
+        "| mnist-8 | onnx | 7e-07 |  |  | 11.2 |  | 3,822 |  | 4.55 |"
     )
+
+
+@pytest.mark.filterwarnings("ignore:α = 0.05 needs at least")
+def test_study_of_decisions_counts_what_is_found(monkeypatch, tmp_path):
+    """12 good noisy pictures, of which 8 are known; a bright square is in the masks' place."""
+    monkeypatch.setattr(decisions, "SIDE", 64)
+    rng, square = np.random.default_rng(0), np.s_[20:36, 20:36]
+    for part, n in (("train/good", 10), ("test/good", 2), ("test/hole", 3), ("ground_truth/hole", 3)):
+        (tmp_path / part).mkdir(parents=True)
+        for i in range(n):
+            levels = np.uint8(rng.normal(128, 6, (64, 64)))
+            if part.startswith("ground_truth"):
+                levels[:] = 0
+            if "hole" in part:
+                levels[square] = 255
+            suffix = "_mask" if part.startswith("ground_truth") else ""
+            Image.fromarray(levels).save(tmp_path / part / f"{i}{suffix}.png")
+    found = decisions.study(tmp_path, 0)
+    assert found["good"] == 8
+    for way in ("before", "now"):
+        assert (found[way]["defects"], found[way]["new_good"]) == (3, 4)
+        assert found[way]["auroc"] == 1.0
+    assert found["now"]["found"] == found["now"]["alarms_with_region"] == 3
+    assert found["now"]["regions_on_mask"] == 1.0
+    assert 0 < found["now"]["iou"] < 1
 
 
 def test_simulated_rates_of_false_alarms_are_rates():

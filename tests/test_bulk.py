@@ -20,16 +20,29 @@ from anogan_tf.data.images import Encoded
 from benchmarks.bulk import LOOPBACK, compare
 from tests.conftest import small_gan
 
-N, BROKEN = 60, (7, 40)
+N, BROKEN, DEADLY = 60, (7, 40), 50
 RAY = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from anogan_tf import bulk
 from anogan_tf.commands.cli import main
 from benchmarks.bulk import dying
+
+deadly = Path(sys.argv[2]).read_bytes()
+
+
+class Worker(dying(Path(sys.argv[1]), [2])):
+    tries = 1
+
+    def judged(self, contents):
+        if deadly in contents:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().judged(contents)
+
+
 bulk.BLOCK = 8
-bulk.Worker = dying(Path(sys.argv[1]), [2])
-main(sys.argv[2:])
+bulk.Worker = Worker
+main(sys.argv[3:])
 """
 
 
@@ -98,19 +111,21 @@ def in_process(monkeypatch, scorer):
     return judged
 
 
-def test_ray_gives_the_rows_and_the_page_of_one_process_though_a_worker_is_killed(run, pictures, alone, tmp_path):
+def test_ray_gives_the_rows_and_the_page_of_one_process_though_workers_die(run, pictures, alone, tmp_path):
+    """One is killed at block 2, and one dies at a picture of block 6 whenever it is judged."""
     (tmp_path / "marks").mkdir()
+    deadly = pictures / f"{DEADLY:03d}.png"
     options = ["--engine", "ray", "--workers", "1", "--pictures", "2"]
-    done = isolated(
-        sys.executable, "-c", RAY, tmp_path / "marks", "score", run, pictures, "--out", tmp_path / "out", *options
-    )
+    command = ["score", run, pictures, "--out", tmp_path / "out", *options]
+    done = isolated(sys.executable, "-c", RAY, tmp_path / "marks", deadly, *command)
     assert done.returncode == 0, done.stderr
     assert [mark.name for mark in (tmp_path / "marks").iterdir()] == ["2"]
     expected = {name: row["anomaly_score"] or row["prediction"] for name, row in alone.items()}
-    figures = {"images": N, "unreadable": 2, "twice": 0, "lost": 0, "other_bits": 0}
+    expected[str(deadly)] = f"skipped: {bulk.DIED}"
+    figures = {"images": N, "unreadable": 3, "twice": 0, "lost": 0, "other_bits": 0}
     assert compare(tmp_path / "out", expected) == figures
-    assert f"of {N - 2} images look anomalous" in done.stdout
-    assert "Skipped 2 images" in done.stdout
+    assert f"of {N - 3} images look anomalous" in done.stdout
+    assert "Skipped 3 images" in done.stdout
     assert "scores/ has all" not in (tmp_path / "out" / "index.html").read_text()  # as the page lists them all
     assert len(list((tmp_path / "out").glob("test_image_*.png"))) == 2
 
@@ -143,6 +158,33 @@ def test_rows_tell_what_the_table_of_one_process_tells(scorer, pictures, alone):
         for name in ("anomaly_score", "residual", "discrimination", "p_value"):
             assert row[name] == float(one[name])
         assert (row["prediction"], row["decision"]) == (int(one["prediction"]), one["decision"])
+
+
+def test_a_picture_at_which_workers_die_is_passed_over(run, in_process, pictures):
+    deadly, deaths, judged = {3, 5}, blocks.Deaths(), []
+    files = [file.read_bytes() for file in sorted(pictures.iterdir())[20:28]]
+
+    class Worker(bulk.Worker):
+        def judged(self, contents):
+            judged.append(len(contents))
+            if any(files[place] in contents for place in deadly):
+                raise InterruptedError
+            return super().judged(contents)
+
+    table = pa.Table.from_pylist(
+        [{"block": 4, "ids": list("abcdefgh"), "contents": files, "errors": [None] * 8}], blocks.FETCHED
+    )
+    for _ in range(bulk.TRIES + len(deadly)):
+        with pytest.raises(InterruptedError):
+            Worker({}, "f", deaths=deaths)(table)
+    (found,) = Worker({}, "f", deaths=deaths)(table).to_pylist()
+    assert judged == [8, 8, 8, *[1] * 4, *[1] * 5, *[1] * 6]
+    rows = pq.read_table(pa.BufferReader(found["content"])).to_pylist()
+    assert [place for place, row in enumerate(rows) if row["error"]] == sorted(deadly)
+    assert rows[3]["error"] == bulk.DIED
+    together = bulk.Worker({}, "f").judged([content for place, content in enumerate(files) if place not in deadly])
+    scores = [row["anomaly_score"] for row in rows if not row["error"]]
+    assert scores == [row["anomaly_score"] for row in together]
 
 
 def test_only_blocks_that_are_missing_are_judged(run, pictures, in_process, tmp_path):

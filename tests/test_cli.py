@@ -163,8 +163,8 @@ def test_only_what_is_new_or_changed_is_scored_again(trained_run, parts, tmp_pat
         with open(tmp_path / out / "scores.csv", newline="") as file:
             return {row.pop("id"): row for row in csv.DictReader(file)}, result.output
 
-    def watched(scorer, batches, threshold):
-        for results, regions in judged_chunks(scorer, batches, threshold):
+    def watched(*arguments):
+        for results, regions in judged_chunks(*arguments):
             scored.extend(Path(result["id"]).name for result in results)
             yield results, regions
 
@@ -189,6 +189,32 @@ def test_only_what_is_new_or_changed_is_scored_again(trained_run, parts, tmp_pat
     assert regions[0] == regions[1]
     score("kept", "--alpha", "0.3")
     assert len(scored) == n + 1
+
+
+def test_maps_are_made_once_for_decisions_and_drawings(trained_run, parts, tmp_path, monkeypatch):
+    made, decide = [], agt.LocalNeighbours._decide
+    monkeypatch.setattr(
+        agt.LocalNeighbours, "_decide", lambda self, images: made.append(len(images)) or decide(self, images)
+    )
+    files = sorted((parts / "test" / "scratch").iterdir())
+
+    def score(out):
+        made.clear()
+        result = run("score", trained_run[0], *files, "--out", tmp_path / out, "--pictures", "3", "--masks")
+        assert result.exit_code == 0, result.output
+        written = {path.name: path.read_bytes() for path in (tmp_path / out).iterdir() if path.is_file()}
+        return {
+            name: content for name, content in written.items() if not name.startswith(("metrics", "index", "stamps"))
+        }
+
+    once = score("once")
+    assert sum(made) == len(files)
+    monkeypatch.setattr(judging, "KEPT", 45_000)  # bytes, of two maps of 64×64 pixels with their masks
+    assert score("some") == once
+    assert sum(made) == len(files) + 1
+    monkeypatch.setattr(judging, "KEPT", 0)
+    assert score("none") == once
+    assert sum(made) == len(files) + 3
 
 
 def test_command_line_and_library_give_the_same_scores(trained_run, parts, tmp_path):
@@ -879,6 +905,16 @@ def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_
 def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
     given = options.of_training([str(parts), "--out", "run", "--recipe", "photos", "--gan", gan])
     assert settings.with_recipe(given, channels=3)["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"), [({}, 1), ({"epochs": 7}, 7), ({"mode": "izi_f"}, None), ({"start": "prior"}, None)]
+)
+def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
+    """None for as many as make the recipe's steps."""
+    given = dict.fromkeys(("score_kind", "gan", "self_supervision", "augment", "start", "mode", "epochs"))
+    given |= {"recipe": "parts", "source": "x", "method": "anogan", "patches": False} | options
+    assert settings.with_recipe(given, channels=3)["epochs"] == epochs
 
 
 @pytest.mark.parametrize(("size", "channels", "expected"), [(None, None, (64, 64, 3)), ((32, 48), "1", (32, 48, 1))])

@@ -1,6 +1,7 @@
 """Exports give what scorers give, in every format, and are refused where they would not."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import subprocess
@@ -16,6 +17,7 @@ import anogan_tf as agt
 from anogan_tf import exporting, formats, thresholds
 from anogan_tf.commands import export as command
 from anogan_tf.commands import serve
+from anogan_tf.data import Encoded
 from anogan_tf.detector import ExportDetector, RunDetector
 from anogan_tf.distances import Kinds, Places, Scales, Turning, Usual
 from anogan_tf.overview import Joined, Overview
@@ -108,6 +110,15 @@ def test_pictures_in_one_batch_get_what_each_gets_alone(scorers):
         assert_same([{name: value[i:] for name, value in together.items()} for i in range(2)], scorers[kind], expected)
 
 
+def test_an_alarm_without_a_pixel_above_the_threshold_has_its_strongest_region(scorers, monkeypatch):
+    scorer = scorers["encoder"]
+    above_all = dataclasses.replace(scorer.calibration, threshold=-1.0, pixel_threshold=99.0)
+    monkeypatch.setattr(scorer, "calibration", above_all)
+    found = [exporting.answers(scorer, picture[None], draw=True) for picture in pictures()]
+    assert_same(found, scorer, exporting._expected(scorer, pictures(), True))
+    assert all(0 < np.mean(each["anomaly_mask"]) < 0.1 for each in found)
+
+
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_a_format_gives_what_the_scorer_gives(scorers, name, tmp_path):
     for package in formats.FORMATS[name].needs:
@@ -130,6 +141,26 @@ def test_a_format_gives_what_the_scorer_gives(scorers, name, tmp_path):
         assert got.anomaly_score == pytest.approx(want.anomaly_score, rel=1e-3)
         assert got.p_value == pytest.approx(want.p_value)
         assert [region["peak"] for region in got.regions] == pytest.approx([r["peak"] for r in want.regions], rel=1e-3)
+
+
+def encoded(picture, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_encoded_pictures_get_the_scores_that_python_gives(scorers, tmp_path):
+    scorer, turned = scorers["encoder"], Image.Exif()
+    turned[274] = 6
+    functions = exporting._functions(scorer, draw=True, many=True, encoded=True)
+    formats.FORMATS["saved_model"].write(functions, tmp_path / "model")
+    signature = tf.saved_model.load(str(tmp_path / "model")).signatures["encoded"]
+    clear = np.dstack([pictures()[1], np.tile(np.arange(16, dtype=np.uint8) * 17, (23, 1))])
+    for content in (encoded(pictures()[2], "JPEG", exif=turned), encoded(clear, "PNG")):
+        (expected,) = exporting._expected(scorer, [Encoded(content)], True)
+        assert_same([signature(encoded=tf.constant(content))], scorer, [expected])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as it is neither JPEG nor PNG"):
+        signature(encoded=tf.constant(encoded(pictures()[0], "GIF")))
 
 
 def given(expected):
@@ -208,14 +239,6 @@ def test_a_picture_smaller_than_the_crop_is_anomalous_and_has_no_score(scorers, 
     assert np.isnan(small["anomaly_score"]).all()
     assert thresholds.DECISIONS[int(small["decision"][0])] == "anomalous"
     assert np.isfinite(enough["anomaly_score"]).all()
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_encoded_pictures_are_decoded_as_by_pillow(kind):
-    file = io.BytesIO()
-    Image.fromarray(pictures()[2]).save(file, kind, quality=90)
-    found = exporting._decoded(tf.constant(file.getvalue()))
-    np.testing.assert_array_equal(found, np.asarray(Image.open(file)))
 
 
 @pytest.fixture(scope="module")

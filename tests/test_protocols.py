@@ -11,8 +11,9 @@ from anogan_tf.commands.cli import main
 from tests.test_cli import parts  # noqa: F401
 
 
-def row(case, auroc, **figures):
+def row(case, auroc, seed=0, **figures):
     none = dict.fromkeys(protocols.MEASURED) | {"auroc_paper": 0.5, "n": 100, "n_paper": 100}
+    none["settings"] = {"seed": seed}
     compared = {"mean image": {"auroc": 0.5}, "PCA-32": {"auroc": 0.6}}
     return none | {"case": case, "auroc": auroc, "baselines": compared, "command": "anogan-tf train x"} | figures
 
@@ -94,6 +95,76 @@ def test_published_means_stand_beside_means_of_the_same_cases():
     assert "| Another" not in table
     assert "Published means over all 3 cases: Others 0.450; Another 0.500." in table
     assert "ublished" not in protocols.markdown("x", protocol, [row("mine", 0.9)])
+
+
+def test_of_several_seeds_there_are_means_and_deviations():
+    rows = [row("a", 0.90), row("b", 0.80), row("a", 0.94, 1, accuracy=0.5), row("b", 0.82, 1), row("a", 0.92, 2)]
+    table = protocols.markdown("x", protocols.Protocol(("a", "b"), looked_at=("b",)), rows)
+    assert "Mean ± standard deviation of the seeds 0, 1, 2." in table
+    assert "| **anogan-tf** | 0.920 ± 0.020 | 0.810 ± 0.014 | 0.865 ± 0.021 | 0.920 ± 0.020 |" in table
+    assert "| accuracy | 0.500 | – |" in table
+    found = protocols.spread(rows)
+    assert found["a"]["auroc"] == {"seeds": [0, 1, 2], "values": [0.9, 0.94, 0.92]} | {
+        "mean": pytest.approx(0.92),
+        "std": pytest.approx(0.02),
+    }
+    assert found["b"]["PCA-32: auroc"]["std"] == 0
+    assert found["a"]["accuracy"]["std"] is None
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The commands that were run, none of which trains: AUROC is 0.9 and a hundredth of the seed."""
+    commands = []
+
+    def case(name, out, command):
+        commands.append(command)
+        seed = int(command.split("--seed ")[1].split()[0])
+        found = row(name, 0.9 + seed / 100, seed, command=command)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{name}.json").write_text(json.dumps(found))
+        return found
+
+    monkeypatch.setattr(protocols, "_case", case)
+    return commands
+
+
+def test_seeds_are_run_one_after_the_other_into_one_table(measured, tmp_path):
+    result = benchmark("digits", "--case", "3", "--case", "5", "--seed", "1", "--seeds", "2", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [command.partition("--normal ")[2] for command in measured] == [
+        f"3 --seed 1 --out {tmp_path / '3'}",
+        f"5 --seed 1 --out {tmp_path / '5'}",
+        f"3 --seed 2 --out {tmp_path / 'seed-2' / '3'}",
+        f"5 --seed 2 --out {tmp_path / 'seed-2' / '5'}",
+    ]
+    assert "| **anogan-tf** | 0.915 ± 0.007 | 0.915 ± 0.007 | 0.915 ± 0.007 |" in result.output
+    with open(tmp_path / "table.csv", newline="") as file:
+        assert [(line["case"], line["seed"]) for line in csv.DictReader(file)] == [
+            ("3", "1"), ("5", "1"), ("3", "2"), ("5", "2"),
+        ]  # fmt: skip
+    assert json.loads((tmp_path / "spread.json").read_text())["3"]["auroc"]["seeds"] == [1, 2]
+
+
+def test_any_class_of_an_npz_file_is_a_case(measured, tmp_path):
+    images, labels = np.zeros((3, 8, 8), np.uint8), np.array([[2], [0], [10]])
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    for arguments, normal in (([], "0"), (["--case", "10"], "10")):
+        result = benchmark("npz", tmp_path / "x.npz", *arguments, "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        assert f"--normal {normal} " in measured[-1]
+    assert len(measured) == 2
+    assert "| normal | 0 | 10 | mean |" in result.output
+    refused = benchmark("npz", tmp_path / "x.npz", "--case", "1", "--out", tmp_path / "out")
+    assert "npz has the cases 0, 2, 10. Received: 1." in refused.output
+
+
+def test_categories_of_one_folder_are_in_one_table(measured, tmp_path):
+    for name in ("screw", "nut"):
+        (tmp_path / "parts" / name / "train" / "good").mkdir(parents=True)
+    result = benchmark("mvtec", tmp_path / "parts", "--out", tmp_path / "out")
+    assert "| **anogan-tf** | 0.900 | 0.900 | 0.900 |" in result.output
+    assert [command.split()[2] for command in measured] == [str(tmp_path / "parts" / name) for name in ("nut", "screw")]
 
 
 def test_a_part_of_the_test_images_is_named():

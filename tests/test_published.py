@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import anogan_tf as agt
-from anogan_tf import published
+from anogan_tf import formats, published
 from anogan_tf.commands.cli import main
 
 
@@ -44,6 +44,13 @@ def test_the_command_line_takes_the_name_of_a_published_run(shelf):
     tested = run("test", "tiny", "digits", "--pictures", 1, "--out", "tested")
     assert tested.exit_code == 0, tested.output
     assert "auroc" in tested.output
+
+
+def test_the_exports_of_all_published_runs_are_told():
+    told = (published.CLONE / "README.md").read_text()
+    for name in published.names():
+        for format in formats.FORMATS:
+            assert f"\n| {name} | {format} | " in told
 
 
 @pytest.mark.parametrize("is_run", [True, False])

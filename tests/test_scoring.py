@@ -331,6 +331,25 @@ def test_a_result_shows_itself(scorer, digits):
     assert len(repr(result)) < 500
 
 
+def test_what_was_found_to_decide_is_drawn_without_another_search(monkeypatch):
+    scorer = agt.FAnoGAN(small_gan(), score="paper", chunk=4)
+    images = scorer.gan.generate(6)
+    scorer.calibrate(images, alpha=0.2)
+    kept = judging.Kept(2)
+    results = [row for rows, _ in judging.judged_chunks(scorer, images, None, kept) for row in rows]
+    most = sorted(results, key=lambda row: -row["anomaly_score"])[:2]
+    assert set(kept.outputs) == {row["id"] for row in most}
+    numbers = [int(name) - 1 for name in kept.outputs]
+    again = [{"image": images[numbers], "id": np.array(list(kept.outputs))}]
+    expected = list(judging.drawn_images(scorer, again))
+    monkeypatch.setattr(agt.FAnoGAN, "score_chunk", lambda *_, **__: pytest.fail("made again"))
+    for (name, parts, image), want in zip(judging.drawn_images(scorer, again, kept.outputs), expected, strict=True):
+        assert (name, parts) == (want[0], want[1] | {"anomaly_score": parts["anomaly_score"]})
+        for layer in ("image", "reconstruction", "anomaly_map"):
+            np.testing.assert_array_equal(image[layer], want[2][layer])
+        assert image["regions"] == want[2]["regions"]
+
+
 def test_a_result_of_one_class_shows_itself(scorer, digits):
     normal = digits.validation.take(1)
     page = scorer.test(normal, threshold=1.0)._repr_html_()

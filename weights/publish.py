@@ -3,22 +3,26 @@ r"""Makes a published run out of a finished one: weights, golden file, model car
     python weights/publish.py run runs/mnist-8 mnist-8 "anogan-tf train mnist --normal 8 --out runs/mnist-8" \
         --took "10 minutes on two cores"
     python weights/publish.py cards
+    python weights/publish.py exports
 
 The images of the run must still be where it found them, as its test part is tested on. The table of `weights/README.md`
 is written anew. `cards` needs no images: it writes the cards, their pictures and the table of what is published.
+`exports` exports each run to each format, and writes the table of how far exports are from their runs.
 """
 
 import argparse
+import itertools
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 from PIL import Image
 
-from anogan_tf import atomic, drawing, plots, published, report, thresholds
-from anogan_tf.commands import calibrate
+from anogan_tf import atomic, drawing, formats, plots, published, report, thresholds
+from anogan_tf.commands import calibrate, export
 from anogan_tf.commands.settings import load_splits
 from anogan_tf.runs import load_run, read_run, save_run
 from anogan_tf.weights import save_keras2_weights
@@ -34,6 +38,7 @@ FIGURES = {  # in metrics.json, and on the card
     "pixel_auroc": "AUROC of pixels",
     "aupro": "AUPRO of regions",
 }
+EXPORTED = ("anomaly_score", "anomaly_map", "reconstruction")  # whose differences from Python's are shown
 # What `run.json` says besides the scorer.
 ABOUT = ("settings", "preprocessing", "fingerprint", "images", "drawing", "diagnosis")
 DATA = {  # name, whose it is and its licence, and whether the licence lets its images be shown
@@ -143,6 +148,21 @@ def write_table():
         lines.append(f"| [{name}]({name}/README.md) | {settings['source']}: {normal} | {figures} |")
     page = (HERE / "README.md").read_text()
     (HERE / "README.md").write_text(re.sub(r"(?m)(^\|.*\n)+", "\n".join(lines) + "\n", page, count=1))
+
+
+def write_exports():
+    """The table of exports, in `weights/README.md`: sizes, and largest differences from the runs."""
+    lines = ["| run | format | size | score | map | reconstruction |", "|---|---|---|---|---|---|"]
+    for name, format in itertools.product(names(), formats.FORMATS):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "export"
+            found = export.run(HERE / name, out, format=format)
+            size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+        shown = (f"{found[key]:.0e}" if key in found else "–" for key in EXPORTED)
+        lines.append(f"| {name} | {format} | {size:.1f} MB | {' | '.join(shown)} |")
+    page = (HERE / "README.md").read_text()
+    table = "\n".join(lines) + "\n"
+    (HERE / "README.md").write_text(re.sub(r"(?m)^\| run \| format.*\n(\|.*\n)*", lambda _: table, page))
 
 
 def names():
@@ -298,6 +318,8 @@ def main():
     commands = parser.add_subparsers(required=True)
     cards = commands.add_parser("cards", help="write the cards and the table anew")
     cards.set_defaults(does=write_cards)
+    exports = commands.add_parser("exports", help="export all runs, and write the table of exports anew")
+    exports.set_defaults(does=write_exports)
     run = commands.add_parser("run", help="publish a finished run")
     run.set_defaults(does=publish)
     run.add_argument("run", help="the folder of a finished run")

@@ -308,13 +308,15 @@ def export(run: str, out: str, **options) -> None:
 @click.option("--case", "cases", multiple=True, help="Only this normal class or category; may be repeated.")
 @click.option("--quick", is_flag=True, help="Train for a moment only, to see that everything works.")
 @options.SEED
+@click.option("--seeds", default=1, type=click.IntRange(min=1), help="How many, from --seed on: mean ± deviation.")
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def benchmark(name: str, source: str | None, out: str | None, **settings) -> None:
     """Runs a published protocol with this package and with what it must beat, into a table.
 
     One normal class after the other of digits, mnist, fashion_mnist or cifar10; each category folder in SOURCE in MVTec
-    layout; an .npz file. OPTIONS after -- go to `anogan-tf train`. Run again, it goes on where it stopped.
+    layout; class 0 of an .npz file, or each --case of it. OPTIONS after -- go to `anogan-tf train`. Run again, it goes
+    on where it stopped.
     """
     from anogan_tf.commands import protocols
 

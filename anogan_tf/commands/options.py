@@ -111,10 +111,10 @@ MODEL = [
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
     click.option(
         "--architecture",
-        help="Of the networks: dcgan, upsampling, residual, hazelnut, or another that was added; default the recipe's.",
+        help="dcgan, upsampling, principal, residual, hazelnut, or another that was added; default the recipe's.",
     ),
     click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
-    click.option("--latent-dim", type=AT_LEAST_1, default=64, help="Dimension of z."),
+    click.option("--latent-dim", type=AT_LEAST_1, help="Dimension of z; default the recipe's."),
     click.option("--prior", type=click.Choice(["normal", "uniform"]), default="normal", help="Distribution of z."),
     click.option(
         "--self-supervision",

@@ -104,26 +104,28 @@ def run(
     cases: Sequence[str] = (),
     quick: bool = False,
     seed: int = 0,
+    seeds: int = 1,
     data_dir: str | None = None,
     options: Sequence[str] = (),
 ) -> list[dict]:
-    """Runs a protocol, case by case, and writes `out/table.csv` and `out/table.md`.
+    """Runs a protocol, case by case, and writes `out/table.csv` and `out/table.md`, of several seeds `out/spread.json`.
 
-    A case that is done is not done again: its figures are in `out/<case>.json`, its run in `out/<case>`. One that was
-    interrupted goes on where it stopped.
+    A case that is done is not done again: its figures are in `out/<case>.json`, its run in `out/<case>`; those of
+    further seeds are in `out/seed-<seed>`. One that was interrupted goes on where it stopped.
 
     Args:
         name: One of `PROTOCOLS`.
         out: Folder of the results.
         source: For `"mvtec"` a category folder, or a folder of them; for `"npz"` the file.
-        cases: Only these; empty for all.
+        cases: Only these; empty for all, of an `.npz` file for class 0.
         quick: Whether to train for a moment only, to see that everything works.
         seed: Seed of the split and of everything else.
+        seeds: How many seeds, from `seed` on; tables then have means and standard deviations.
         data_dir: Folder of prepared TensorFlow Datasets.
         options: Further options of `anogan-tf train`.
 
     Returns:
-        A dict a case.
+        A dict for each case and seed.
 
     Raises:
         ValueError: For a protocol or a case that there is not, for images that cannot be tested on, or results of other
@@ -133,15 +135,17 @@ def run(
     protocol, sources = _sources(name, source, tuple(cases))
     out = Path(out)
     report.check_writable(out)
-    commands = {}
-    for case, case_source in sources.items():
-        command = [*_command(protocol, case, case_source, data_dir), "--seed", str(seed), *options]
-        command += [*(QUICK if quick else ()), "--out", str(out / _file_name(case))]
-        commands[case] = shlex.join(["anogan-tf", "train", *command])
+    places = {seed: out} | {number: out / f"seed-{number}" for number in range(seed + 1, seed + seeds)}
+    options = [*options, *(QUICK if quick else ())]
+    commands = {
+        place: {case: _command(protocol, case, sources[case], data_dir, number, options, place) for case in sources}
+        for number, place in places.items()
+    }
     rows = []
-    for case in cases or commands:
-        rows.append(_case(case, out, commands[case]))
-        _write_tables(out, name, protocol, _done(out, commands))
+    for place in commands:
+        for case in cases or (protocol.cases if name == "npz" else sources):
+            rows.append(_case(case, place, commands[place][case]))
+            _write_tables(out, name, protocol, [row for each in commands for row in _done(each, commands[each])])
     return rows
 
 
@@ -154,12 +158,13 @@ def _sources(name, source, cases):
         what = "folder of a category or of several" if protocol.category else "file"
         raise ValueError(f"The protocol {name} needs a {what}: anogan-tf benchmark {name} SOURCE.")
     if not protocol.category:
-        known = dict.fromkeys(protocol.cases, source or name)
+        known = dict.fromkeys(_classes(source, protocol.cases) if name == "npz" else protocol.cases, source or name)
     elif (Path(source) / "train").is_dir():
         known = {Path(source).resolve().name: source}
     else:
         known = {path.parent.name: str(path.parent) for path in sorted(Path(source).glob("*/train"))}
-    missing = [case for case in cases if case not in known]
+    needed = cases or (protocol.cases if name == "npz" else ())
+    missing = [case for case in needed if case not in known]
     if missing or not known:
         raise ValueError(
             f"{name} has the cases {', '.join(known) or 'none'}. Received: {', '.join(missing) or source}."
@@ -167,9 +172,17 @@ def _sources(name, source, cases):
     return protocol, known
 
 
-def _command(protocol, case, source, data_dir):
+def _classes(path, default):
+    """The classes that an `.npz` file has."""
+    with np.load(path, allow_pickle=False) as file:
+        labels = [np.ravel(file[name]) for name in file.files if name.endswith("_labels")]
+    return tuple(np.unique(np.concatenate(labels)).astype(str)) if labels else default
+
+
+def _command(protocol, case, source, data_dir, seed, options, out):
     normal = [] if protocol.category else ["--normal", case]
-    return [str(source), *normal, *(["--data-dir", str(data_dir)] if data_dir else [])]
+    command = ["anogan-tf", "train", str(source), *normal, *(["--data-dir", str(data_dir)] if data_dir else [])]
+    return shlex.join([*command, "--seed", str(seed), *options, "--out", str(out / _file_name(case))])
 
 
 def _file_name(case):
@@ -291,7 +304,7 @@ def _stratified(classes):
 
 
 def _write_tables(out, name, protocol, rows):
-    """`table.csv`, a row a case, and `table.md`, a row a method."""
+    """`table.csv`, a row a case and seed, `table.md`, a row a method, and of several seeds `spread.json`."""
     out.mkdir(parents=True, exist_ok=True)
     flat = [_flat(row) for row in rows]
     columns = list(dict.fromkeys(column for row in flat for column in row))
@@ -301,33 +314,58 @@ def _write_tables(out, name, protocol, rows):
         writer.writerows(flat)
     with atomic.replacing(out / "table.md") as partial:
         partial.write_text(markdown(name, protocol, rows), encoding="utf-8")
+    if len({row["settings"]["seed"] for row in rows}) > 1:
+        report.write_json(out / "spread.json", spread(rows))
+
+
+def spread(rows: list[dict]) -> dict[str, dict[str, dict]]:
+    """Of each case and figure the values of all seeds, their mean and their standard deviation (None of one)."""
+    found = {}
+    for row in rows:
+        of_case = found.setdefault(row["case"], {})
+        for name, value in _flat(row).items():
+            if isinstance(value, float) and name != "threshold":
+                of_case.setdefault(name, {"seeds": [], "values": []})
+                of_case[name]["seeds"].append(row["settings"]["seed"])
+                of_case[name]["values"].append(value)
+    for figures in found.values():
+        for figure in figures.values():
+            values = figure["values"]
+            figure["mean"] = float(np.mean(values))
+            figure["std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return found
 
 
 def _flat(row):
     simple = {name: value for name, value in row.items() if not isinstance(value, dict)}
     others = {f"{name}: {what}": value for name, found in row["baselines"].items() for what, value in found.items()}
-    return simple | others
+    return {"case": row["case"], "seed": row["settings"]["seed"]} | simple | others
 
 
 def markdown(name: str, protocol: Protocol, rows: list[dict]) -> str:
-    """The Markdown table of a protocol's rows, with the published figures."""
-    cases = [row["case"] for row in rows]
+    """The Markdown table of a protocol's rows, with the published figures; of several seeds mean ± deviation."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    seeds = sorted({row["settings"]["seed"] for row in rows})
     untuned = [case for case in cases if case not in protocol.looked_at]
-    methods = {"**anogan-tf**": {row["case"]: row["auroc"] for row in rows}}
+
+    def by_case(figure):
+        return {case: [figure(row) for row in rows if row["case"] == case] for case in cases}
+
     searched = "" if rows[0]["n_paper"] == rows[0]["n"] else f" ({rows[0]['n_paper']} of the test images)"
-    methods[f"A(x) alone{searched}"] = {row["case"]: row["auroc_paper"] for row in rows}
+    methods = {"**anogan-tf**": by_case(lambda row: row["auroc"])}
+    methods[f"A(x) alone{searched}"] = by_case(lambda row: row["auroc_paper"])
     for baseline in rows[0]["baselines"]:
-        methods[baseline] = {row["case"]: row["baselines"][baseline]["auroc"] for row in rows}
+        methods[baseline] = by_case(lambda row, baseline=baseline: row["baselines"][baseline]["auroc"])
+    of_seeds = f" Mean ± standard deviation of the seeds {', '.join(map(str, seeds))}." if len(seeds) > 1 else ""
     lines = [
         f"Image AUROC, protocol `{name}`. Settings were chosen on {', '.join(protocol.looked_at) or 'none of these'}; "
-        "*untuned* is the mean over the others.",
+        f"*untuned* is the mean over the others.{of_seeds}",
         "",
         _line(["normal", *cases, "mean", "untuned"]),
         _line(["---"] * (len(cases) + 3)),
     ]
     for method, figures in methods.items():
-        means = [np.mean([figures[case] for case in part]) if part else None for part in (cases, untuned)]
-        lines.append(_line([method, *(figures[case] for case in cases), *means]))
+        lines.append(_line([method, *figures.values(), *(_means(figures, part) for part in (cases, untuned))]))
     all_cases = set(cases) == set(protocol.cases)
     for method, figures in protocol.published.items():
         if all_cases or any(case in figures for case in cases):
@@ -336,11 +374,12 @@ def markdown(name: str, protocol: Protocol, rows: list[dict]) -> str:
     lines += ["", _line(["normal", *cases]), _line(["---"] * (len(cases) + 1))]
     for figure in MEASURED:
         if any(row[figure] is not None for row in rows):
-            lines.append(_line([figure.replace("_", " "), *(row[figure] for row in rows)]))
+            measured = by_case(lambda row, figure=figure: row[figure])
+            lines.append(_line([figure.replace("_", " "), *measured.values()]))
     for baseline in rows[0]["baselines"]:
-        pixels = [row["baselines"][baseline].get("pixel_auroc") for row in rows]
-        if any(pixels):
-            lines.append(_line([f"pixel auroc of {baseline}", *pixels]))
+        pixels = by_case(lambda row, baseline=baseline: row["baselines"][baseline].get("pixel_auroc"))
+        if any(map(any, pixels.values())):
+            lines.append(_line([f"pixel auroc of {baseline}", *pixels.values()]))
     lines += ["", "Seconds per image are without the search, where that only draws."]
     if protocol.published and not all_cases and set(cases) & set(protocol.cases):
         published = "; ".join(f"{method} {_cell(found['mean'])}" for method, found in protocol.published.items())
@@ -348,11 +387,22 @@ def markdown(name: str, protocol: Protocol, rows: list[dict]) -> str:
     return "\n".join([*lines, "", "Each case: `" + rows[0]["command"] + "`", ""])
 
 
+def _means(figures, cases):
+    """The mean over cases for each seed that all of them have, in turn."""
+    return [float(np.mean(values)) for values in zip(*(figures[case] for case in cases), strict=False)]
+
+
 def _line(cells):
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
 def _cell(value):
-    if value is None:
+    """A text as it is; a figure, or of one figure a seed mean ± standard deviation."""
+    if isinstance(value, str):
+        return value
+    values = [figure for figure in np.atleast_1d(np.array(value, object)) if figure is not None]
+    if not values:
         return "–"
-    return value if isinstance(value, str) else f"{value:.3f}" if value < 10 else f"{value:.0f}"
+    digits = 3 if np.mean(values) < 10 else 0
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"

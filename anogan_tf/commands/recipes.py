@@ -26,12 +26,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "parts": {
         "self_supervision": (),
         "score_kind": "neighbours",
-        "architecture": "upsampling",
+        "architecture": "principal",
+        "latent_dim": 128,
         "augment": ("translation",),
         "ema": 0.99,
         "width": 24,
         "batch_size": 16,
-        "training_steps": 1000,
+        "epochs": 1,
+        "training_steps": 600,
+        "learning_rate": 3e-4,
         "start": "encoder",
         "mode": "joint",
         "steps": 10,
@@ -39,6 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "architecture": "dcgan",
+    "latent_dim": 64,
     "augment": (),
     "ema": 0.0,
     "start": "prior",

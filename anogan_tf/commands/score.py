@@ -3,6 +3,7 @@
 import collections
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,17 +70,22 @@ def run(
                 if scored.ids:
                     print(f"{len(scored.ids)} of {len(files)} images were judged before, and did not change.")
             left = [file for file in files if table.text(file) not in scored.ids]
-            for results, regions in judging.judged_chunks(scorer, batches(left, skipped), threshold):
+            kept = judging.Kept(pictures)
+            for results, regions in judging.judged_chunks(scorer, batches(left, skipped), threshold, kept):
                 scored.add(results, regions)
             if not scored.ids:
                 raise ValueError("There are no images to score.")
             scored.finish(skipped, stamps)
             drawn = {row["id"]: row for row in table.most_anomalous(out, pictures)}
-            again = batches([file for file in files if table.text(file) in drawn], [])  # no maps were kept
+            chosen = [file for file in files if table.text(file) in drawn]
+            known = [file for file in chosen if file in kept.outputs]
+            others = [file for file in chosen if file not in kept.outputs]
+            parts = [(some, outputs) for some, outputs in ((known, kept.outputs), (others, None)) if some]
+            pairs = (drawings(scorer, batches(some, []), drawn, outputs) for some, outputs in parts)
             by_name = {table.text(file): file for file in files}
             small = functools.partial(thumbnail, by_name, preprocessing_of(description))
             mind = reservations(description, looks)
-            show(run, scorer, out, drawings(scorer, again, drawn), skipped, threshold, masks, small, mind=mind)
+            show(run, scorer, out, itertools.chain.from_iterable(pairs), skipped, threshold, masks, small, mind=mind)
     finally:
         for name, reason in skipped:
             print(f"Skipped {name}: {reason}")
@@ -93,9 +99,14 @@ def reservations(description: Mapping[str, Any], looks: Looks) -> list[str]:
     return [*description.get("diagnosis", []), *filter(None, [looks.unlike(description.get("looks", {}))])]
 
 
-def drawings(scorer: Scorer, batches: Iterable[dict], rows: dict[str, dict]) -> Iterator[tuple[dict, dict]]:
-    """Pairs of a row of the table, by its id, and what is drawn of it, with the regions that its decision shows."""
-    for name, scores, image in judging.drawn_images(scorer, batches):
+def drawings(
+    scorer: Scorer, batches: Iterable[dict], rows: dict[str, dict], known: dict[str, dict] | None = None
+) -> Iterator[tuple[dict, dict]]:
+    """Pairs of a row of the table, by its id, and what is drawn of it, with the regions that its decision shows.
+
+    `known` is as in `judging.drawn_images`.
+    """
+    for name, scores, image in judging.drawn_images(scorer, batches, known):
         row = rows[table.text(name)] | scores
         yield row, image | {"regions": judging.outlined(image["regions"], row["prediction"])}
 

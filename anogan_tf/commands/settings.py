@@ -61,6 +61,8 @@ def with_recipe(settings: dict, channels: int) -> dict:
     if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | {name: value for name, value in recipe.items() if settings.get(name) is None}
+    if filled["mode"] != "joint":
+        filled["epochs"] = settings["epochs"]  # only a joint training goes on with the GAN
     kind = KINDS.get(filled["score_kind"])
     if kind and kind.of_reconstruction and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are

@@ -33,6 +33,7 @@ from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
 from anogan_tf.scoring import Scorer
 
 LARGER, PIXELS = 4, 3 * 256**2 // 2  # how much larger pictures are whose local features are compared; their pixels
+ADAPTED_TO = 2000  # images, at most
 RATES = {"dcgan": 1e-3, "wgan-gp": 3e-4}
 MOMENTA = {"dcgan": {"beta_1": 0.5}, "wgan-gp": {"beta_1": 0.0, "beta_2": 0.9}}
 
@@ -217,7 +218,7 @@ def _gan_of(run, splits):
 
 
 def _gan(splits, settings):
-    return GANS[gan_name(settings)](
+    gan = GANS[gan_name(settings)](
         splits.preprocessing.image_shape,
         settings["latent_dim"],
         architecture=settings["architecture"],
@@ -227,6 +228,10 @@ def _gan(splits, settings):
         augment=settings["augment"] or None,
         seed=settings["seed"],
     )
+    if gan.deviations is not None:
+        images = _patches(splits) if settings["patches"] else _images(splits.reference, ADAPTED_TO)
+        gan.adapt(images)
+    return gan
 
 
 def _train_gan(gan, splits, out, settings):
@@ -308,9 +313,14 @@ def _drawing_score(settings):
     return "paper" if settings["score_kind"] == "neighbours" else settings["score_kind"]
 
 
-def _images(dataset):
-    """As many images of a part as a diagnosis looks at."""
-    return next(iter(dataset.unbatch().batch(LOOKED_AT)))["image"].numpy()
+def _images(dataset, most=LOOKED_AT):
+    """The first images of a part, by default as many as a diagnosis looks at."""
+    return next(iter(dataset.unbatch().batch(most)))["image"].numpy()
+
+
+def _patches(splits):
+    """The first patches that networks are trained on."""
+    return next(iter(splits.train.unbatch().batch(ADAPTED_TO)))[0].numpy()
 
 
 def _given(settings, *names):
