@@ -1,4 +1,4 @@
-"""Recipes: for shapes, photos and parts what an option is where it is not given; docs/quality.md tells why.
+"""Recipes: for shapes, photos and parts what an option is where it is not given; docs/studies.md tells why.
 
 A recipe is added here: what it sets, and when it is chosen.
 """
