@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,7 +35,7 @@ class Deviations(keras.layers.Layer):
         invert: Whether it makes images of deviations.
     """
 
-    def __init__(self, *, invert: bool = False, **options) -> None:
+    def __init__(self, *, invert: bool = False, **options: Any) -> None:
         super().__init__(**options | {"trainable": False})
         self.invert = invert
 
@@ -42,7 +43,7 @@ class Deviations(keras.layers.Layer):
         self.mean = self.add_weight(input_shape[1:], initializer="zeros", name="mean")
         self.scale = self.add_weight((), initializer="ones", name="scale")
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         return self.mean + self.scale * images if self.invert else (images - self.mean) / self.scale
 
     def get_config(self) -> dict:
@@ -64,7 +65,7 @@ def drawn_beside(image_shape: tuple[int, int, int], correction: Iterable[Callabl
     return draw
 
 
-def found_beside(images, correction):
+def found_beside(images: keras.KerasTensor, correction: keras.KerasTensor) -> keras.KerasTensor:
     """P d + e(x), where `correction` is e(x), `(batch, latent_dim)`."""
     project = keras.layers.Dense(
         correction.shape[1], kernel_initializer="zeros", trainable=False, dtype="float32", name=FOUND

@@ -213,7 +213,7 @@ SECTIONS = {  # in which help lists options; of a command with many, the common 
     ),
     "Model": (
         "method", "recipe", "gan", "architecture", "width", "latent_dim", "prior", "self_supervision", "augment", "ema",
-        "epochs", "training_steps", "batch_size", "learning_rate", "seed", "quick", "digits",
+        "epochs", "training_steps", "batch_size", "learning_rate", "seed", "seeds", "quick", "digits",
     ),
     "Encoder": ("encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate"),
     "Score": (
