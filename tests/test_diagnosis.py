@@ -111,6 +111,17 @@ def test_a_gan_that_draws_what_it_was_shown_is_well():
     assert diagnosis.diagnose(scorer, shown[:64], shown[64:]) == found
 
 
+@pytest.mark.parametrize(("error", "blamed"), [(0.1, False), (0.3, True)])
+def test_what_new_images_lose_is_no_fault_where_components_lose_more(monkeypatch, error, blamed):
+    """Images that the generator drew, and noise that it never did; 0.2 of the error is that of components."""
+    measured = {"variety": 1.0, "error": error, "error_of_pca": 0.2}
+    monkeypatch.setattr(diagnosis.drawing, "measures", lambda *_: measured)
+    gan = agt.DCGAN((8, 8, 1), 4, width=8, kernel_initializer="he_normal")
+    scorer = agt.AnoGAN(gan, steps=20, score="paper", chunk=32)
+    found = diagnosis.diagnose(scorer, gan.generate(32), images())
+    assert any("by heart" in sentence for sentence in found) == blamed
+
+
 @pytest.mark.parametrize(
     ("score", "shown", "means"),
     [
