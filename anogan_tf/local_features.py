@@ -116,7 +116,8 @@ def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
 
 def of_image(image: tf.Tensor, version: int = VERSION) -> tf.Tensor:
     """The features `(rows, columns, features)` of one image `(height, width, channels)`."""
-    maps = tf.transpose(image, (2, 0, 1))[..., None]  # (channels, height, width, 1)
+    height, width, channels = image.shape
+    maps = tf.reshape(tf.transpose(image, (2, 0, 1)), (channels, height, width, 1))
     colours = [_at_places(maps, sigma, FINE, version) for sigma in BLURS]
     textures = []
     for sigma in WAVES:

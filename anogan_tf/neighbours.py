@@ -204,7 +204,8 @@ class LocalNeighbours(wrapper.Wrapper):
     def tensors(self, images: tf.Tensor, *, draw: bool) -> dict[str, tf.Tensor]:
         one = images.shape[0] == 1  # not all formats have loops that stack what they find
         if one:
-            found = {name: value[None] for name, value in self._decide_tensor(images[0]).items()}
+            image = tf.reshape(images, self.image_shape)  # converters confuse axes that are taken away and added
+            found = {name: value[None] for name, value in self._decide_tensor(image).items()}
         else:
             decided = {"anomaly_score": tf.float32, "anomaly_map": tf.float32}
             found = tf.map_fn(self._decide_tensor, images, fn_output_signature=decided)
