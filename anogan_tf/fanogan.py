@@ -385,7 +385,7 @@ def _like(gan, seed):
         architecture = "dcgan"
     width = getattr(gan.discriminator, "width", 32)
     encoder = Encoder(gan.image_shape, gan.latent_dim, architecture=architecture, width=width, seed=seed)
-    if principal.deviations(encoder):
+    if gan.deviations and principal.deviations(encoder):
         principal.start_encoder(encoder, gan.generator)
     return encoder
 

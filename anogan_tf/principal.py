@@ -91,8 +91,8 @@ def start(generator: keras.Model, discriminator: keras.Model, images: np.ndarray
     scale = np.sqrt(np.mean(np.square(images - mean)))
     if len(images) < 2 or scale < 1e-6:
         raise ValueError(f"Principal components take at least 2 images that differ. Received: {len(images)} images.")
-    for network in (generator, discriminator):
-        deviations(network).set_weights([mean, scale])
+    for layer in filter(None, map(deviations, (generator, discriminator))):  # a discriminator of one's own has none
+        layer.set_weights([mean, scale])
     flat = images.reshape(len(images), -1)
     latent_dim = generator.input_shape[-1]
     pca = PCA(min(latent_dim, len(flat) - 1, flat.shape[1]), random_state=0).fit(flat)

@@ -103,6 +103,17 @@ def test_components_are_saved_and_loaded(images, tmp_path):
     assert isinstance(loaded.gan.deviations, agt.principal.Deviations)
 
 
+def test_networks_of_ones_own_go_beside_those_that_are_adapted(images):
+    """Only what begins as principal components is set; an encoder of another generator begins without."""
+    principal = agt.Generator(SHAPE, LATENT, architecture="principal", width=4)
+    gan = agt.DCGAN(generator=principal, discriminator=agt.Discriminator(SHAPE, width=4))
+    gan.adapt(images)
+    np.testing.assert_allclose(gan.deviations.mean, images.mean(axis=0), atol=1e-6)
+    discriminator = agt.Discriminator(SHAPE, architecture="principal", width=4)
+    other = agt.DCGAN(generator=agt.Generator(SHAPE, LATENT, width=4), discriminator=discriminator)
+    assert (agt.FAnoGAN(other).encoder.get_layer("projection").kernel.numpy() == 0).all()
+
+
 def test_what_cannot_be_adapted_to_is_refused(images):
     with pytest.raises(ValueError, match='adapt is for architecture="principal"'):
         agt.DCGAN(SHAPE, LATENT, architecture="upsampling", width=4).adapt(images)
