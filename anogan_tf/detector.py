@@ -180,8 +180,7 @@ class ExportDetector:
         anomaly_map = found.get("anomaly_map")
         regions = None
         if anomaly_map is not None:
-            find = metrics.alarm_regions if decision else metrics.regions
-            regions = find(anomaly_map, self.thresholds["pixel"])
+            regions = metrics.regions(anomaly_map, self.thresholds["pixel"], is_alarm=bool(decision))
         return Verdict(
             anomaly_score=float(found["anomaly_score"]),
             p_value=float(found["p_value"]),

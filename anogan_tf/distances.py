@@ -19,12 +19,8 @@ SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
 AROUND, PRIOR = 5, 3  # places across, whose covariances stand for few pictures' own; and how much they count
 LEAST_VARIANCE = 0.01  # of smoothed log-distances of normal pictures at a pixel
 REGULARISATION = {OF_NETWORK: 0.1, 1: 1e-3, 2: 1e-3, 3: 1e-3}  # of variances, of features scaled to a variance of 1
-LEAST = {
-    OF_NETWORK: 0.05,
-    1: 1e-6,
-    2: 0.2,
-    3: 0.2,
-}  # deviation of a feature in normal pictures, by version; or taken so
+# The deviation of a feature in normal pictures, by version; what varies less is taken so.
+LEAST = {OF_NETWORK: 0.05, 1: 1e-6, 2: 0.2, 3: 0.2}
 VECTORS, CLUSTERS = 40_000, 64  # learned from where places do not matter
 CORESET, FARTHEST = 5_000, 1_000  # of the vectors, with which others are compared; and looked at to find them
 

@@ -306,8 +306,7 @@ def _expected(scorer, pictures, draw):
             own["decision"] = thresholds.DECISIONS.index(thresholds.decision(score, *limits))
             if "anomaly_map" in own:
                 own["anomaly_map"] = metrics.resize_map(own["anomaly_map"], (int(row["height"]), int(row["width"])))
-                find = metrics.alarm_regions if own["decision"] else metrics.regions
-                found = find(own["anomaly_map"], pixel_threshold)
+                found = metrics.regions(own["anomaly_map"], pixel_threshold, is_alarm=bool(own["decision"]))
                 own["anomaly_mask"] = metrics.region_mask(own["anomaly_map"], found, pixel_threshold)
             each.append(own)
     return each

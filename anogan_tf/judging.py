@@ -465,8 +465,8 @@ def _regions(scorer: Scorer, row: Row, outputs: dict[str, Any], limit: float = -
     if scorer.calibration is None or "anomaly_map" not in outputs:
         return []
     anomaly_map = metrics.resize_map(outputs["anomaly_map"], _size(row))
-    find = metrics.alarm_regions if outputs.get("anomaly_score", np.inf) > limit else metrics.regions
-    return find(anomaly_map, scorer.calibration.pixel_threshold)
+    is_alarm = outputs.get("anomaly_score", np.inf) > limit
+    return metrics.regions(anomaly_map, scorer.calibration.pixel_threshold, is_alarm=is_alarm)
 
 
 def _picture(file, size, bits):

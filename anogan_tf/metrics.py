@@ -115,12 +115,15 @@ def _area(rates, heights, limit):
     return np.trapezoid(heights, rates)
 
 
-def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
+def regions(anomaly_map: np.ndarray, threshold: float, *, is_alarm: bool = False) -> list[dict]:
     """The connected regions of the map above a threshold, the highest peak first, of equal ones the upper.
+
+    Of an alarm's map there is at least the strongest, see `strongest_region`.
 
     Args:
         anomaly_map: `(height, width)`.
         threshold: A float; pixels are anomalous where the map exceeds it.
+        is_alarm: Whether the picture raises an alarm.
 
     Returns:
         A list of dicts: `box` as (top, left, bottom, right), the pixels' rows and columns, all four inside; `area` in
@@ -141,12 +144,9 @@ def regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
                 "peak_at": (int(rows.start + row), int(columns.start + column)),
             }
         )
+    if is_alarm and not found:
+        return [strongest_region(anomaly_map)]
     return sorted(found, key=lambda region: (-region["peak"], region["peak_at"]))
-
-
-def alarm_regions(anomaly_map: np.ndarray, threshold: float) -> list[dict]:
-    """The regions of an alarm's map: those above a threshold, or the strongest if there are none."""
-    return regions(anomaly_map, threshold) or [strongest_region(anomaly_map)]
 
 
 def strongest_region(anomaly_map: np.ndarray) -> dict:

@@ -167,12 +167,9 @@ class Encoder(Network):
         )
 
     def _graph(self, architecture, initializer, settings):
-        if not architecture.principal:
-            return _with_head(architecture, initializer, settings, settings["latent_dim"], "z")
-        images, correction = _with_head(
-            architecture, initializer, settings, settings["latent_dim"], "z", keras.initializers.Zeros
-        )
-        return images, principal.found_beside(images, correction)
+        head = keras.initializers.Zeros if architecture.principal else initializer
+        images, z = _with_head(architecture, initializer, settings, settings["latent_dim"], "z", head)
+        return images, principal.found_beside(images, z) if architecture.principal else z
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -221,7 +218,7 @@ class Discriminator(Network):
         )
 
     def _graph(self, architecture, initializer, settings):
-        return _with_head(architecture, initializer, settings, 1, "logits")
+        return _with_head(architecture, initializer, settings, 1, "logits", initializer)
 
 
 def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None = None) -> keras.Model:
@@ -309,17 +306,15 @@ def _whole(name, value, largest):
     return number
 
 
-def _with_head(architecture, initializer, settings, units, name, head=None):
-    """The features of an architecture, and a linear layer in float32; `head` makes its initializer, if another one."""
+def _with_head(architecture, initializer, settings, units, name, head):
+    """The features of an architecture, and a linear layer in float32, whose initializer `head` makes."""
     images = keras.Input(settings["image_shape"], name="image")
     layers = architecture.features(
         settings["image_shape"], settings["width"], initializer, momentum=architecture.momentum, seed=settings["seed"]
     )
     features = keras.layers.Flatten(name="flatten")(_chain(images, layers))
-    kernel_initializer = (head or initializer)()
-    return images, keras.layers.Dense(units, kernel_initializer=kernel_initializer, dtype="float32", name=name)(
-        features
-    )
+    dense = keras.layers.Dense(units, kernel_initializer=head(), dtype="float32", name=name)
+    return images, dense(features)
 
 
 def _chain(tensor, layers):

@@ -25,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 import anogan_tf as agt
-from anogan_tf import judging, look, metrics, neighbours, thresholds
+from anogan_tf import look, metrics, neighbours, thresholds
 from anogan_tf.data.images import is_gray
 from anogan_tf.distances import Usual
 from anogan_tf.folds import folds
@@ -100,9 +100,7 @@ def figures(scorer, new, defects, masks, pixel_threshold, always):
     alarms = out["anomaly_score"] > scorer.calibration.threshold
     shown, overlaps = [], []
     for anomaly_map, alarm, mask in zip(out["anomaly_map"], alarms, masks, strict=True):
-        found = metrics.regions(anomaly_map, pixel_threshold)
-        if always and not found:
-            found = judging.outlined([metrics.strongest_region(anomaly_map)], alarm)
+        found = metrics.regions(anomaly_map, pixel_threshold, is_alarm=always and alarm)
         shown.append(bool(found))
         if mask is not None and mask.any():
             inside = metrics.region_mask(anomaly_map, found, pixel_threshold)

@@ -93,7 +93,8 @@ def machine():
 def write(out, name, started_on, results):
     """Writes the results with the command and the machine as it was at the start, see `machine`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    words = ["PATH" if os.path.isabs(word) else word for word in sys.argv[1:]]  # others have theirs elsewhere
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *words])
     report.write_json(out, {"command": command, "machine": started_on, "versions": report.versions(), **results})
 
 

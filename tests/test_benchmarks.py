@@ -33,6 +33,7 @@ def quick(module, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [module.__name__, "--quick", "--out", str(out)])
     module.main()
     written = json.loads(out.read_text())
+    assert str(tmp_path) not in written["command"]
     assert {"cpu", "flags", "cores", "memory_gib", "load_average"} <= set(written["machine"])
     assert "tensorflow" in written["versions"]
     return written

@@ -58,7 +58,7 @@ def test_each_picture_has_its_own_outlines(masks):
     maps[0] *= 1 / maps[0].max()
     maps[1:] *= 0.5 / maps[1:].max(axis=(1, 2), keepdims=True)
     threshold, alarms = 0.7, np.array([True, True, False, True])
-    finds = [metrics.alarm_regions if alarm else metrics.regions for alarm in alarms]
-    expected = [metrics.region_mask(m, find(m, threshold), threshold) for m, find in zip(maps, finds, strict=True)]
+    found = [metrics.regions(m, threshold, is_alarm=alarm) for m, alarm in zip(maps, alarms, strict=True)]
+    expected = [metrics.region_mask(m, regions, threshold) for m, regions in zip(maps, found, strict=True)]
     assert [mask.any() for mask in expected] == [True, True, False, True]
     np.testing.assert_array_equal(masks(maps, threshold, alarms), expected)

@@ -132,7 +132,7 @@ def run(
             settings in `out`.
         FileNotFoundError: If the source is missing.
     """
-    protocol, sources = _sources(name, source, tuple(cases))
+    protocol, sources, cases = _sources(name, source, tuple(cases))
     out = Path(out)
     report.check_writable(out)
     places = {seed: out} | {number: out / f"seed-{number}" for number in range(seed + 1, seed + seeds)}
@@ -143,14 +143,14 @@ def run(
     }
     rows = []
     for place in commands:
-        for case in cases or (protocol.cases if name == "npz" else sources):
+        for case in cases:
             rows.append(_case(case, place, commands[place][case]))
             _write_tables(out, name, protocol, [row for each in commands for row in _done(each, commands[each])])
     return rows
 
 
 def _sources(name, source, cases):
-    """The protocol, and the source of each of its cases, among which `cases` are."""
+    """The protocol, the source of each of its cases, and those that are run: `cases`, or all, of a file class 0."""
     if name not in PROTOCOLS:
         raise ValueError(f"There are the protocols {', '.join(PROTOCOLS)}. Received: {name}.")
     protocol = PROTOCOLS[name]
@@ -163,13 +163,13 @@ def _sources(name, source, cases):
         known = {Path(source).resolve().name: source}
     else:
         known = {path.parent.name: str(path.parent) for path in sorted(Path(source).glob("*/train"))}
-    needed = cases or (protocol.cases if name == "npz" else ())
-    missing = [case for case in needed if case not in known]
+    cases = cases or (protocol.cases if name == "npz" else tuple(known))
+    missing = [case for case in cases if case not in known]
     if missing or not known:
         raise ValueError(
             f"{name} has the cases {', '.join(known) or 'none'}. Received: {', '.join(missing) or source}."
         )
-    return protocol, known
+    return protocol, known, cases
 
 
 def _classes(path, default):
