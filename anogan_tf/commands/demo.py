@@ -12,7 +12,7 @@ from anogan_tf import data, judging, report
 from anogan_tf.commands import baselines, flower, options, train
 from anogan_tf.runs import preprocessing_of, read_run
 
-STEPS = 300  # of each phase of the training
+STEPS = 300  # of the training
 SIZE = 32
 
 
@@ -70,5 +70,4 @@ AUROC {result.auroc:.3f}: take a random good flower and a random defective one; 
 Threshold {result.threshold:.4g}: set on good photographs alone: about {result.alpha:.0%} of new good ones exceed it.
   Of {tp + fn} defective flowers {tp} were found; of {tn + fp} good ones {fp} raised a false alarm.
 
-Open {out / "index.html"}: each flower, and what is wrong with it.
-What the network draws in its place stays rough after so short a training: --training-steps of anogan-tf train.""")
+Open {out / "index.html"}: each flower, what is wrong with it, and what the network draws in its place.""")
