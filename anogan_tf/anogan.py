@@ -45,6 +45,8 @@ class AnoGAN:
             (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             search only draws the map. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`: R. `"discrimination"`: D.
+            `"difference"`: how unusual the difference of x and G(z) in local features is, with a map of its own
+            (`differences.Differences`).
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         restarts: Searches for each image, from different z₀; the best counts.
         prior_weight: w, the weight of `losses.latent_prior`.
@@ -160,8 +162,8 @@ class AnoGAN:
         Returns:
             A dict of arrays: `anomaly_score`, `residual`, `discrimination` `(n,)`, `reconstruction` G(z) of the images'
             shape, `anomaly_map` `(n, height, width)`, the mean of |x - G(z)| (or its square, for `"l2"`) over channels,
-            smoothed, `z` `(n, latent_dim)`, `id`, and once calibrated `anomaly_mask`, where the map exceeds the pixel
-            threshold.
+            or what `score` says, smoothed, `z` `(n, latent_dim)`, `id`, and once calibrated `anomaly_mask`, where the
+            map exceeds the pixel threshold.
 
         Raises:
             ValueError: For what are no such images; if the score learns and there is no reference, or the networks
@@ -245,7 +247,8 @@ class AnoGAN:
 
     def evidence(self, images: np.ndarray) -> dict[str, tf.Tensor]:
         """What the score of a chunk of images and its guard is made of, see `Comparison.evidence`."""
-        return self._comparison.evidence(tf.convert_to_tensor(images))
+        images = tf.convert_to_tensor(images)
+        return self._comparison.evidence(images, self._best_z(images) if self.needs_z else None)
 
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None

@@ -60,8 +60,10 @@ class Comparison:
         return self.kinds[0].of_reconstruction
 
     @tf.function(autograph=False)
-    def evidence(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a score that needs no reconstruction is made of, by kind, a row an image."""
+    def evidence(self, images: tf.Tensor, z: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """What the score is made of, by kind, a row an image; `z` for one that is made of the reconstruction."""
+        if z is not None:
+            return self.outputs(images, z)["evidence"]
         return self._evidence(Seen(self.gan, images, self.features(images, training=False)))
 
     @tf.function(autograph=False)
@@ -72,7 +74,7 @@ class Comparison:
         reconstruction_features = self.features(reconstruction, training=False)
         residual = losses.residual(images, reconstruction, self.distance)
         discrimination = losses.feature_distance(features, reconstruction_features, self.distance)
-        seen = Seen(self.gan, images, features, residual, discrimination, self.weights)
+        seen = Seen(self.gan, images, features, reconstruction, residual, discrimination, self.weights)
         return {
             "residual": residual,
             "discrimination": discrimination,
@@ -87,10 +89,15 @@ class Comparison:
         outputs = {} if z is None else dict(self.outputs(images, z))
         outputs.pop("evidence", None)
         features = self.features(images, training=False)
-        seen = Seen(self.gan, images, features, outputs.get("residual"), outputs.get("discrimination"), self.weights)
+        drawn = (outputs.get(name) for name in ("reconstruction", "residual", "discrimination"))
+        seen = Seen(self.gan, images, features, *drawn, self.weights)
         learned = {} if reference is None else reference.learned
-        scores = {kind.name: kind.tensor(seen, learned.get(kind.name)) for kind in self.kinds}
-        return outputs | {"anomaly_score": (reference or Reference()).tensor(scores)}
+        found = {kind.name: kind.tensors(seen, learned.get(kind.name)) for kind in self.kinds}
+        scores = {name: each.pop("anomaly_score") for name, each in found.items()}
+        maps = found[self.kinds[0].name]
+        if maps:
+            maps = {"anomaly_map": _in_pixels(maps["anomaly_map"], images)}
+        return outputs | maps | {"anomaly_score": (reference or Reference()).tensor(scores)}
 
     def scored(
         self, images: np.ndarray, z: tf.Tensor | None, reference: Reference | None, *, decide: bool = True
@@ -111,6 +118,10 @@ class Comparison:
         images = tf.convert_to_tensor(images)
         outputs = {} if z is None else tf.nest.map_structure(lambda tensor: tensor.numpy(), self.outputs(images, z))
         evidence = outputs.pop("evidence", {})
+        kind = self.kinds[0]
+        if kind.maps:
+            learned = self._known(reference).learned[kind.name]
+            outputs["anomaly_map"] = _in_pixels(kind.map(evidence[kind.name], learned), images).numpy()
         if not decide:
             return outputs
         if not self.of_reconstruction:
@@ -120,12 +131,21 @@ class Comparison:
     def _score(self, evidence: dict[str, np.ndarray], reference: Reference | None) -> np.ndarray:
         if not self.learns:
             return self.kinds[0].score(evidence[self.kinds[0].name])
+        return self._known(reference)(evidence)
+
+    def _known(self, reference: Reference | None) -> Reference:
         if reference is None:
+            names = "+".join(kind.name for kind in self.kinds)
             raise ValueError(
-                f'score="{"+".join(evidence)}" learns from normal images first: call fit_reference(training images), '
-                'or choose score="paper".'
+                f'score="{names}" learns from normal images first: call fit_reference(training images), or choose '
+                'score="paper".'
             )
-        return reference(evidence)
+        return reference
 
     def _evidence(self, seen: Seen) -> dict[str, tf.Tensor]:
         return {kind.name: kind.evidence(seen) for kind in self.kinds}
+
+
+def _in_pixels(maps: np.ndarray | tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Maps `(batch, rows, columns)` as large as images."""
+    return tf.image.resize(maps[..., None], images.shape[1:3])[..., 0]

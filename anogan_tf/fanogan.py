@@ -55,6 +55,8 @@ class FAnoGAN(keras.Model):
             (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
             was done to x, -log p(t | t(x)). Both joined by `+`: their blend (`reference.Reference`). With these the
             encoder only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`: R. `"discrimination"`: D.
+            `"difference"`: how unusual the difference of x and G(z) in local features is, with a map of its own
+            (`differences.Differences`).
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide
             as the discriminator, and residual if that is.
@@ -312,7 +314,8 @@ class FAnoGAN(keras.Model):
 
     def evidence(self, images: np.ndarray) -> dict[str, tf.Tensor]:
         """What the score of a chunk of images and its guard is made of, see `Comparison.evidence`."""
-        return self._comparison.evidence(tf.convert_to_tensor(images))
+        images = tf.convert_to_tensor(images)
+        return self._comparison.evidence(images, self._encode(images) if self.needs_z else None)
 
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf import differences
+from anogan_tf.local_features import SMALLEST
 from anogan_tf.subspace import PrincipalSubspace
 
 
@@ -20,7 +22,8 @@ class Seen(NamedTuple):
         gan: The GAN.
         images: x, `(batch, height, width, channels)`.
         features: f(x), a tensor a layer.
-        residual: R, `(batch,)`; None before there is a z.
+        reconstruction: G(z), of the shape of x; None before there is a z.
+        residual: R, `(batch,)`, likewise.
         discrimination: D, likewise.
         weights: Of R and D in A(x).
     """
@@ -28,6 +31,7 @@ class Seen(NamedTuple):
     gan: Any
     images: tf.Tensor
     features: dict[str, tf.Tensor]
+    reconstruction: tf.Tensor | None = None
     residual: tf.Tensor | None = None
     discrimination: tf.Tensor | None = None
     weights: tuple[float, float] = (1.0, 1.0)
@@ -39,12 +43,14 @@ class Kind:
     Attributes:
         name: What `score=` calls it.
         of_reconstruction: Whether it is made of the reconstruction G(z), so that each image needs its z.
+        maps: Whether it has anomaly maps of its own; otherwise they are of the residual.
         learned: What it learns from normal images: a class with `fit(evidence)`, `arrays`, `from_arrays(arrays)`, which
             is called with evidence; None for nothing.
     """
 
     name = ""
     of_reconstruction = False
+    maps = False
     learned: Any = None
 
     def check(self, gan: Any) -> None:
@@ -58,10 +64,17 @@ class Kind:
         """The score of each row of evidence, `(batch,)`."""
         return np.asarray(evidence) if learned is None else learned(evidence)
 
-    def tensor(self, seen: Seen, learned: Any = None) -> tf.Tensor:
-        """The score of each image, `(batch,)`, in operations that all formats of exports have."""
+    def map(self, evidence: np.ndarray, learned: Any) -> np.ndarray:
+        """The anomaly map of each row of evidence, `(batch, rows, columns)`, of a kind that has `maps`."""
+        raise NotImplementedError
+
+    def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
+        """The `anomaly_score` of each image, `(batch,)`, and the `anomaly_map` of a kind that has `maps`.
+
+        In operations that all formats of exports have.
+        """
         evidence = self.evidence(seen)
-        return evidence if learned is None else learned.tensor(evidence)
+        return {"anomaly_score": evidence if learned is None else learned.tensor(evidence)}
 
 
 class Features(Kind):
@@ -98,11 +111,11 @@ class Transformations(Kind):
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
         return tf.reduce_mean(each, axis=0)  # (batch,)
 
-    def tensor(self, seen: Seen, learned: Any = None) -> tf.Tensor:
+    def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
         """The same, but all transformations in one batch: not all formats have loops that stack what they find."""
         transformations = seen.gan.transformations
         logits = seen.gan.tell_transformations(transformations.of_all(seen.images), training=False)
-        return -tf.reduce_mean(transformations.log_likelihood_of_all(logits), axis=1)
+        return {"anomaly_score": -tf.reduce_mean(transformations.log_likelihood_of_all(logits), axis=1)}
 
 
 class Paper(Kind):
@@ -135,7 +148,37 @@ class Discrimination(Kind):
         return seen.discrimination
 
 
-KINDS = {kind.name: kind for kind in (Features(), Transformations(), Paper(), Residual(), Discrimination())}
+class Difference(Kind):
+    """How unusual the difference of x and G(z) in local features is (`differences.Differences`)."""
+
+    name = "difference"
+    of_reconstruction = True
+    maps = True
+    learned = differences.Differences
+
+    def check(self, gan: Any) -> None:
+        height, width, _ = gan.image_shape
+        if min(height, width) * differences.factor(height, width) < SMALLEST:
+            least = SMALLEST // differences.LARGER
+            raise ValueError(
+                f'score="difference" takes images of at least {least} pixels a side. Received: a GAN of '
+                f"{gan.image_shape}."
+            )
+
+    def evidence(self, seen: Seen) -> tf.Tensor:
+        return differences.of_reconstructions(seen.images, seen.reconstruction)
+
+    def map(self, evidence: np.ndarray, learned: Any) -> np.ndarray:
+        return learned.distances(evidence)
+
+    def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
+        distances = learned.distances_tensor(self.evidence(seen))
+        return {"anomaly_score": learned.tensor(distances), "anomaly_map": distances}
+
+
+KINDS = {
+    kind.name: kind for kind in (Features(), Transformations(), Paper(), Residual(), Discrimination(), Difference())
+}
 
 
 def of_score(score: str) -> tuple[Kind, ...]:

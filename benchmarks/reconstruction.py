@@ -1,8 +1,9 @@
-"""What the reconstruction alone tells: AUROC of A(x), R, D and of R's pixels, for a run with an encoder.
+"""What the reconstruction alone tells: AUROC of A(x), R, D, the difference in local features, and their pixels.
 
-    python -m benchmarks.reconstruction runs/mvtec-bottle --out benchmarks/results/reconstruction/bottle.json
+    python -m benchmarks.reconstruction runs/mvtec-bottle --out benchmarks/results/reconstruction/bottle-0.json
 
-On the whole test part, squared distances, by E(x) alone and by ten steps of the search from there.
+On the whole test part of a run with an encoder, by E(x) alone and by ten steps of the search from there; A(x), R and D
+of squared distances. The difference in local features learns from the training part.
 """
 
 import argparse
@@ -25,11 +26,20 @@ def measure(run, source=None):
     splits = load_splits(settings, networks.image_shape[:2])
     figures = {}
     for steps in STEPS:
-        scorer = agt.AnoGAN(networks.gan, encoder=networks.encoder, steps=steps, score="paper", distance="l2")
-        result = scorer.test(splits.test, threshold=0.0)
+        of_paper, of_difference = (
+            agt.AnoGAN(networks.gan, encoder=networks.encoder, steps=steps, score=score, distance="l2")
+            for score in ("paper", "difference")
+        )
+        result = of_paper.test(splits.test, threshold=0.0)
         labels = [row["label"] for row in result.results]
         parts = {name: roc_auc_score(labels, [row[name] for row in result.results]) for name in scoring.PARTS}
-        figures[steps] = parts | {"pixel_auroc": result.pixel_auroc}
+        of_difference.fit_reference(splits.reference)
+        different = of_difference.test(splits.test, threshold=0.0)
+        figures[steps] = parts | {
+            "pixel_auroc": result.pixel_auroc,
+            "difference": different.auroc,
+            "difference_pixel_auroc": different.pixel_auroc,
+        }
     return {"drawing": description["drawing"], "steps": figures}
 
 

@@ -53,6 +53,7 @@ def scorers(images, large, encoder):
         "blend": calibrated(agt.AnoGAN(told, score="features+transformations", chunk=8), images),
         "search": calibrated(agt.AnoGAN(gan, score="paper", steps=3, restarts=2, prior_weight=0.1, chunk=8), images),
         "encoder": calibrated(agt.FAnoGAN(gan, encoder=encoder, chunk=8), images),
+        "difference": calibrated(agt.FAnoGAN(gan, encoder=encoder, score="difference", chunk=8), images),
         "colour": calibrated(agt.FAnoGAN(colour, score="residual", chunk=8), colour.generator(np.eye(6)).numpy()),
         "tiles": calibrated(agt.Patched(agt.FAnoGAN(gan, encoder=encoder, chunk=8)), large),
     }
@@ -72,7 +73,10 @@ def scorers(images, large, encoder):
     return scorers
 
 
-KINDS = ("blend", "search", "encoder", "colour", "places", "kinds", "turning", "usual", "network", "tiles")
+KINDS = (
+    *("blend", "search", "encoder", "difference", "colour"),
+    *("places", "kinds", "turning", "usual", "network", "tiles"),
+)
 UNEVEN = ((16, 16), (23, 16), (40, 37))
 
 

@@ -164,8 +164,8 @@ SCORER = [
     click.option(
         "--score",
         "score_kind",
-        help="What decides: neighbours, features, transformations, the last two joined by +, paper, residual or "
-        "discrimination; default the recipe's.",
+        help="What decides: neighbours; features, transformations, or both joined by +; of the reconstruction: "
+        "difference, paper, residual or discrimination. Default the recipe's.",
     ),
     click.option(
         "--features",
