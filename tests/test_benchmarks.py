@@ -14,6 +14,7 @@ from benchmarks import (
     export,
     local_features,
     measuring,
+    reconstruction,
     scale,
     search_throughput,
     serve,
@@ -155,3 +156,21 @@ def test_simulated_rates_of_false_alarms_are_rates():
     assert found["promised_of_split"] == pytest.approx(1 / 13)
     for kind in ("places", "kinds"):
         assert 0.0 <= found[kind]["low"] <= found[kind]["mean"] <= found[kind]["high"] <= 1.0
+
+
+def test_a_defect_that_is_drawn_is_told_from_a_part_as_it_should_be():
+    rng = np.random.default_rng(0)
+    normal = 0.1 * rng.normal(size=(12, 8, 8, 1))
+    train, good, anomalous = normal[:6], normal[6:9], normal[9:]
+    mask = np.zeros((16, 16), bool)  # of the picture in its own size
+    mask[4:8, 6:12] = True
+    rows = [{"label": 0}] * 3 + [{"label": 1, "mask": mask}] * 3
+    healed = reconstruction.defect_drawn(train, rows, [*good, *anomalous])
+    assert 0.5 < healed < 2
+    scratched = anomalous.copy()
+    scratched[:, 2:4, 3:6] = 1.0
+    nearest = min(np.mean((image[2:4, 3:6] - 1.0) ** 2) for image in train)
+    of_good = [min(np.mean((image[2:4, 3:6] - each[2:4, 3:6]) ** 2) for image in train) for each in good]
+    found = reconstruction.defect_drawn(train, rows, [*good, *scratched])
+    assert found == pytest.approx(nearest / np.mean(of_good))
+    assert found > 20

@@ -179,7 +179,7 @@ SCORER = [
     click.option(
         "--search-rate",
         type=ABOVE_0,
-        help="Constant rate of the search; default 0.2 (0.02 after an encoder), decaying.",
+        help="Constant rate of the search; default the recipe's, or 0.2 (0.02 after an encoder), decaying.",
     ),
     click.option("--feature-weight", type=NOT_NEGATIVE, help="λ of anogan, default 0.1; κ of f-anogan, default 1."),
     click.option(

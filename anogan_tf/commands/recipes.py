@@ -38,6 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "start": "encoder",
         "mode": "joint",
         "steps": 10,
+        "search_rate": 0.1,
     },
 }
 PAPERS: dict[str, Any] = {  # where no recipe says otherwise
@@ -48,6 +49,7 @@ PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "start": "prior",
     "mode": "izi_f",
     "steps": 50,
+    "search_rate": None,
 }
 
 
