@@ -21,7 +21,7 @@ from anogan_tf.commands.settings import load_splits
 SEARCHES = {
     "E(x)": {"steps": 0, "distance": "l2"},
     "10 steps, squares": {"steps": 10, "distance": "l2"},
-    "10 steps": {"steps": 10, "distance": "l1", "learning_rate": 0.1},  # the recipe's
+    "10 steps": {"steps": 10, "distance": "l1", "learning_rate": 0.1, "feature_weight": 0.0},  # the recipe's
 }
 GOOD = 8  # reconstructions of good images that a defect is compared with
 SMALLEST = 4  # pixels of a mask

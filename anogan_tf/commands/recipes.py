@@ -39,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mode": "joint",
         "steps": 10,
         "search_rate": 0.1,
+        "feature_weight": 0.0,
     },
 }
 PAPERS: dict[str, Any] = {  # where no recipe says otherwise
@@ -50,6 +51,7 @@ PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "mode": "izi_f",
     "steps": 50,
     "search_rate": None,
+    "feature_weight": None,
 }
 
 

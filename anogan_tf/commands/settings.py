@@ -19,7 +19,7 @@ OF_ENCODER = (
     "method", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate", "feature_weight",
     "distance",
 )  # fmt: skip
-OF_Z = ("start", "mode", "steps", "search_rate")
+OF_Z = ("start", "mode", "steps", "search_rate", "feature_weight")
 OF_ENCODER_AND_SCORE = (
     "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
     "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
