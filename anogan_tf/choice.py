@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from anogan_tf.proxies import DEFECTS, painted
 
 PART = 4  # of the pictures, that a fold holds out
 LIKELIHOOD_FOLDS, LIKELIHOOD_HELD_OUT = 4, 6  # and pictures of a fold that are looked at
-PAINTED_FOLDS, PAINTED_HELD_OUT = 2, 24
+PAINTED_HELD_OUT, PAINTED = 24, 48  # pictures of a fold that defects are painted on, and of all folds at least
 CLEAR = 0.03  # nats a feature, by which one is clearly likelier
 WAYS = (Places, Kinds, Turning)
 MARGIN = 0.03  # of AUROC, about the error of one, by which another way has to be better than `Places`
@@ -73,7 +74,7 @@ def aurocs(
 ) -> np.ndarray:
     """The AUROC by each way of each of `proxies.DEFECTS` in each fold, `(ways, folds, defects)`; see `chosen`."""
     described, found = described or Filters(), []
-    for fold, held_out in enumerate(_folds(len(pictures), PAINTED_FOLDS, seed)):
+    for fold, held_out in enumerate(_folds(len(pictures), _painted_folds(len(pictures)), seed)):
         normal, rest = pictures[held_out[:PAINTED_HELD_OUT]], np.delete(features, held_out, axis=0)
         looked_at = [features[held_out[:PAINTED_HELD_OUT]]]
         looked_at += [described.of_pictures(painted(normal, defect, seed + fold)[0]) for defect in DEFECTS]
@@ -82,6 +83,12 @@ def aurocs(
             usual, *odd = (scores(reference, reference.of_features(some, normal.shape[1:])) for some in looked_at)
             found.append([_auroc(usual, some) for some in odd])
     return np.reshape(found, (-1, len(ways), len(DEFECTS))).swapaxes(0, 1)
+
+
+def _painted_folds(n):
+    """Two of many pictures, and more of few, which tell less each."""
+    held_out = min(PAINTED_HELD_OUT, math.ceil(n / PART))
+    return min(PART, math.ceil(PAINTED / held_out))
 
 
 def _folds(n, folds, seed):

@@ -65,6 +65,26 @@ def test_what_scores_by_chance_is_at_one_half(of_scale):
     assert found.mean() == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize(("n", "folds"), [(12, 4), (50, 4), (80, 3), (100, 2), (400, 2)])
+def test_fewer_pictures_are_looked_at_in_more_folds(monkeypatch, n, folds):
+    held_out = []
+    monkeypatch.setattr(choice, "painted", lambda pictures, *_: held_out.append(len(pictures)) or (pictures, None))
+    monkeypatch.setattr(choice, "_auroc", lambda *_: 0.5)
+    pictures = edges(n, places=1)
+    found = aurocs([Places], pictures, np.zeros((n, 4, 4, 13), np.float32), lambda _, maps: maps, described=Described())
+    assert found.shape == (1, folds, len(choice.DEFECTS))
+    assert sum(held_out) >= len(choice.DEFECTS) * min(n, 48)
+
+
+class Described:
+    """Features of no picture in particular."""
+
+    version = 3
+
+    def of_pictures(self, pictures):
+        return np.zeros((len(pictures), 4, 4, 13), np.float32)
+
+
 def test_two_pictures_are_enough():
     pictures = edges(2, places=1)
     assert chosen(pictures, features(pictures), highest) in WAYS
