@@ -102,7 +102,7 @@ shown(6)
 # A whole one has no line, or a small one; here none:
 
 # %%
-shown(1)
+shown(2)
 
 # %% [markdown]
 # ## Next
