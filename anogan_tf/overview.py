@@ -53,12 +53,12 @@ class Overview:
 
     def tensor(self, features: tf.Tensor) -> tf.Tensor:
         """The same of one picture's features, `(1,)`, in operations that all formats of exports have."""
-        flat = tf.reshape(features, (-1, features.shape[-1]))
+        flat = tf.cast(tf.reshape(features, (-1, features.shape[-1])), tf.float64)  # few normal pictures make W steep
         mean = tf.reduce_mean(flat, axis=0)
         spread = tf.sqrt(tf.reduce_mean(tf.square(flat - mean), axis=0))
         described = tf.concat([mean, tf.math.log(spread + LEAST)], axis=0)[None]
-        white = tf.matmul(described - self.mean.astype(np.float32), self.whitening.astype(np.float32))
-        return tf.reduce_mean(tf.square(white), axis=1)
+        white = tf.matmul(described - self.mean.astype(np.float64), self.whitening.astype(np.float64))
+        return tf.cast(tf.reduce_mean(tf.square(white), axis=1), tf.float32)
 
 
 @dataclasses.dataclass(frozen=True)
