@@ -181,7 +181,11 @@ SCORER = [
         type=ABOVE_0,
         help="Constant rate of the search; default the recipe's, or 0.2 (0.02 after an encoder), decaying.",
     ),
-    click.option("--feature-weight", type=NOT_NEGATIVE, help="λ of anogan, default the recipe's, or 0.1; κ of f-anogan, default 1."),
+    click.option(
+        "--feature-weight",
+        type=NOT_NEGATIVE,
+        help="λ of anogan, default the recipe's, or 0.1; κ of f-anogan, default 1.",
+    ),
     click.option(
         "--distance",
         type=click.Choice(["l1", "l2"]),
