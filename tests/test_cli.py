@@ -917,6 +917,15 @@ def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
     assert settings.with_recipe(given, channels=3)["epochs"] == epochs
 
 
+@pytest.mark.parametrize(
+    ("score", "weight"),
+    [([], 0.0), (["--score", "paper"], None), (["--score", "paper", "--feature-weight", "0.3"], 0.3)],
+)
+def test_folders_are_searched_by_the_residual_alone_unless_a_of_x_decides(score, weight, tmp_path):
+    given = options.of_training([str(tmp_path), *score, "--out", "run"])
+    assert settings.with_recipe(given, channels=3)["feature_weight"] == weight
+
+
 @pytest.mark.parametrize(("size", "channels", "expected"), [(None, None, (64, 64, 3)), ((32, 48), "1", (32, 48, 1))])
 def test_a_run_that_is_gone_on_with_keeps_its_shape(tmp_path, size, channels, expected):
     """Whatever a run of today would choose; what is asked for is taken, and compared with the run's own afterwards."""

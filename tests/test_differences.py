@@ -54,7 +54,7 @@ def test_one_image_is_too_few():
         Differences.fit(of_normal(n=1))
 
 
-def test_a_difference_lies_where_the_images_differ_and_light_is_a_shift():
+def test_a_difference_lies_where_the_images_differ():
     image = np.tanh(np.random.default_rng(0).normal(size=(1, 16, 24, 3))).astype(np.float32)
     drawn = image.copy()
     drawn[0, 4:8, 16:20] = -1.0

@@ -66,6 +66,8 @@ def with_recipe(settings: dict, channels: int) -> dict:
     kind = KINDS.get(filled["score_kind"])
     if kind and kind.of_reconstruction and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
+    if filled["score_kind"] == "paper":
+        filled["feature_weight"] = settings["feature_weight"]  # A(x) has D, whatever the recipe draws by
     if filled["patches"] and settings["score_kind"] is None and filled["score_kind"] == "neighbours":
         filled["score_kind"] = "features"
     several = {name: filled[name] for name in ("self_supervision", "augment")}
