@@ -5,6 +5,7 @@ import tensorflow as tf
 import anogan_tf as agt
 from anogan_tf import differences
 from anogan_tf.differences import Differences
+from anogan_tf.kinds import KINDS
 from tests.conftest import small_gan
 
 
@@ -72,7 +73,7 @@ def test_images_are_made_larger_up_to_256_pixels(side, times):
 
 def test_images_too_small_for_local_features_are_refused():
     with pytest.raises(ValueError, match=r"at least 4 pixels a side\. Received: a GAN of \(2, 2, 1\)"):
-        agt.kinds.KINDS["difference"].check(type("", (), {"image_shape": (2, 2, 1)})())
+        KINDS["difference"].check(type("", (), {"image_shape": (2, 2, 1)})())
 
 
 def test_the_map_peaks_at_a_painted_defect(images):
