@@ -66,7 +66,7 @@ class Places:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
-        return each_picture(self.of_picture, features)
+        return each_picture(lambda picture: self.compared(picture, **self.known), features)
 
     def log_likelihood(self, features: np.ndarray) -> float:
         """The mean log-density of features under a Gaussian at each place, up to a constant."""
@@ -75,21 +75,23 @@ class Places:
         return float(np.mean(logs) - np.log(self.scale).sum())
 
     @functools.cached_property
-    def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`."""
+    def known(self) -> dict[str, tf.Tensor]:
+        """What distances are computed with, by the names that `compared` gives it."""
         around = np.pad(self._mean, ((REACH, REACH), (REACH, REACH), (0, 0)))
         with tf.init_scope():  # also while a graph is traced, of which they would be a part
             means = tf.stack(_each_shift(around, self._mean.shape), axis=2)  # (rows, columns, 9, features)
             memory, squares = map(tf.constant, self._products())
             whitening, scale = tf.constant(self._whitening), tf.constant(self.scale)
-        return functools.partial(
-            _to_places, means=means, memory=memory, squares=squares, whitening=whitening, scale=scale
-        )
+        return {"means": means, "memory": memory, "squares": squares, "whitening": whitening, "scale": scale}
 
-    @property
-    def tensor(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """`of_picture`, which has nothing that a format of exports lacks."""
-        return self.of_picture
+    @staticmethod
+    def compared(features: tf.Tensor, **known: tf.Tensor) -> tf.Tensor:
+        """The distances `(rows, columns)` of one picture's features `(rows, columns, features)`, by what is `known`."""
+        return _to_places(features, **known)
+
+    def tensor(self, features: tf.Tensor) -> tf.Tensor:
+        """The distances of one picture's features, as `compared` gives them: nothing in it is lacking in an export."""
+        return self.compared(features, **self.known)
 
     def _products(self):
         """a' `(rows, columns, features, n)`, and a' P a' with the P of each place around, `(rows, columns, 9, n)`."""
@@ -169,7 +171,7 @@ class Kinds:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
-        return each_picture(self.of_picture, features)
+        return each_picture(lambda picture: self.compared(picture, **self.known), features)
 
     def log_likelihood(self, features: np.ndarray) -> float:
         """The mean log-density of features under a mixture of Gaussians, one a cluster, up to a constant."""
@@ -180,22 +182,22 @@ class Kinds:
         ]
         return float(np.logaddexp.reduce(logs).mean() - np.log(self.scale).sum())
 
-    @functools.cached_property
-    def of_picture(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The function from one picture's features `(rows, columns, features)` to its distances `(rows, columns)`.
+    @staticmethod
+    def compared(features: tf.Tensor, **known: tf.Tensor) -> tf.Tensor:
+        """The distances `(rows, columns)` of one picture's features `(rows, columns, features)`, by what is `known`.
 
         One row after the other: products round by their sizes.
         """
-        return functools.partial(_to_kinds_of_rows, **self._known)
+        return _to_kinds_of_rows(features, **known)
 
     def tensor(self, features: tf.Tensor) -> tf.Tensor:
-        """`of_picture` in operations that all formats of exports have: all places at once."""
-        flat = _to_kinds(tf.reshape(features, (-1, features.shape[-1])), **self._known)
+        """The distances of one picture's features in operations that all exports have: all places at once."""
+        flat = _to_kinds(tf.reshape(features, (-1, features.shape[-1])), **self.known)
         return tf.reshape(flat, features.shape[:2])
 
     @functools.cached_property
-    def _known(self):
-        """What distances are computed with."""
+    def known(self) -> dict[str, tf.Tensor]:
+        """What distances are computed with, by the names that `compared` gives it."""
         normal = self.coreset.astype(np.float32) / self.scale - self._middle
         squares = np.stack([np.square(normal @ whitening).sum(axis=1) for whitening in self._whitening])
         known = {"normal": np.ascontiguousarray(normal.T), "squares": squares, "whitening": self._whitening}
@@ -333,27 +335,45 @@ class Scales:
 
         One picture at a time: n of them cost n times as much, and none depends on the others.
         """
-        return each_picture(lambda picture: self._larger(self._of_features(picture), STRIDE, shape), features)
+        return each_picture(functools.partial(self._of_features, shape=tuple(shape[:2])), features)
 
     def tensor(self, features: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
         """As `of_features`, of one picture's features, in operations that all formats of exports have."""
-        seen = self._seen(features)
-        coarse = self.coarse.tensor(_halved(seen[None])[0])
-        near = self.fine.tensor(seen) + self._larger(coarse, 2, seen.shape)
-        return self._larger(near, STRIDE, shape)
+        seen = features if self.fine.directed else undirected(features)
+        return _larger(_summed(seen, self.fine.tensor, self.coarse.tensor, self.version), STRIDE, shape, self.version)
 
-    def _of_features(self, features):
-        seen = self._seen(tf.convert_to_tensor(features))
-        return self.fine.of_picture(seen) + self._larger(self.coarse.of_picture(_halved(seen[None])[0]), 2, seen.shape)
-
-    def _seen(self, features):
-        return features if self.fine.directed else undirected(features)
-
-    def _larger(self, distances, times, shape):
-        return upsampled(distances[None], times, self.version)[0, : shape[0], : shape[1]]
+    def _of_features(self, features, shape=None):
+        return _at_both(features, self.fine.known, self.coarse.known, type(self.fine), self.version, shape)
 
 
 CROSS = {"usual": Usual, "overview": Overview, "joined": Joined}  # what is learned by cross-calibration alone
+
+
+@tf.function(autograph=False)
+def _at_both(features, fine, coarse, of_scale, version, shape):
+    """Distances of one picture's features at both scales, on their grid, or in pixels where a shape is given.
+
+    Args:
+        features: `(rows, columns, features)`.
+        fine: What is known at the first scale.
+        coarse: What is known at the second.
+        of_scale: The class of both.
+        version: Of the features.
+        shape: `(height, width)` of the picture, or None.
+    """
+    seen = features if of_scale.directed else undirected(features)
+    summed = _summed(seen, *(functools.partial(of_scale.compared, **known) for known in (fine, coarse)), version)
+    return summed if shape is None else _larger(summed, STRIDE, shape, version)
+
+
+def _summed(features, fine, coarse, version):
+    """Distances at two scales, by a function of each, on the grid of the first."""
+    return fine(features) + _larger(coarse(_halved(features[None])[0]), 2, features.shape, version)
+
+
+def _larger(distances, times, shape, version):
+    """Distances `(rows, columns)` on a grid of `times` as many points a side, as much of it as a shape has."""
+    return upsampled(distances[None], times, version)[0, : shape[0], : shape[1]]
 
 
 @tf.function(autograph=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 import matplotlib
@@ -34,6 +34,7 @@ STYLE = {
 # From vermillion over orange to a light yellow: a weak map is no dark haze over its picture.
 HEAT = matplotlib.colors.LinearSegmentedColormap.from_list("heat", [ANOMALOUS, SUSPICIOUS, "#FFF3A0"])
 DIFFERENCE = matplotlib.colormaps["inferno"]
+GAP = 0.06  # between the pictures of a grid, as a part of their longer side
 FULL_DIFFERENCE = 0.5  # the part of black to white that a difference takes to be drawn at its brightest
 
 P, R = ParamSpec("P"), TypeVar("R")
@@ -53,6 +54,18 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 def shown(image: np.ndarray) -> np.ndarray:
     """An image `(height, width, 1 or 3)` in [-1, 1] as RGB in [0, 1]."""
     return np.broadcast_to(np.clip((image + 1.0) / 2.0, 0.0, 1.0), (*image.shape[:2], 3))
+
+
+def grid(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures of one size, RGB in [0, 1], as one picture: row by row, on white."""
+    height, width, _ = pictures[0].shape
+    gap = max(1, round(GAP * max(height, width)))
+    rows = -(-len(pictures) // columns)
+    canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.float32)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
 
 
 def in_bytes(colours: np.ndarray) -> np.ndarray:

@@ -122,12 +122,9 @@ def roc(labels: ArrayLike, scores: ArrayLike) -> Figure:
 @styled
 def samples(images: np.ndarray, columns: int = 8, title: str = "") -> Figure:
     """Images `(n, height, width, channels)` in [-1, 1], in a grid."""
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(columns, rows + 0.3), layout="constrained")
-    for axis in figure.subplots(rows, columns, squeeze=False).ravel():
-        axis.axis("off")
-    for axis, image in zip(figure.axes, images, strict=False):
-        _panel(axis, look.shown(image))
+    grid = look.grid([look.shown(image) for image in images], columns)
+    figure = Figure(figsize=(columns, columns * grid.shape[0] / grid.shape[1] + 0.3), layout="constrained")
+    _panel(figure.subplots(), grid)
     figure.suptitle(title)
     return figure
 

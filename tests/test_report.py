@@ -267,6 +267,17 @@ def test_every_figure_can_be_saved_without_a_screen(figure, tmp_path):
     assert np.asarray(Image.open(tmp_path / "figure.png").convert("L")).std() > 1
 
 
+def test_samples_stand_row_by_row_on_white():
+    shades = np.linspace(-1, 1, 5).reshape(5, 1, 1, 1) * np.ones((5, 8, 6, 1))
+    grid = plots.samples(shades, columns=3).axes[0].get_images()[0].get_array()
+    assert grid.shape == (2 * 8 + 1, 3 * 6 + 2, 3)
+    for i, shade in enumerate(np.linspace(0, 1, 5)):
+        top, left = i // 3 * 9, i % 3 * 7
+        np.testing.assert_allclose(grid[top : top + 8, left : left + 6], shade, atol=1e-6)
+    for white in (grid[8], grid[:, [6, 13]], grid[9:, 14:]):
+        np.testing.assert_array_equal(white, 1.0)
+
+
 def test_difference_is_bright_where_the_reconstruction_differs_and_black_elsewhere():
     image = np.full((8, 8, 1), -1.0)
     reconstruction = image.copy()
