@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,8 +49,9 @@ def resized(pictures: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
 def resized_maps(maps: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
     """Maps `(n, rows, columns)` at another `(height, width)`: bilinear, averaged where they shrink."""
     columns, rows = (_weights(side, length) for side, length in zip(size[::-1], _sides(maps)[::-1], strict=True))
-    maps = tf.matmul(maps, columns / tf.reduce_sum(columns, axis=1, keepdims=True), transpose_b=True)
-    return tf.matmul(rows / tf.reduce_sum(rows, axis=1, keepdims=True), maps)
+    for axis, weights in ((2, columns), (1, rows)):
+        maps = _weighed(maps, weights / tf.reduce_sum(weights, axis=1, keepdims=True), axis)
+    return maps
 
 
 def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
@@ -58,27 +60,36 @@ def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
         return maps
     reach = int(4.0 * sigma + 0.5)
     kernel = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
-    kernel = tf.constant(kernel / kernel.sum(), tf.float32)
-    rows, columns = _sides(maps)
-    maps = tf.gather(tf.gather(maps, _mirrored(rows, reach), axis=1), _mirrored(columns, reach), axis=2)
-    maps = tf.nn.conv2d(tf.expand_dims(maps, -1), tf.reshape(kernel, (-1, 1, 1, 1)), 1, "VALID")
-    return tf.nn.conv2d(maps, tf.reshape(kernel, (1, -1, 1, 1)), 1, "VALID")[..., 0]
+    kernel = tf.constant((kernel / kernel.sum())[None, :, None, None], tf.float32)
+    for _ in range(2):  # along the columns, then along the rows: oneDNN overruns its memory by kernels of over 150 rows
+        maps = tf.gather(maps, _mirrored(_sides(maps)[1], reach), axis=2)
+        maps = tf.nn.conv2d(tf.expand_dims(maps, -1), kernel, 1, "VALID")[..., 0]
+        maps = tf.transpose(maps, (0, 2, 1))
+    return maps
 
 
 def _resized(pictures, old, new):
     planes = tf.transpose(pictures, (0, 3, 1, 2))  # (n, channels, height, width)
 
-    def columns(planes):
-        weights = _whole_weights(new[1], old[1])
-        return _rounded(*(tf.matmul(planes, part, transpose_b=True) for part in weights))
+    def along(planes, side):
+        return _rounded(*(_weighed(planes, part, 2 + side) for part in _whole_weights(new[side], old[side])))
 
-    def rows(planes):
-        return _rounded(*(tf.matmul(part, planes) for part in _whole_weights(new[0], old[0])))
+    rows, columns = (functools.partial(along, side=side) for side in (0, 1))
 
     fewer = old - new
     rows_first = ROWS_MAY_BE_FIRST & (fewer[0] > 0) & (2 * fewer[1] < fewer[0])
     planes = tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes)))
     return tf.transpose(planes, (0, 2, 3, 1))
+
+
+def _weighed(planes, weights, axis):
+    """Sums of planes along an axis by weights `(size, length)`: products of two matrices.
+
+    Of a batch with one matrix oneDNN's overrun their memory at some sizes, where processors have AVX-512.
+    """
+    summed = tf.tensordot(planes, weights, [[axis], [1]])
+    last = len(planes.shape) - 1
+    return summed if axis == last else tf.transpose(summed, (*range(axis), last, *range(axis, last)))
 
 
 def _sides(maps):
