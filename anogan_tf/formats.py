@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,26 @@ def _load_onnx(folder):
     return lambda pictures: dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
 
 
+def _write_openvino(functions, folder):
+    import openvino
+
+    with tempfile.TemporaryDirectory() as saved:
+        _write_saved_model(functions, Path(saved))
+        openvino.save_model(openvino.convert_model(saved), folder / "model.xml", compress_to_fp16=False)
+
+
+def _load_openvino(folder):
+    import openvino
+
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16, where processors have it
+    model = openvino.Core().compile_model(folder / "model.xml", "CPU", hints)
+    return lambda pictures: {output.any_name: value for output, value in model(pictures).items()}
+
+
 FORMATS = {
     "saved_model": Format(_write_saved_model, _load_saved_model, loops=True),
     "onnx": Format(_write_onnx, _load_onnx, ("tf2onnx", "onnxruntime")),
+    "openvino": Format(_write_openvino, _load_openvino, ("openvino",)),
 }
 
 

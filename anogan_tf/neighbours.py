@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import pretrained, resampling, scoring, stages, wrapper
+from anogan_tf import pretrained, ranks, resampling, scoring, stages, wrapper
 from anogan_tf.choice import Way, chosen
 from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
@@ -372,11 +372,9 @@ def _above_the_median(maps: np.ndarray) -> np.ndarray:
 def _highest_tensor(maps: tf.Tensor) -> tf.Tensor:
     """As `_highest`."""
     flat = tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2]))
-    return tf.reduce_mean(tf.math.top_k(flat, max(1, int(MOST * flat.shape[1]))).values, axis=1)
+    return ranks.mean_of_highest(flat, max(1, int(MOST * flat.shape[1])))
 
 
 def _median_tensor(maps: tf.Tensor) -> tf.Tensor:
     """The medians of maps, `(batch,)`."""
-    flat = tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2]))
-    upper = tf.math.top_k(flat, flat.shape[1] // 2 + 1).values
-    return upper[:, -1] if flat.shape[1] % 2 else (upper[:, -1] + upper[:, -2]) / 2.0
+    return ranks.median(tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2])))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import scoring, wrapper
+from anogan_tf import resampling, scoring, wrapper
 from anogan_tf.data.images import check_patch
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
@@ -238,7 +238,7 @@ def _on_canvas(tiles: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tenso
     _, _, height, width, *channels = tiles.shape
     strips = tf.transpose(_with_channels(tiles), (0, 4, 2, 1, 3))  # (n, channels, height, tiles, width)
     strips = tf.reshape(strips, (-1, *(channels or (1,)), height, tf.shape(strips)[3] * width))
-    return tf.matmul(down, tf.matmul(strips, across, transpose_b=True))
+    return resampling.weighed(resampling.weighed(strips, across, 3), down, 2)
 
 
 def _with_channels(tiles: tf.Tensor) -> tf.Tensor:

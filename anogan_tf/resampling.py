@@ -50,7 +50,7 @@ def resized_maps(maps: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
     """Maps `(n, rows, columns)` at another `(height, width)`: bilinear, averaged where they shrink."""
     columns, rows = (_weights(side, length) for side, length in zip(size[::-1], _sides(maps)[::-1], strict=True))
     for axis, weights in ((2, columns), (1, rows)):
-        maps = _weighed(maps, weights / tf.reduce_sum(weights, axis=1, keepdims=True), axis)
+        maps = weighed(maps, weights / tf.reduce_sum(weights, axis=1, keepdims=True), axis)
     return maps
 
 
@@ -68,11 +68,21 @@ def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     return maps
 
 
+def weighed(planes: tf.Tensor, weights: tf.Tensor, axis: int) -> tf.Tensor:
+    """Sums of planes along an axis, by weights `(size, length)`, as the product of two matrices.
+
+    The products of a batch with one matrix overrun their memory in oneDNN, at some sizes, where processors have AVX-512.
+    """
+    summed = tf.tensordot(planes, weights, [[axis], [1]])
+    last = len(planes.shape) - 1
+    return summed if axis == last else tf.transpose(summed, (*range(axis), last, *range(axis, last)))
+
+
 def _resized(pictures, old, new):
     planes = tf.transpose(pictures, (0, 3, 1, 2))  # (n, channels, height, width)
 
     def along(planes, side):
-        return _rounded(*(_weighed(planes, part, 2 + side) for part in _whole_weights(new[side], old[side])))
+        return _rounded(*(weighed(planes, part, 2 + side) for part in _whole_weights(new[side], old[side])))
 
     rows, columns = (functools.partial(along, side=side) for side in (0, 1))
 
@@ -80,16 +90,6 @@ def _resized(pictures, old, new):
     rows_first = ROWS_MAY_BE_FIRST & (fewer[0] > 0) & (2 * fewer[1] < fewer[0])
     planes = tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes)))
     return tf.transpose(planes, (0, 2, 3, 1))
-
-
-def _weighed(planes, weights, axis):
-    """Sums of planes along an axis by weights `(size, length)`: products of two matrices.
-
-    Of a batch with one matrix oneDNN's overrun their memory at some sizes, where processors have AVX-512.
-    """
-    summed = tf.tensordot(planes, weights, [[axis], [1]])
-    last = len(planes.shape) - 1
-    return summed if axis == last else tf.transpose(summed, (*range(axis), last, *range(axis, last)))
 
 
 def _sides(maps):

@@ -36,6 +36,8 @@ MAPS = {
     "noise": noise((40, 37), 0),
     "hills": noise((40, 37), 2),
     "equal peaks": np.round(noise((40, 37), 2), 1),
+    "mostly nothing": np.maximum(noise((40, 37), 1), 0.45),
+    "below nothing": noise((40, 37), 1) - 30.0,
     "spiral": spiral(),
     "as high everywhere": np.ones((7, 9), np.float32),
     "a pixel": np.ones((1, 1), np.float32),
