@@ -67,7 +67,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f"partial-{path.name}-", dir=path.parent) as partial:
         folder = Path(partial) / "export"
         folder.mkdir()
-        many = chosen.loops or not _one_by_one(scorer)
+        many = chosen.loops or (chosen.batches and not _one_by_one(scorer))
         functions = _functions(scorer, draw=draw, many=many, encoded=chosen.loops)
         chosen.write(functions, folder)
         description = _description(scorer, functions, format, searched)

@@ -35,12 +35,14 @@ class Format:
         needs: Packages beside TensorFlow that writing and calling take; the extra of the same name installs them.
         loops: Whether it has loops that stack what they find, gradients and strings, so that there are many pictures in
             a batch for every scorer, a search, and encoded pictures.
+        batches: Whether it takes several pictures at once where no loops are needed for that.
     """
 
     write: Callable[[Any, Path], None]
     load: Callable[[Path], Call]
     needs: tuple[str, ...] = ()
     loops: bool = False
+    batches: bool = True
 
 
 def _write_saved_model(functions, folder):
@@ -94,26 +96,27 @@ def _load_onnx(folder):
     return lambda pictures: dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
 
 
-def _write_openvino(functions, folder):
-    import openvino
+def _write_litert(functions, folder):
+    import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as saved:
         _write_saved_model(functions, Path(saved))
-        openvino.save_model(openvino.convert_model(saved), folder / "model.xml", compress_to_fp16=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=["serving_default"])
+        (folder / "model.tflite").write_bytes(converter.convert())
 
 
-def _load_openvino(folder):
-    import openvino
+def _load_litert(folder):
+    from ai_edge_litert.interpreter import Interpreter
 
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16, where processors have it
-    model = openvino.Core().compile_model(folder / "model.xml", "CPU", hints)
-    return lambda pictures: {output.any_name: value for output, value in model(pictures).items()}
+    interpreter = Interpreter(str(folder / "model.tflite"), num_threads=os.cpu_count())
+    call = interpreter.get_signature_runner()
+    return lambda pictures: call(**{INPUT: pictures})
 
 
 FORMATS = {
     "saved_model": Format(_write_saved_model, _load_saved_model, loops=True),
     "onnx": Format(_write_onnx, _load_onnx, ("tf2onnx", "onnxruntime")),
-    "openvino": Format(_write_openvino, _load_openvino, ("openvino",)),
+    "litert": Format(_write_litert, _load_litert, ("ai_edge_litert",), batches=False),
 }
 
 

@@ -71,4 +71,3 @@ def _quantile(levels):
     parts, last = round(1 / STRONGEST), tf.shape(levels)[1] - 1
     higher, lower = ranked_pair(levels, last // parts + 1)
     return lower + (higher - lower) * (1.0 - tf.cast(last % parts, tf.float32) / parts)
-

@@ -11,6 +11,7 @@ from sklearn.covariance import LedoitWolf
 LEAST = 0.05  # added to the spread of a feature, before its logarithm
 SHARES = np.array([2.0, 1.0]) / 3.0  # in a score, of what is found at places, and of the whole
 REGULARISATION = 1e-3  # of variances, of descriptions scaled to a variance of 1
+TINY = 1e-30  # in place of a division by 0
 NARROWEST = 1e-3  # deviation of log-scores
 
 
@@ -52,13 +53,22 @@ class Overview:
         return np.array([np.mean(np.square(each @ self.whitening)) for each in away])
 
     def tensor(self, features: tf.Tensor) -> tf.Tensor:
-        """The same of one picture's features, `(1,)`, in operations that all formats of exports have."""
-        flat = tf.cast(tf.reshape(features, (-1, features.shape[-1])), tf.float64)  # few normal pictures make W steep
-        mean = tf.reduce_mean(flat, axis=0)
-        spread = tf.sqrt(tf.reduce_mean(tf.square(flat - mean), axis=0))
-        described = tf.concat([mean, tf.math.log(spread + LEAST)], axis=0)[None]
-        white = tf.matmul(described - self.mean.astype(np.float64), self.whitening.astype(np.float64))
-        return tf.cast(tf.reduce_mean(tf.square(white), axis=1), tf.float32)
+        """The same of one picture's features, `(1,)`, in operations that all formats of exports have.
+
+        These have 32 bits, and few normal pictures make W steep: so what is summed is how far each place is from the
+        usual mean μ and the usual variance σ², small numbers. log(s + 0.05) - log(σ + 0.05) is
+        log(1 + (s² - σ²) / ((s + σ) (σ + 0.05))).
+        """
+        usual, logs = np.split(self.mean.astype(np.float64), 2)
+        sigma = np.exp(logs) - LEAST
+        (usual, rest), (square, rest_of_square) = map(_split, (usual, np.square(sigma)))
+        away = tf.reshape(features, (-1, features.shape[-1])) - usual
+        mean = tf.reduce_mean(away, axis=0)
+        wider = tf.reduce_mean(tf.square(away - mean) - square, axis=0) - rest_of_square
+        spread = tf.sqrt(tf.maximum(wider + square, 0.0))
+        wider /= tf.maximum(spread + sigma.astype(np.float32), TINY) * np.exp(logs).astype(np.float32)
+        described = tf.concat([mean - rest, tf.math.log1p(wider)], axis=0)[None]
+        return tf.reduce_mean(tf.square(tf.matmul(described, self.whitening.astype(np.float32))), axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +102,12 @@ class Joined:
 
 def _logarithms(scores):
     return np.log1p(np.maximum(scores, 0.0))
+
+
+def _split(numbers):
+    """Numbers in 64 bits as sums of two in 32."""
+    upper = numbers.astype(np.float32)
+    return upper, (numbers - upper).astype(np.float32)
 
 
 def _described(features):

@@ -235,14 +235,13 @@ def _of_images(values: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
 
 def _on_canvas(tiles: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
     """A row of tiles of n images `(n, tiles, height, width[, channels])` as sums on `(n, channels, rows, columns)`."""
-    _, _, height, width, *channels = tiles.shape
-    strips = tf.transpose(_with_channels(tiles), (0, 4, 2, 1, 3))  # (n, channels, height, tiles, width)
-    strips = tf.reshape(strips, (-1, *(channels or (1,)), height, tf.shape(strips)[3] * width))
-    return resampling.weighed(resampling.weighed(strips, across, 3), down, 2)
-
-
-def _with_channels(tiles: tf.Tensor) -> tf.Tensor:
-    return tiles if len(tiles.shape) == 5 else tiles[..., None]
+    height, width = tiles.shape[2:4]
+    layers = []
+    for of_channel in tf.unstack(tiles, axis=4) if len(tiles.shape) == 5 else [tiles]:
+        strips = tf.transpose(of_channel, (0, 2, 1, 3))  # (n, height, tiles, width)
+        strips = tf.reshape(strips, (-1, height, tf.shape(tiles)[1] * width))
+        layers.append(resampling.weighed(resampling.weighed(strips, across, -1), down, -2))
+    return tf.stack(layers, axis=1)
 
 
 def tiles(image: np.ndarray, corners: np.ndarray, patch: Sequence[int]) -> Iterator[np.ndarray]:

@@ -49,7 +49,7 @@ def resized(pictures: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
 def resized_maps(maps: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
     """Maps `(n, rows, columns)` at another `(height, width)`: bilinear, averaged where they shrink."""
     columns, rows = (_weights(side, length) for side, length in zip(size[::-1], _sides(maps)[::-1], strict=True))
-    for axis, weights in ((2, columns), (1, rows)):
+    for axis, weights in ((-1, columns), (-2, rows)):
         maps = weighed(maps, weights / tf.reduce_sum(weights, axis=1, keepdims=True), axis)
     return maps
 
@@ -69,27 +69,23 @@ def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
 
 
 def weighed(planes: tf.Tensor, weights: tf.Tensor, axis: int) -> tf.Tensor:
-    """Sums of planes along an axis, by weights `(size, length)`, as the product of two matrices.
+    """Sums of planes `(n, rows, columns)` along an axis, -1 or -2, by weights `(size, length)`.
 
-    The products of a batch with one matrix overrun their memory in oneDNN, at some sizes, where processors have AVX-512.
+    Of one more axis, such as channels, the products overran their memory in oneDNN, where processors have AVX-512.
     """
-    summed = tf.tensordot(planes, weights, [[axis], [1]])
-    last = len(planes.shape) - 1
-    return summed if axis == last else tf.transpose(summed, (*range(axis), last, *range(axis, last)))
+    return tf.matmul(planes, weights, transpose_b=True) if axis == -1 else tf.matmul(weights, planes)
 
 
 def _resized(pictures, old, new):
-    planes = tf.transpose(pictures, (0, 3, 1, 2))  # (n, channels, height, width)
+    def along(side, planes):
+        weights = _whole_weights(new[side], old[side])
+        return [_rounded(*(weighed(plane, part, side - 2) for part in weights)) for plane in planes]
 
-    def along(planes, side):
-        return _rounded(*(weighed(planes, part, 2 + side) for part in _whole_weights(new[side], old[side])))
-
-    rows, columns = (functools.partial(along, side=side) for side in (0, 1))
-
+    planes = tf.unstack(pictures, axis=3)  # of each channel, (n, height, width)
+    rows, columns = (functools.partial(along, side) for side in (0, 1))
     fewer = old - new
     rows_first = ROWS_MAY_BE_FIRST & (fewer[0] > 0) & (2 * fewer[1] < fewer[0])
-    planes = tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes)))
-    return tf.transpose(planes, (0, 2, 3, 1))
+    return tf.stack(tf.cond(rows_first, lambda: columns(rows(planes)), lambda: rows(columns(planes))), axis=3)
 
 
 def _sides(maps):
