@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import local_features, ranks
+from anogan_tf import local_features
 
 LARGER, LARGEST = 4, 256  # how much larger images are compared, so that places are two pixels apart; pixels a side
 MOST = 0.05  # part of the places that makes the score, its highest
@@ -96,7 +96,7 @@ class Differences:
     def tensor(self, distances: tf.Tensor) -> tf.Tensor:
         """The scores of distances as `distances_tensor` gives them, in operations that all formats of exports have."""
         flat = tf.reshape(distances, (-1, int(np.prod(distances.shape[1:]))))
-        return ranks.mean_of_highest(flat, _most(distances.shape[1:]))
+        return tf.reduce_mean(tf.math.top_k(flat, _most(distances.shape[1:]), sorted=False).values, axis=1)
 
     def distances_tensor(self, differences: tf.Tensor) -> tf.Tensor:
         """As `distances`, of a tensor."""

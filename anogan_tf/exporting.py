@@ -68,7 +68,7 @@ def export(
         folder = Path(partial) / "export"
         folder.mkdir()
         many = chosen.loops or (chosen.batches and not _one_by_one(scorer))
-        functions = _functions(scorer, draw=draw, many=many, encoded=chosen.loops)
+        functions = _functions(scorer, draw=draw, many=many, loops=chosen.loops)
         chosen.write(functions, folder)
         description = _description(scorer, functions, format, searched)
         report.write_json(folder / formats.DESCRIPTION, description)
@@ -192,15 +192,19 @@ def _smallest(preprocessing):
     return rows, columns
 
 
-def _functions(scorer, *, draw, many, encoded):
-    """The signatures of an export by name, with all variables as constants."""
+def _functions(scorer, *, draw, many, loops):
+    """The signatures of an export by name, with all variables as constants; with `loops` one of encoded pictures, too.
+
+    TensorFlow optimizes loops as it does all else only where they are lowered to a part of the graph around them, which
+    other formats do not read.
+    """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     spec = tf.TensorSpec((None if many else 1, None, None, 3), tf.uint8, name=formats.INPUT)
     function = tf.function(lambda pictures: answers(scorer, pictures, draw=draw), autograph=False)
     concrete = function.get_concrete_function(spec)
     names = sorted(concrete.structured_outputs)
-    constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    constant = convert_variables_to_constants_v2(concrete, lower_control_flow=loops)
 
     @tf.function(input_signature=[spec], autograph=False)
     def serving_default(pictures):
@@ -210,7 +214,7 @@ def _functions(scorer, *, draw, many, encoded):
     def of_encoded(encoded):
         return serving_default(decoding.decoded(encoded)[None])
 
-    return {"serving_default": serving_default} | ({"encoded": of_encoded} if encoded else {})
+    return {"serving_default": serving_default} | ({"encoded": of_encoded} if loops else {})
 
 
 def _description(scorer, functions, name, searched):

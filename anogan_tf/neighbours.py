@@ -372,7 +372,7 @@ def _above_the_median(maps: np.ndarray) -> np.ndarray:
 def _highest_tensor(maps: tf.Tensor) -> tf.Tensor:
     """As `_highest`."""
     flat = tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2]))
-    return ranks.mean_of_highest(flat, max(1, int(MOST * flat.shape[1])))
+    return tf.reduce_mean(tf.math.top_k(flat, max(1, int(MOST * flat.shape[1]))).values, axis=1)
 
 
 def _median_tensor(maps: tf.Tensor) -> tf.Tensor:

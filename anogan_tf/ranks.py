@@ -48,13 +48,5 @@ def median(values: tf.Tensor) -> tf.Tensor:
     return (pair[0] if m % 2 else (pair[0] + pair[1]) / 2.0)[:, 0]
 
 
-def mean_of_highest(values: tf.Tensor, number: int) -> tf.Tensor:
-    """The mean of so many highest of each row of `(n, m)`, `(n,)`."""
-    last = ranked(values, number)
-    above = values > last
-    sums = tf.reduce_sum(tf.where(above, values, 0.0), axis=1, keepdims=True)
-    return ((sums + tf.cast(number - _count(above), tf.float32) * last) / float(number))[:, 0]
-
-
 def _count(flags):
     return tf.reduce_sum(tf.cast(flags, tf.int32), axis=1, keepdims=True)

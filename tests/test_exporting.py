@@ -156,7 +156,7 @@ def encoded(picture, kind, **options):
 def test_encoded_pictures_get_the_scores_that_python_gives(scorers, tmp_path):
     scorer, turned = scorers["encoder"], Image.Exif()
     turned[274] = 6
-    functions = exporting._functions(scorer, draw=True, many=True, encoded=True)
+    functions = exporting._functions(scorer, draw=True, many=True, loops=True)
     formats.FORMATS["saved_model"].write(functions, tmp_path / "model")
     signature = tf.saved_model.load(str(tmp_path / "model")).signatures["encoded"]
     clear = np.dstack([pictures()[1], np.tile(np.arange(16, dtype=np.uint8) * 17, (23, 1))])
