@@ -91,7 +91,9 @@ def _onnx_log1p(context, node, name, arguments):
 def _load_onnx(folder):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait cost CPU time
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda pictures: dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
 
