@@ -61,13 +61,15 @@ class Overview:
         """
         usual, logs = np.split(self.mean.astype(np.float64), 2)
         sigma = np.exp(logs) - LEAST
-        (usual, rest), (square, rest_of_square) = map(_split, (usual, np.square(sigma)))
-        away = tf.reshape(features, (-1, features.shape[-1])) - usual
+        upper = usual.astype(np.float32)
+        lower = (usual - upper).astype(np.float32)
+        square = np.square(sigma).astype(np.float32)
+        away = tf.reshape(features, (-1, features.shape[-1])) - upper
         mean = tf.reduce_mean(away, axis=0)
-        wider = tf.reduce_mean(tf.square(away - mean) - square, axis=0) - rest_of_square
+        wider = tf.reduce_mean(tf.square(away - mean) - square, axis=0)
         spread = tf.sqrt(tf.maximum(wider + square, 0.0))
         wider /= tf.maximum(spread + sigma.astype(np.float32), TINY) * np.exp(logs).astype(np.float32)
-        described = tf.concat([mean - rest, tf.math.log1p(wider)], axis=0)[None]
+        described = tf.concat([mean - lower, tf.math.log1p(wider)], axis=0)[None]
         return tf.reduce_mean(tf.square(tf.matmul(described, self.whitening.astype(np.float32))), axis=1)
 
 
@@ -102,12 +104,6 @@ class Joined:
 
 def _logarithms(scores):
     return np.log1p(np.maximum(scores, 0.0))
-
-
-def _split(numbers):
-    """Numbers in 64 bits as sums of two in 32."""
-    upper = numbers.astype(np.float32)
-    return upper, (numbers - upper).astype(np.float32)
 
 
 def _described(features):
