@@ -29,16 +29,17 @@ class Architecture:
         initializer: Of the weights, a Keras initializer or its name.
         momentum: Of batch normalisation. At Keras' 0.99 a short training leaves the moving statistics, which the latent
             search uses, far behind the batch statistics.
+        encoder: The features of an encoder; None for those of a discriminator.
         encodes: Whether the features serve an encoder; not if they see batch statistics or Dropout, by which training
             and scoring would see different codes.
-        principal: Whether all networks see deviations from the mean image, and generator and encoder correct what
-            principal components draw and find, see `principal`.
+        principal: Whether generator and encoder correct what principal components draw and find, see `principal`.
     """
 
     generator: Callable[..., Layers]
     features: Callable[..., Layers]
     initializer: str | keras.Initializer
     momentum: float = 0.85
+    encoder: Callable[..., Layers] | None = None
     encodes: bool = True
     principal: bool = False
 
@@ -239,6 +240,9 @@ ARCHITECTURES = {
     "dcgan": Architecture(_dcgan_generator, _dcgan_features, keras.initializers.RandomNormal(stddev=0.02)),
     "upsampling": Architecture(_upsampling_generator, _dcgan_features, "he_normal"),
     "principal": Architecture(_principal_generator, _principal_features, "he_normal", principal=True),
+    "principal-dcgan": Architecture(
+        _principal_generator, _dcgan_features, "he_normal", encoder=_principal_features, principal=True
+    ),
     "residual": Architecture(_residual_generator, _residual_features, "he_normal"),
     "hazelnut": Architecture(_hazelnut_generator, _hazelnut_features, "glorot_uniform", momentum=0.99, encodes=False),
 }

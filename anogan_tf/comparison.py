@@ -44,6 +44,7 @@ class Comparison:
         self.kinds = kinds.of_score(score)
         for kind in self.kinds:
             kind.check(gan)
+        self.mapping = next((kind for kind in self.kinds if kind.maps), None)  # the kind whose maps are shown
         self.gan = gan
         self.features = feature_extractor(gan.discriminator, feature_layers)
         self.distance = distance
@@ -56,8 +57,8 @@ class Comparison:
 
     @property
     def of_reconstruction(self) -> bool:
-        """Whether the score is made of G(z)."""
-        return self.kinds[0].of_reconstruction
+        """Whether any part of the score is made of G(z)."""
+        return any(kind.of_reconstruction for kind in self.kinds)
 
     @tf.function(autograph=False)
     def evidence(self, images: tf.Tensor, z: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -94,9 +95,9 @@ class Comparison:
         learned = {} if reference is None else reference.learned
         found = {kind.name: kind.tensors(seen, learned.get(kind.name)) for kind in self.kinds}
         scores = {name: each.pop("anomaly_score") for name, each in found.items()}
-        maps = found[self.kinds[0].name]
-        if maps:
-            maps = {"anomaly_map": _in_pixels(maps["anomaly_map"], images)}
+        maps = {}
+        if self.mapping:
+            maps = {"anomaly_map": _in_pixels(found[self.mapping.name]["anomaly_map"], images)}
         return outputs | maps | {"anomaly_score": (reference or Reference()).tensor(scores)}
 
     def scored(
@@ -118,10 +119,10 @@ class Comparison:
         images = tf.convert_to_tensor(images)
         outputs = {} if z is None else tf.nest.map_structure(lambda tensor: tensor.numpy(), self.outputs(images, z))
         evidence = outputs.pop("evidence", {})
-        kind = self.kinds[0]
-        if kind.maps:
-            learned = self._known(reference).learned[kind.name]
-            outputs["anomaly_map"] = _in_pixels(kind.map(evidence[kind.name], learned), images).numpy()
+        if self.mapping:
+            learned = self._known(reference).learned[self.mapping.name]
+            maps = self.mapping.map(evidence[self.mapping.name], learned)
+            outputs["anomaly_map"] = _in_pixels(maps, images).numpy()
         if not decide:
             return outputs
         if not self.of_reconstruction:

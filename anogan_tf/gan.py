@@ -35,8 +35,8 @@ class GAN(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"` (with `adapt` before `fit`), `"residual"` or
-            `"hazelnut"`, see `architectures`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"` or `"principal-dcgan"` (both with `adapt` before `fit`),
+            `"residual"` or `"hazelnut"`, see `architectures`.
         width: Filters next to the image.
         prior: Distribution of z: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
@@ -147,7 +147,7 @@ class GAN(keras.Model):
         return history
 
     def adapt(self, images: np.ndarray) -> None:
-        """Lets networks of the architecture `"principal"` begin as principal components of normal images.
+        """Lets networks of principal architectures begin as principal components of normal images.
 
         As Keras' preprocessing layers do; to be called once, before `fit`, and before an `FAnoGAN` is made of it.
 
@@ -158,14 +158,16 @@ class GAN(keras.Model):
             ValueError: For another architecture, images of another shape, fewer than 2, or all the same.
         """
         if self.deviations is None:
-            raise ValueError('adapt is for architecture="principal": all others begin with random weights.')
+            raise ValueError(
+                'adapt is for architecture="principal" and "principal-dcgan": all others begin with random weights.'
+            )
         images = np.asarray(images, np.float32)
         training.check_images(images, self.image_shape, "images")
         principal.start(self.generator, self.discriminator, images, self.prior)
 
     @property
     def deviations(self) -> principal.Deviations | None:
-        """The layer of the architecture `"principal"` that makes images of deviations from the mean image."""
+        """The layer of principal architectures that makes images of deviations from the mean image."""
         return principal.deviations(self.generator)
 
     def take_average(self) -> None:

@@ -185,15 +185,12 @@ def of_score(score: str) -> tuple[Kind, ...]:
     """The kinds that a score consists of.
 
     Args:
-        score: The name of one of `KINDS`, or names of several that need no reconstruction, joined by `+`, such as
-            `"features+transformations"`.
+        score: The name of one of `KINDS`, or names of several joined by `+`, such as `"features+transformations"`.
 
     Raises:
         ValueError: For any other.
     """
     names = str(score).split("+")
-    known = len(set(names)) == len(names) and all(name in KINDS for name in names)
-    if not known or (len(names) > 1 and any(KINDS[name].of_reconstruction for name in names)):
-        joined = " and ".join(name for name, kind in KINDS.items() if not kind.of_reconstruction)
-        raise ValueError(f"score is one of {tuple(KINDS)}, or {joined} joined by +. Received: score={score!r}.")
+    if len(set(names)) < len(names) or not all(name in KINDS for name in names):
+        raise ValueError(f"score is one of {tuple(KINDS)}, or several of them joined by +. Received: score={score!r}.")
     return tuple(KINDS[name] for name in names)

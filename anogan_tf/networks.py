@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -56,7 +57,8 @@ class Generator(Network):
 
     The architecture `"dcgan"` projects z to a base of about 4×4, and doubles it with transposed convolutions until
     it covers the image, which is then cropped from the centre. `"upsampling"` repeats pixels and convolves 3×3 instead,
-    which leaves no checkerboards; `"principal"` does so to correct what principal components draw, see `principal`.
+    which leaves no checkerboards; `"principal"` and `"principal-dcgan"` do so to correct what principal components
+    draw, see `principal`.
     `"residual"` has the blocks of f-AnoGAN's GAN:
     normalisation, ReLU and a 3×3 convolution twice, beside a shortcut. `"hazelnut"` is the topology of
     Pippo7x/AnoGAN-Keras, whose weight files load into it.
@@ -64,7 +66,7 @@ class Generator(Network):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"principal-dcgan"`, `"residual"` or `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights.
@@ -125,8 +127,9 @@ class Encoder(Network):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"` or `"upsampling"`, which are the same here, `"principal"` or `"residual"`; there is none
-            for `"hazelnut"`, whose normalisation and Dropout would make training and scoring see different codes.
+        architecture: `"dcgan"` or `"upsampling"`, which are the same here, `"principal"` or `"principal-dcgan"`,
+            likewise, or `"residual"`; there is none for `"hazelnut"`, whose normalisation and Dropout would make
+            training and scoring see different codes.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name.
         seed: Seed of the initial weights.
@@ -168,7 +171,8 @@ class Encoder(Network):
 
     def _graph(self, architecture, initializer, settings):
         head = keras.initializers.Zeros if architecture.principal else initializer
-        images, z = _with_head(architecture, initializer, settings, settings["latent_dim"], "z", head)
+        features = functools.partial(architecture.encoder or architecture.features, momentum=architecture.momentum)
+        images, z = _with_head(features, initializer, settings, settings["latent_dim"], "z", head)
         return images, principal.found_beside(images, z) if architecture.principal else z
 
 
@@ -178,11 +182,12 @@ class Discriminator(Network):
 
     The architecture `"dcgan"` has strided convolutions, each followed by LeakyReLU(0.2), and no normalisation: batch
     statistics at inference are what the score would be made of, and few images make them poor. Nor has `"residual"`,
-    whose blocks are those of f-AnoGAN's critic.
+    whose blocks are those of f-AnoGAN's critic. `"principal"` sees deviations from the mean image, from which it would
+    tell a shift by what the mean shows twice: with self-supervision `"principal-dcgan"` sees images as they are.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"principal-dcgan"`, `"residual"` or `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights and of Dropout.
@@ -218,7 +223,8 @@ class Discriminator(Network):
         )
 
     def _graph(self, architecture, initializer, settings):
-        return _with_head(architecture, initializer, settings, 1, "logits", initializer)
+        features = functools.partial(architecture.features, momentum=architecture.momentum)
+        return _with_head(features, initializer, settings, 1, "logits", initializer)
 
 
 def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None = None) -> keras.Model:
@@ -306,15 +312,13 @@ def _whole(name, value, largest):
     return number
 
 
-def _with_head(architecture, initializer, settings, units, name, head):
-    """The features of an architecture, and a linear layer in float32, whose initializer `head` makes."""
+def _with_head(features, initializer, settings, units, name, head):
+    """Layers of features, and a linear layer in float32, whose initializer `head` makes."""
     images = keras.Input(settings["image_shape"], name="image")
-    layers = architecture.features(
-        settings["image_shape"], settings["width"], initializer, momentum=architecture.momentum, seed=settings["seed"]
-    )
-    features = keras.layers.Flatten(name="flatten")(_chain(images, layers))
+    layers = features(settings["image_shape"], settings["width"], initializer, seed=settings["seed"])
+    flat = keras.layers.Flatten(name="flatten")(_chain(images, layers))
     dense = keras.layers.Dense(units, kernel_initializer=head(), dtype="float32", name=name)
-    return images, dense(features)
+    return images, dense(flat)
 
 
 def _chain(tensor, layers):

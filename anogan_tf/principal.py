@@ -1,12 +1,12 @@
 """Principal components within generator and encoder: what both begin with, and their convolutions learn to correct.
 
 With x = μ + s d, where μ is the mean of normal images and s the standard deviation around it, the generator of the
-architecture `"principal"` draws d = W z + g(z), and its encoder finds z = P d + e(x). The columns of W are the
-principal components of normal images, each as long as the images' standard deviation along it, and P is their
-pseudo-inverse: with z of the prior W z varies as normal images do, and W P d is the nearest of their subspace. g and e
-are the convolutions of `"upsampling"`. Their last layer begins with zeros, so that both networks begin as probabilistic
-principal component analysis, and a training has to learn only what that misses. W and P stay as they are: few images
-do not tell a GAN how normal ones vary, and what it is given at first it cannot forget.
+architectures `"principal"` and `"principal-dcgan"` draws d = W z + g(z), and its encoder finds z = P d + e(x). The
+columns of W are the principal components of normal images, each as long as the images' standard deviation along it, and
+P is their pseudo-inverse: with z of the prior W z varies as normal images do, and W P d is the nearest of their
+subspace. g and e are the convolutions of `"upsampling"`. Their last layer begins with zeros, so that both networks
+begin as probabilistic principal component analysis, and a training has to learn only what that misses. W and P stay as
+they are: few images do not tell a GAN how normal ones vary, and what it is given at first it cannot forget.
 
 References:
     Tipping and Bishop, "Probabilistic Principal Component Analysis", Journal of the Royal Statistical Society B 1999,
@@ -91,7 +91,7 @@ def start(generator: keras.Model, discriminator: keras.Model, images: np.ndarray
     scale = np.sqrt(np.mean(np.square(images - mean)))
     if len(images) < 2 or scale < 1e-6:
         raise ValueError(f"Principal components take at least 2 images that differ. Received: {len(images)} images.")
-    for layer in filter(None, map(deviations, (generator, discriminator))):  # a discriminator of one's own has none
+    for layer in filter(None, map(deviations, (generator, discriminator))):  # not every discriminator has one
         layer.set_weights([mean, scale])
     flat = images.reshape(len(images), -1)
     latent_dim = generator.input_shape[-1]

@@ -111,7 +111,8 @@ MODEL = [
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
     click.option(
         "--architecture",
-        help="dcgan, upsampling, principal, residual, hazelnut, or another that was added; default the recipe's.",
+        help="dcgan, upsampling, principal, principal-dcgan, residual, hazelnut, or another that was added; default "
+        "the recipe's.",
     ),
     click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
     click.option("--latent-dim", type=AT_LEAST_1, help="Dimension of z; default the recipe's."),
@@ -164,8 +165,8 @@ SCORER = [
     click.option(
         "--score",
         "score_kind",
-        help="What decides: neighbours; features, transformations, or both joined by +; of the reconstruction: "
-        "difference, paper, residual or discrimination. Default the recipe's.",
+        help="What decides: neighbours; of the discriminator features or transformations; of the reconstruction "
+        "residual, difference, discrimination or paper; several of these joined by +. Default the recipe's.",
     ),
     click.option(
         "--features",

@@ -11,9 +11,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "shapes": {
         "self_supervision": ("rotation", "shift"),
         "score_kind": "features+transformations",
+        "architecture": "principal-dcgan",
+        "latent_dim": 32,
         "width": 32,
         "batch_size": 16,
         "training_steps": 4000,
+        "encoder_part": 0.2,
+        "start": "encoder",
+        "steps": 0,
+        "distance": "l2",
     },
     "photos": {
         "self_supervision": ("rotation", "shift"),
@@ -47,11 +53,13 @@ PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "latent_dim": 64,
     "augment": (),
     "ema": 0.0,
+    "encoder_part": 1.0,  # of the GAN's training steps, for an encoder
     "start": "prior",
     "mode": "izi_f",
     "steps": 50,
     "search_rate": None,
     "feature_weight": None,
+    "distance": None,
 }
 
 

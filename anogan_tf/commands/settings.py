@@ -16,14 +16,14 @@ BATCH_SIZE = 32  # where nothing is trained
 GAN_CHECKPOINT, ENCODER_CHECKPOINT = "checkpoint.weights.h5", "encoder-checkpoint.weights.h5"
 GAN_OF = {"anogan": "dcgan", "f-anogan": "wgan-gp"}
 OF_ENCODER = (
-    "method", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate", "feature_weight",
-    "distance",
+    "method", "encoder_only", "mode", "variational", "kl_weight", "encoder_part", "encoder_epochs", "encoder_rate",
+    "feature_weight", "distance",
 )  # fmt: skip
-OF_Z = ("start", "mode", "steps", "search_rate", "feature_weight")
+OF_Z = ("encoder_part", "start", "mode", "steps", "search_rate", "feature_weight", "distance")
 OF_ENCODER_AND_SCORE = (
-    "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate",
-    "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha", "overlap",
-    "calibration", "features",
+    "method", "start", "encoder_only", "mode", "variational", "kl_weight", "encoder_part", "encoder_epochs",
+    "encoder_rate", "score_kind", "steps", "search_rate", "feature_weight", "distance", "restarts", "chunk", "alpha",
+    "overlap", "calibration", "features",
 )  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def with_recipe(settings: dict, channels: int) -> dict:
     filled = settings | {name: value for name, value in recipe.items() if settings.get(name) is None}
     if filled["mode"] != "joint":
         filled["epochs"] = settings["epochs"]  # only a joint training goes on with the GAN
-    kind = KINDS.get(filled["score_kind"])
-    if kind and kind.of_reconstruction and settings["self_supervision"] is None:
+    names = filled["score_kind"].split("+")
+    if all(name in KINDS and KINDS[name].of_reconstruction for name in names) and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
     if filled["score_kind"] == "paper":
         filled["feature_weight"] = settings["feature_weight"]  # A(x) has D, whatever the recipe draws by

@@ -304,8 +304,10 @@ def _anogan(gan, encoder, settings):
 
 def _epochs(settings, name, splits):
     """As many epochs as are asked for, or as make the recipe's number of steps."""
-    epochs = settings[name]
-    return math.ceil(settings["training_steps"] / len(splits.train)) if epochs is None else epochs
+    if settings[name] is not None:
+        return settings[name]
+    part = settings["encoder_part"] if name == "encoder_epochs" else 1.0
+    return math.ceil(part * settings["training_steps"] / len(splits.train))
 
 
 def _drawing_score(settings):
