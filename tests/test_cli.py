@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import h5py
@@ -873,13 +874,16 @@ def test_the_gan_of_a_run_keeps_its_data_and_settings(trained_run, parts, tmp_pa
     assert "Missing argument 'SOURCE'" in nothing.output
 
 
-def test_a_search_may_start_at_an_encoder(trained_run, tmp_path):
-    options = ["--start", "encoder", "--encoder-epochs", "1", "--steps", "2", "--alpha", "0.2"]
+def test_an_encoder_may_stand_for_a_search(trained_run, tmp_path):
+    options = ["--start", "encoder", "--encoder-epochs", "1", "--steps", "0", "--alpha", "0.2"]
     result = run("train", "--encoder-only", trained_run[0], "--out", tmp_path / "hybrid", *options)
     assert result.exit_code == 0, result.output
     scorer = agt.load_run(tmp_path / "hybrid").scorer
     assert type(scorer).__name__ == "AnoGAN"
     assert scorer.encoder is not None
+    tested = run("test", tmp_path / "hybrid", "--out", tmp_path / "results", "--pictures", "1")
+    assert tested.exit_code == 0, tested.output
+    assert not [name for name in ("search_path.png", "mapping_loss.png") if (tmp_path / "results" / name).exists()]
 
 
 @pytest.mark.parametrize("method", ["anogan", "f-anogan"])
@@ -915,6 +919,22 @@ def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
     given = dict.fromkeys(("score_kind", "gan", "self_supervision", "augment", "start", "mode", "epochs"))
     given |= {"recipe": "parts", "source": "x", "method": "anogan", "patches": False} | options
     assert settings.with_recipe(given, channels=3)["epochs"] == epochs
+
+
+@pytest.mark.parametrize(
+    ("given", "z", "epochs"),
+    [
+        ([], ("encoder", 0, "l2"), 2),
+        (["--start", "prior"], ("prior", 50, None), 10),
+        (["--method", "f-anogan"], ("prior", 50, None), 10),
+        (["--encoder-epochs", "7", "--steps", "3"], ("encoder", 3, "l2"), 7),
+    ],
+)
+def test_shapes_are_drawn_by_an_encoder_that_is_trained_for_a_fifth_of_the_steps(given, z, epochs):
+    given = options.of_training(["digits", "--training-steps", "100", *given, "--out", "run"])
+    filled = settings.with_recipe(given, channels=1)
+    assert tuple(filled[name] for name in ("start", "steps", "distance")) == z
+    assert train._epochs(filled, "encoder_epochs", SimpleNamespace(train=range(10))) == epochs
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,18 @@ def images():
     return (np.linspace(-0.4, 0.3, 288) + drawn).astype(np.float32).reshape(-1, *SHAPE)
 
 
-def adapted(images, **options):
-    gan = agt.DCGAN(SHAPE, LATENT, architecture="principal", width=4, **options)
+def adapted(images, architecture="principal", **options):
+    gan = agt.DCGAN(SHAPE, LATENT, architecture=architecture, width=4, **options)
     gan.adapt(images)
     return gan
 
 
-def test_reconstructions_begin_as_projections_on_principal_components(images):
+@pytest.mark.parametrize("architecture", ["principal", "principal-dcgan"])
+def test_reconstructions_begin_as_projections_on_principal_components(images, architecture):
     flat = images.reshape(len(images), -1)
     pca = PCA(LATENT).fit(flat[:20])
     expected = pca.inverse_transform(pca.transform(flat)).reshape(images.shape)
-    found = agt.FAnoGAN(adapted(images[:20])).reconstruct(images)
+    found = agt.FAnoGAN(adapted(images[:20], architecture)).reconstruct(images)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(found - images).max() > 0.01
 
@@ -44,6 +45,16 @@ def test_samples_begin_with_the_covariance_of_images(images, prior, variance):
     pca = PCA(LATENT).fit(images.reshape(len(images), -1))
     expected = pca.components_.T * pca.explained_variance_ @ pca.components_
     np.testing.assert_allclose(variance * drawn.T @ drawn, expected, atol=1e-5)
+
+
+def test_a_discriminator_sees_deviations_or_images(images):
+    of_deviations, of_images = (
+        adapted(images, architecture).discriminator for architecture in ("principal", "principal-dcgan")
+    )
+    of_images.set_weights(of_deviations.get_weights()[2:])  # all but μ and s
+    mean, scale = of_deviations.get_layer("deviations").get_weights()
+    deviations = (images - mean) / scale
+    np.testing.assert_allclose(of_images(deviations), of_deviations(images), atol=1e-5)
 
 
 def test_fewer_images_than_dimensions_leave_the_rest_to_the_correction(images):
