@@ -27,6 +27,7 @@ class Architecture:
         features: Layers from images to feature maps, named `features_1`, …: of `(image_shape, width, initializer,
             momentum, seed)`.
         initializer: Of the weights, a Keras initializer or its name.
+        features_initializer: Likewise, of a discriminator; None for the same.
         momentum: Of batch normalisation. At Keras' 0.99 a short training leaves the moving statistics, which the latent
             search uses, far behind the batch statistics.
         encoder: The features of an encoder; None for those of a discriminator.
@@ -38,14 +39,15 @@ class Architecture:
     generator: Callable[..., Layers]
     features: Callable[..., Layers]
     initializer: str | keras.Initializer
+    features_initializer: str | keras.Initializer | None = None
     momentum: float = 0.85
     encoder: Callable[..., Layers] | None = None
     encodes: bool = True
     principal: bool = False
 
-    def initializers(self, identifier: str | dict | keras.Initializer | None, seed: int) -> Initializers:
-        """A function that gives each layer an initializer with a seed of its own; None for the architecture's own."""
-        initializer = keras.initializers.get(identifier or self.initializer)
+    def initializers(self, identifier: str | dict | keras.Initializer, seed: int) -> Initializers:
+        """A function that gives each layer an initializer with a seed of its own."""
+        initializer = keras.initializers.get(identifier)
         config, seeds = initializer.get_config(), itertools.count(1000 * seed)
         own = (lambda: {"seed": next(seeds)}) if "seed" in config else dict  # constants have none
         return lambda: type(initializer).from_config(config | own())
@@ -236,12 +238,13 @@ def _hazelnut_base(image_shape):
     return image_shape[0] // 8, image_shape[1] // 8
 
 
+SMALL = keras.initializers.RandomNormal(stddev=0.02)  # of DCGAN
 ARCHITECTURES = {
-    "dcgan": Architecture(_dcgan_generator, _dcgan_features, keras.initializers.RandomNormal(stddev=0.02)),
+    "dcgan": Architecture(_dcgan_generator, _dcgan_features, SMALL),
     "upsampling": Architecture(_upsampling_generator, _dcgan_features, "he_normal"),
     "principal": Architecture(_principal_generator, _principal_features, "he_normal", principal=True),
     "principal-dcgan": Architecture(
-        _principal_generator, _dcgan_features, "he_normal", encoder=_principal_features, principal=True
+        _principal_generator, _dcgan_features, "he_normal", SMALL, encoder=_principal_features, principal=True
     ),
     "residual": Architecture(_residual_generator, _residual_features, "he_normal"),
     "hazelnut": Architecture(_hazelnut_generator, _hazelnut_features, "glorot_uniform", momentum=0.99, encodes=False),

@@ -35,13 +35,17 @@ class Network(keras.Model):
     def __init__(self, *, kernel_initializer: Initializer, name: str, **settings: Any) -> None:
         settings |= _checked(**settings)
         architecture = architectures.find(settings["architecture"], encodes=self.ENCODES)
-        initializer = architecture.initializers(kernel_initializer, settings["seed"])
+        initializer = architecture.initializers(kernel_initializer or self._own(architecture), settings["seed"])
         inputs, outputs = self._graph(architecture, initializer, settings)
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         for argument, value in settings.items():
             setattr(self, argument, value)
         self.kernel_initializer = kernel_initializer and keras.initializers.get(kernel_initializer)
         self._arguments = tuple(settings)
+
+    def _own(self, architecture):
+        """The initializer that the architecture has for a network of this class."""
+        return architecture.initializer
 
     def get_config(self) -> dict:
         return {
@@ -182,8 +186,8 @@ class Discriminator(Network):
 
     The architecture `"dcgan"` has strided convolutions, each followed by LeakyReLU(0.2), and no normalisation: batch
     statistics at inference are what the score would be made of, and few images make them poor. Nor has `"residual"`,
-    whose blocks are those of f-AnoGAN's critic. `"principal"` sees deviations from the mean image, from which it would
-    tell a shift by what the mean shows twice: with self-supervision `"principal-dcgan"` sees images as they are.
+    whose blocks are those of f-AnoGAN's critic. `"principal"` sees deviations from the mean image; `"principal-dcgan"`
+    is `"dcgan"`, with its small initial weights, from which a second task makes better features.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
@@ -221,6 +225,9 @@ class Discriminator(Network):
             seed=seed,
             name=name,
         )
+
+    def _own(self, architecture):
+        return architecture.features_initializer or architecture.initializer
 
     def _graph(self, architecture, initializer, settings):
         features = functools.partial(architecture.features, momentum=architecture.momentum)
