@@ -254,7 +254,9 @@ def _card(name, run, metrics, known):
     normal = ", ".join(run["settings"]["normal"]) or "good"
     networks = f"{gan['kind']}, {gan['architecture']} {gan['width']} wide, "
     networks += f"{'×'.join(map(str, gan['image_shape']))}, z of {gan['latent_dim']}"
-    and_encoder = ", and as many with an encoder" if run["encoder"] else ""
+    of_encoder = run["settings"].get("encoder_part", 1.0)
+    many = "as many" if of_encoder == 1.0 else f"{of_encoder:.0%} as many"
+    and_encoder = f", and {many} with an encoder" if run["encoder"] else ""
     drawn = f"| drawing | {drawing.in_words(run['drawing'])} |\n" if run.get("drawing") else ""
     mind = "".join(f"Mind: {sentence}\n\n" for sentence in run["diagnosis"])
     tested = f"{counts['test']} to test, {metrics['base_rate']:.1%} of them anomalous"
