@@ -150,19 +150,19 @@ def write_table():
     (HERE / "README.md").write_text(re.sub(r"(?m)(^\|.*\n)+", "\n".join(lines) + "\n", page, count=1))
 
 
-def write_exports():
-    """The table of exports, in `weights/README.md`: sizes, and largest differences from the runs."""
-    lines = ["| run | format | size | score | map | reconstruction |", "|---|---|---|---|---|---|"]
-    for name, format in itertools.product(names(), formats.FORMATS):
+def write_exports(runs):
+    """The rows of runs in the table of exports, in `weights/README.md`: sizes, and largest differences from them."""
+    page = (HERE / "README.md").read_text()
+    table = re.search(r"(?m)^\| run \| format.*\n(\|.*\n)*", page)[0]
+    rows = {tuple(line.split(" | ", 2)[:2]): line for line in table.splitlines()}
+    for name, format in itertools.product(runs or names(), formats.FORMATS):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "export"
             found = export.run(HERE / name, out, format=format)
             size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
         shown = (f"{found[key]:.0e}" if key in found else "–" for key in EXPORTED)
-        lines.append(f"| {name} | {format} | {size:.1f} MB | {' | '.join(shown)} |")
-    page = (HERE / "README.md").read_text()
-    table = "\n".join(lines) + "\n"
-    (HERE / "README.md").write_text(re.sub(r"(?m)^\| run \| format.*\n(\|.*\n)*", lambda _: table, page))
+        rows[f"| {name}", format] = f"| {name} | {format} | {size:.1f} MB | {' | '.join(shown)} |"
+    (HERE / "README.md").write_text(page.replace(table, "\n".join(rows.values()) + "\n"))
 
 
 def names():
@@ -320,8 +320,9 @@ def main():
     commands = parser.add_subparsers(required=True)
     cards = commands.add_parser("cards", help="write the cards and the table anew")
     cards.set_defaults(does=write_cards)
-    exports = commands.add_parser("exports", help="export all runs, and write the table of exports anew")
+    exports = commands.add_parser("exports", help="export runs, and write their rows of the table of exports anew")
     exports.set_defaults(does=write_exports)
+    exports.add_argument("runs", nargs="*", help="published runs; default: all")
     run = commands.add_parser("run", help="publish a finished run")
     run.set_defaults(does=publish)
     run.add_argument("run", help="the folder of a finished run")
