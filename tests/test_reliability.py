@@ -66,7 +66,7 @@ def test_a_signal_ends_a_training_with_the_command_to_go_on(number, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert b"To go on:\n  anogan-tf train digits" in output
-    gan = agt.DCGAN((8, 8, 1), 6, width=4, self_supervision=("rotation", "shift"))
+    gan = agt.DCGAN((8, 8, 1), 6, architecture="principal-dcgan", width=4, self_supervision=("rotation", "shift"))
     gan.compile(*(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 10)) for _ in range(2)))
     gan.load_weights(tmp_path / "run" / "checkpoint.weights.h5")
 
