@@ -924,16 +924,16 @@ def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
 @pytest.mark.parametrize(
     ("given", "z", "epochs"),
     [
-        ([], ("encoder", 0, "l2"), 2),
-        (["--start", "prior"], ("prior", 50, None), 10),
-        (["--method", "f-anogan"], ("prior", 50, None), 10),
-        (["--encoder-epochs", "7", "--steps", "3"], ("encoder", 3, "l2"), 7),
+        ([], ("principal-dcgan", "encoder", 0, "l2"), 2),
+        (["--start", "prior"], ("dcgan", "prior", 50, None), 10),
+        (["--method", "f-anogan"], ("dcgan", "prior", 50, None), 10),
+        (["--encoder-epochs", "7", "--steps", "3"], ("principal-dcgan", "encoder", 3, "l2"), 7),
     ],
 )
 def test_shapes_are_drawn_by_an_encoder_that_is_trained_for_a_fifth_of_the_steps(given, z, epochs):
     given = options.of_training(["digits", "--training-steps", "100", *given, "--out", "run"])
     filled = settings.with_recipe(given, channels=1)
-    assert tuple(filled[name] for name in ("start", "steps", "distance")) == z
+    assert tuple(filled[name] for name in ("architecture", "start", "steps", "distance")) == z
     assert train._epochs(filled, "encoder_epochs", SimpleNamespace(train=range(10))) == epochs
 
 

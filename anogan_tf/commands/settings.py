@@ -51,13 +51,14 @@ def settings_of_gan(run: str | Path, given: dict) -> dict:
 def with_recipe(settings: dict, channels: int) -> dict:
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named.
 
-    Where z is asked to be found as in the papers, all of how it is found is as in these.
+    Where z is asked to be found as in the papers, all of how it is found is theirs, and so are networks but of parts.
     """
     chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
     settings = settings | {"recipe": chosen}
     recipe = recipes.PAPERS | recipes.RECIPES[chosen]
     if settings["method"] == "f-anogan" or settings["start"] == "prior":
-        recipe |= {name: recipes.PAPERS[name] for name in OF_Z}
+        networks = () if chosen == "parts" else ("architecture", "latent_dim")  # of few parts a GAN learns no others
+        recipe |= {name: recipes.PAPERS[name] for name in (*OF_Z, *networks)}
     if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
     filled = settings | {name: value for name, value in recipe.items() if settings.get(name) is None}
