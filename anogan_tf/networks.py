@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -175,8 +174,8 @@ class Encoder(Network):
 
     def _graph(self, architecture, initializer, settings):
         head = keras.initializers.Zeros if architecture.principal else initializer
-        features = functools.partial(architecture.encoder or architecture.features, momentum=architecture.momentum)
-        images, z = _with_head(features, initializer, settings, settings["latent_dim"], "z", head)
+        features = architecture.encoder or architecture.features
+        images, z = _with_head(architecture, features, initializer, settings, settings["latent_dim"], "z", head)
         return images, principal.found_beside(images, z) if architecture.principal else z
 
 
@@ -230,8 +229,7 @@ class Discriminator(Network):
         return architecture.features_initializer or architecture.initializer
 
     def _graph(self, architecture, initializer, settings):
-        features = functools.partial(architecture.features, momentum=architecture.momentum)
-        return _with_head(features, initializer, settings, 1, "logits", initializer)
+        return _with_head(architecture, architecture.features, initializer, settings, 1, "logits", initializer)
 
 
 def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None = None) -> keras.Model:
@@ -319,10 +317,12 @@ def _whole(name, value, largest):
     return number
 
 
-def _with_head(features, initializer, settings, units, name, head):
+def _with_head(architecture, features, initializer, settings, units, name, head):
     """Layers of features, and a linear layer in float32, whose initializer `head` makes."""
     images = keras.Input(settings["image_shape"], name="image")
-    layers = features(settings["image_shape"], settings["width"], initializer, seed=settings["seed"])
+    layers = features(
+        settings["image_shape"], settings["width"], initializer, momentum=architecture.momentum, seed=settings["seed"]
+    )
     flat = keras.layers.Flatten(name="flatten")(_chain(images, layers))
     dense = keras.layers.Dense(units, kernel_initializer=head(), dtype="float32", name=name)
     return images, dense(flat)
