@@ -1,4 +1,5 @@
 import json
+import multiprocessing.pool
 
 import numpy as np
 import pytest
@@ -39,6 +40,13 @@ def test_the_same_seed_makes_the_same_photographs_and_another_others(few, tmp_pa
     before = (tmp_path / "a" / "test" / "rot" / "000.png").stat().st_mtime_ns
     flower.write(tmp_path / "a", 1)
     assert (tmp_path / "a" / "test" / "rot" / "000.png").stat().st_mtime_ns == before  # what is there is left alone
+
+
+def test_two_that_write_one_folder_at_once_leave_it_whole(few, tmp_path):
+    with multiprocessing.pool.ThreadPool(4) as pool:
+        pool.map(flower.write, [tmp_path / "pictures"] * 4)
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 14 + 4 + 4
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
 @pytest.mark.filterwarnings("ignore:α = ")  # as few photographs promise

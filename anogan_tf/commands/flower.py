@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,26 +23,35 @@ def write(folder: str | Path, seed: int = 0) -> None:
     In each the flower is a little moved, turned, nearer, brighter and of another tint, with the noise of a camera.
 
     Args:
-        folder: Made whole or not at all; left as it is where it is there.
+        folder: Made whole or not at all, by several processes at once too; left as it is where it is there.
         seed: Of all that differs between the photographs.
     """
     folder = Path(folder)
     if folder.exists():
         return
-    rng, flower = np.random.default_rng(seed), Image.fromarray(load_sample_image("flower.jpg"))
-    partial = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"partial-{folder.name}-", dir=folder.parent) as partial:
+        made = Path(partial) / folder.name
+        _write(made, np.random.default_rng(seed))
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process was first
+                raise
+
+
+def _write(folder, rng):
+    flower = Image.fromarray(load_sample_image("flower.jpg"))
     for part, count in GOOD.items():
         for number in range(count):
-            _save(_lit(_seen(flower, _view(rng)), rng), partial / part / "good" / f"{number:03d}.png")
+            _save(_lit(_seen(flower, _view(rng)), rng), folder / part / "good" / f"{number:03d}.png")
     for name, paint in DEFECTS.items():
         for number in range(EACH):
             (picture, mask), view = paint(flower, rng), _view(rng)
             mask = _seen(mask, view).point(lambda level: 255 * (level > 127))
-            _save(_lit(_seen(picture, view), rng), partial / "test" / name / f"{number:03d}.png")
-            _save(mask, partial / "ground_truth" / name / f"{number:03d}_mask.png")
-    (partial / "ATTRIBUTION.txt").write_text(ATTRIBUTION)
-    partial.rename(folder)
+            _save(_lit(_seen(picture, view), rng), folder / "test" / name / f"{number:03d}.png")
+            _save(mask, folder / "ground_truth" / name / f"{number:03d}_mask.png")
+    (folder / "ATTRIBUTION.txt").write_text(ATTRIBUTION)
 
 
 def _save(picture, path):
