@@ -1,9 +1,10 @@
-"""How local features are compared, at the same place or anywhere: as normal pictures tell, and painted defects."""
+"""How local features are compared, at the same place, in one pose or anywhere: what normal pictures tell."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -11,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from anogan_tf.distances import Kinds, Places, Scales, Turning
 from anogan_tf.local_features import VERSION, Features, Filters
 from anogan_tf.proxies import DEFECTS, painted
+from anogan_tf.registration import Registration
 
 PART = 4  # of the pictures, that a fold holds out
 LIKELIHOOD_FOLDS, LIKELIHOOD_HELD_OUT = 4, 6  # and pictures of a fold that are looked at
@@ -23,29 +25,46 @@ Way = type[Places] | type[Kinds]  # of which `Turning` is one
 Scores = Callable[[Scales, np.ndarray], np.ndarray]  # of a reference and distances `(n, height, width)` to `(n,)`
 
 
-def chosen(
-    pictures: np.ndarray, features: np.ndarray, scores: Scores, seed: int = 0, described: Features | None = None
-) -> Way:
-    """One of `WAYS`: `Places` where they make normal pictures that were left out clearly likelier than `Kinds` do.
+class Choice(NamedTuple):
+    """How pictures are compared.
 
-    Elsewhere, as where parts turn and on surfaces, that which has the highest mean AUROC for `proxies.painted` defects
-    of each kind, `Places` if none is better by `MARGIN`. All learn from three quarters of the pictures, several times
-    over. No anomalous picture has a say.
+    Attributes:
+        way: One of `WAYS`.
+        features: The local features of the pictures, in their poses where there is a registration.
+        registration: What brings pictures into one pose, or None.
+    """
+
+    way: Way
+    features: np.ndarray
+    registration: Registration | None = None
+
+
+def chosen(pictures: np.ndarray, scores: Scores, seed: int = 0, described: Features | None = None) -> Choice:
+    """`Places`, where they make normal pictures that were left out clearly likelier than `Kinds` do; else what follows.
+
+    Where that is so once all pictures are in one pose, as of many parts that turn, `Places` in that pose. Elsewhere, as
+    on surfaces, that which has the highest mean AUROC for `proxies.painted` defects of each kind, `Places` if none is
+    better by `MARGIN`. All learn from three quarters of the pictures, several times over. No anomalous picture has a
+    say.
 
     Args:
         pictures: Normal pictures `(n, height, width, channels)` in [-1, 1], at least 2.
-        features: Theirs, `(n, rows, columns, features)`.
         scores: What makes scores of a reference and distances.
         seed: Of the folds, the clusters and the defects.
-        described: What the features are of, which says whether they can do without directions; None for `Filters`.
+        described: What describes them, which says whether it can do without directions; None for `Filters`.
     """
     described = described or Filters()
+    features = described.of_pictures(pictures)
     if likelihood_gain(features, seed, described.version) > CLEAR:
-        return Places
+        return Choice(Places, features)
+    registration = Registration.fit(pictures)
+    in_one_pose = described.of_pictures(registration(pictures, registration.poses(pictures)))
+    if likelihood_gain(in_one_pose, seed, described.version) > CLEAR:
+        return Choice(Places, in_one_pose, registration)
     ways = [way for way in WAYS if way.directed or described.directed]
     means = aurocs(ways, pictures, features, scores, seed, described).mean(axis=(1, 2))
     means[ways.index(Places)] += MARGIN
-    return ways[means.argmax()]
+    return Choice(ways[means.argmax()], features)
 
 
 def likelihood_gain(features: np.ndarray, seed: int = 0, version: int = VERSION) -> float:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from anogan_tf.local_features import OF_NETWORK, STRIDE, VERSION, undirected, upsampled
 from anogan_tf.overview import Joined, Overview
+from anogan_tf.registration import Registration
 
 REACH = 1  # places on the grid, in each direction, where a normal picture may show the same
 SHIFTS = tuple(itertools.product(range(-REACH, REACH + 1), repeat=2))
@@ -252,6 +253,7 @@ class Scales:
         usual: A `Usual`, where cross-calibration learned one; else None.
         overview: An `Overview`, likewise.
         joined: How the scores of both join, likewise.
+        registration: What brings pictures into the pose in which their features are compared, or None.
     """
 
     def __init__(
@@ -262,10 +264,12 @@ class Scales:
         usual: Usual | None = None,
         overview: Overview | None = None,
         joined: Joined | None = None,
+        registration: Registration | None = None,
     ) -> None:
         self.usual = usual
         self.overview = overview
         self.joined = joined
+        self.registration = registration
         self.fine = fine
         self.coarse = coarse
         self.version = version
@@ -291,15 +295,16 @@ class Scales:
         return cls(*(of_scale.fit(each, seed, version) for each in (seen, _halved(seen).numpy())), version)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.fine, self.coarse, self.version, *(getattr(self, name) for name in CROSS))
+        return type(self), (self.fine, self.coarse, self.version, *(getattr(self, name) for name in PARTS))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, as a dict of arrays."""
         scales = {"fine": self.fine, "coarse": self.coarse}
         arrays = {f"{name}/{key}": array for name, scale in scales.items() for key, array in scale.arrays.items()}
-        learned = ((name, getattr(self, name)) for name in CROSS)
-        arrays |= {f"{name}/{key}": array for name, part in learned if part for key, array in vars(part).items()}
+        for name, part in ((name, getattr(self, name)) for name in PARTS):
+            if part is not None:
+                arrays |= {f"{name}/{field.name}": getattr(part, field.name) for field in dataclasses.fields(part)}
         return arrays | {"features_version": np.float32(self.version), "directed": np.float32(self.fine.directed)}
 
     @classmethod
@@ -323,7 +328,7 @@ class Scales:
 
         fine, coarse = (of_scale(**part(name), version=version) for name in ("fine", "coarse"))
         return cls(
-            fine, coarse, version, *(of_part(**part(name)) if part(name) else None for name, of_part in CROSS.items())
+            fine, coarse, version, *(of_part(**part(name)) if part(name) else None for name, of_part in PARTS.items())
         )
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
@@ -346,7 +351,8 @@ class Scales:
         return _at_both(features, self.fine.known, self.coarse.known, type(self.fine), self.version, shape)
 
 
-CROSS = {"usual": Usual, "overview": Overview, "joined": Joined}  # what is learned by cross-calibration alone
+# What a reference may have besides, the first three by cross-calibration alone.
+PARTS = {"usual": Usual, "overview": Overview, "joined": Joined, "registration": Registration}
 
 
 @tf.function(autograph=False)

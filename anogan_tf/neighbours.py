@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import pretrained, ranks, resampling, scoring, stages, wrapper
-from anogan_tf.choice import Way, chosen
+from anogan_tf.choice import Choice, Way, chosen
 from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, VERSION, Features, Filters
 from anogan_tf.overview import Joined, Overview
+from anogan_tf.registration import Registration, moved, moved_back
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
@@ -29,14 +30,15 @@ class LocalNeighbours(wrapper.Wrapper):
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
     Each place of a picture is compared with normal pictures, at two scales (`Scales`): with the same place (`Places`),
-    or, where parts turn or move, with all of them (`Kinds`); `fit_reference` finds out which. The anomaly score is the
-    mean t of the highest fiftieth of the smoothed distances d, so that small defects count, which a network of 64×64
-    pixels does not see. With `Places` it is t / √(1 + m), m their median: where that is high, the picture is unusual as
-    a whole, most often for its light, and a high t says less. With `Kinds` it is t itself, as m says how much of the
-    picture a part fills. The anomaly map is log(1 + d), in which a strong defect does not spread over what is near it.
-    `cross_calibrate` also learns, for `Places`, how high the map usually is at each pixel; t is then the mean of the
-    highest fiftieth of how many deviations it is above that, less the median. And it learns how the features of a whole
-    picture usually are (`Overview`), and joins both (`Joined`), as what fills a picture shows at no place.
+    of parts that turn and move once they are in one pose (`Registration`), or, where there is none, with all of them
+    (`Kinds`); `fit_reference` finds out which. The anomaly score is the mean t of the highest fiftieth of the smoothed
+    distances d, so that small defects count, which a network of 64×64 pixels does not see. With `Places` it is
+    t / √(1 + m), m their median: where that is high, the picture is unusual as a whole, most often for its light, and a
+    high t says less. With `Kinds` it is t itself, as m says how much of the picture a part fills. The anomaly map is
+    log(1 + d), in which a strong defect does not spread over what is near it. `cross_calibrate` also learns, for
+    `Places`, how high the map usually is at each pixel; t is then the mean of the highest fiftieth of how many
+    deviations it is above that, less the median. And it learns how the features of a whole picture usually are
+    (`Overview`), and joins both (`Joined`), as what fills a picture shows at no place.
     With `features` of a network the score at places is t, whichever way they are compared.
     A scorer of a GAN, on the picture made smaller, adds what it would look like if it were normal, and how far it is
     from that; neither decides.
@@ -137,9 +139,8 @@ class LocalNeighbours(wrapper.Wrapper):
         Raises:
             ValueError: For fewer than 2 pictures.
         """
-        rows = self._remembered(data)
-        features = self._described().of_pictures(row["image"] for row in rows)
-        self.reference = self._fitted(features, self._chosen(rows, features))
+        way, features, registration = self._chosen(self._remembered(data))
+        self.reference = self._fitted(features, way, registration)
         self.calibration: Calibration | None = None  # it was of another score
 
     @stages.stage("Calibrating")
@@ -172,17 +173,15 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-        described = self._described()
-        features = described.of_pictures(row["image"] for row in rows)
-        of_scale = self._chosen(rows, features)
-        wanted = folds or (FOLDS if of_scale is Places else FOLDS_OF_KINDS)
+        way, features, registration = self._chosen(rows)
+        wanted = folds or (FOLDS if way is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
-        self.reference = self._fitted(features, of_scale)
-        scores, whole, maps = self._held_out(features, held_out, of_scale)
+        self.reference = self._fitted(features, way, registration)
+        scores, whole, maps = self._held_out(features, held_out, way)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
-        self.reference.overview = Overview.fit(_each(described.undirected, features))
+        self.reference.overview = Overview.fit(_each(self._described().undirected, features))
         self.reference.joined, scores = _joined(np.stack([scores, whole], axis=1), held_out)
         peaks = maps.max(axis=(1, 2))
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
@@ -222,14 +221,25 @@ class LocalNeighbours(wrapper.Wrapper):
         """What describes pictures: the network, or fixed filters of a version."""
         return self.features or Filters(version)
 
-    def _fitted(self, features: np.ndarray, of_scale: Way) -> Scales:
-        return Scales.fit(features, self.seed, of_scale, self._described().version)
+    def _fitted(self, features: np.ndarray, way: Way, registration: Registration | None = None) -> Scales:
+        reference = Scales.fit(features, self.seed, way, self._described().version)
+        reference.registration = registration
+        return reference
 
     def _decide(self, images: np.ndarray) -> Outputs:
+        registration = self._known().registration
+        if registration is None:
+            return self._compared(images)
+        poses = registration.poses(images)
+        found = self._compared(registration(images, poses))
+        return found | {"anomaly_map": registration.back(found["anomaly_map"], poses)}
+
+    def _compared(self, images: Iterable[np.ndarray]) -> Outputs:
+        """Scores and maps of images in the pose in which they are compared."""
         reference = self._known()
         described = self._described(reference.version)
         features = described.of_pictures(images)
-        pixels = reference.of_features(features, images.shape[1:])  # (batch, height, width)
+        pixels = reference.of_features(features, self.image_shape)  # (batch, height, width)
         scores = self._scores(reference, pixels)
         if reference.joined is not None:
             whole = reference.overview(_each(described.undirected, features))
@@ -238,6 +248,15 @@ class LocalNeighbours(wrapper.Wrapper):
 
     def _decide_tensor(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `_decide`, of one image."""
+        registration = self._known().registration
+        if registration is None:
+            return self._compared_tensor(image)
+        pose = registration.pose(image)
+        found = self._compared_tensor(moved(image, pose))
+        return found | {"anomaly_map": moved_back(found["anomaly_map"], pose)}
+
+    def _compared_tensor(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As `_compared`, of one image."""
         reference = self._known()
         described = self._described(reference.version)
         features = described.of_image(image)
@@ -289,12 +308,11 @@ class LocalNeighbours(wrapper.Wrapper):
         return rows
 
     @stages.stage("Choosing the distances")
-    def _chosen(self, rows: list[Row], features: np.ndarray) -> Way:
+    def _chosen(self, rows: list[Row]) -> Choice:
         """What suits these pictures."""
-        pictures = np.stack([row["image"] for row in rows])
-        return chosen(pictures, features, self._scores, self.seed, self._described())
+        return chosen(np.stack([row["image"] for row in rows]), self._scores, self.seed, self._described())
 
-    def _held_out(self, features: np.ndarray, held_out: np.ndarray, of_scale: Way) -> tuple[np.ndarray, ...]:
+    def _held_out(self, features: np.ndarray, held_out: np.ndarray, way: Way) -> tuple[np.ndarray, ...]:
         """Scores at places, of the whole, and smoothed maps of all pictures, each by what the other folds show."""
         scores, whole = np.empty(len(features)), np.empty(len(features))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
@@ -302,7 +320,7 @@ class LocalNeighbours(wrapper.Wrapper):
         with stages.bar("Calibrating", total=len(features)) as progress:
             for inside in _each_fold(held_out):
                 whole[inside] = Overview.fit(undirected[~inside])(undirected[inside])
-                reference = self._fitted(features[~inside], of_scale)
+                reference = self._fitted(features[~inside], way)
                 for i in np.flatnonzero(inside):
                     pixels = reference.of_features(features[i : i + 1], self.image_shape)
                     scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]

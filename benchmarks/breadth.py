@@ -129,7 +129,8 @@ def measure(learned, good, defective):
     scorer.cross_calibrate(learned)
     images, labels = np.concatenate([good, defective]), np.repeat([0, 1], (len(good), len(defective)))
     reference = scorer.reference
-    features = of_pictures(images)
+    registration = reference.registration
+    features = of_pictures(registration(images, registration.poses(images)) if registration else images)
     at_places = scorer._scores(reference, reference.of_features(features, images.shape[1:]))
     whole = reference.overview(undirected(features).numpy())
     joined = reference.joined(np.stack([at_places, whole], axis=1))
@@ -140,7 +141,8 @@ def measure(learned, good, defective):
     aurocs = {name: roc_auc_score(labels, scores) for name, scores in figures.items()}
     false_alarms = np.mean(joined[labels == 0] > scorer.calibration.threshold)
     found = np.mean(joined[labels == 1] > scorer.calibration.threshold)
-    return {"compared by": type(reference.fine).__name__, **aurocs, "found": found, "false alarms": false_alarms}
+    compared_by = type(reference.fine).__name__ + " in one pose" * (registration is not None)
+    return {"compared by": compared_by, **aurocs, "found": found, "false alarms": false_alarms}
 
 
 def main():

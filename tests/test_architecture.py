@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     data.images · data.records · augmentation · atomic · losses · search · subspace · principal · stages · ranks
     resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies · architectures
-    networks · metrics · pretrained · differences
+    networks · metrics · pretrained · differences · registration
     outlines · data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look
     written · published · weights · distances
     data.reading · transformations · table · plots · panels

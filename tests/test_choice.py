@@ -37,7 +37,7 @@ def test_painted_defects_choose_where_the_same_place_is_not_clearly_likelier(mon
         choice, "aurocs", lambda ways, *_: np.reshape([0.9 if way is best else 0.6 for way in ways], (3, 1, 1))
     )
     for pictures, likelier in ((edges(40, places=1), True), (edges(40, places=24), False)):
-        assert chosen(pictures, features(pictures), highest) is (Places if likelier else best)
+        assert chosen(pictures, highest).way is (Places if likelier else best)
         assert (likelihood_gain(features(pictures)) > choice.CLEAR) == likelier
 
 
@@ -47,13 +47,13 @@ def test_another_way_has_to_be_clearly_better_than_the_same_place(monkeypatch, b
         choice, "aurocs", lambda ways, *_: np.reshape([0.7 + better * (way is Turning) for way in ways], (3, 1, 1))
     )
     pictures = edges(40, places=24)
-    assert chosen(pictures, features(pictures), highest) is expected
+    assert chosen(pictures, highest).way is expected
 
 
 def test_directions_do_not_count_where_parts_turn(monkeypatch):
     monkeypatch.setattr(choice, "CLEAR", 1e9)
     pictures = np.stack([np.rot90(p, k) for k, p in enumerate(edges(40, places=24))])
-    assert chosen(pictures, features(pictures), highest) is Turning
+    assert chosen(pictures, highest).way is Turning
 
 
 @pytest.mark.parametrize("of_scale", WAYS)
@@ -87,4 +87,4 @@ class Described:
 
 def test_two_pictures_are_enough():
     pictures = edges(2, places=1)
-    assert chosen(pictures, features(pictures), highest) in WAYS
+    assert chosen(pictures, highest).way in WAYS

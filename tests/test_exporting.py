@@ -21,6 +21,7 @@ from anogan_tf.data import Encoded
 from anogan_tf.detector import ExportDetector, RunDetector
 from anogan_tf.distances import Kinds, Places, Scales, Turning, Usual
 from anogan_tf.overview import Joined, Overview
+from anogan_tf.registration import Registration
 from tests.conftest import small_gan
 
 
@@ -58,13 +59,16 @@ def scorers(images, large, encoder):
         "tiles": calibrated(agt.Patched(agt.FAnoGAN(gan, encoder=encoder, chunk=8)), large),
     }
     features = agt.local_features.local_features(large).numpy()
-    for name, of_scale in (("places", Places), ("kinds", Kinds), ("turning", Turning), ("usual", Places)):
+    ways = {"places": Places, "kinds": Kinds, "turning": Turning, "usual": Places, "registered": Places}
+    for name, of_scale in ways.items():
         scorers[name] = agt.LocalNeighbours(drawn, factor=2)
         scorers[name].reference = Scales.fit(features, of_scale=of_scale)
         if name == "usual":
             scorers[name].reference.usual = Usual(np.full((16, 16), 0.2, np.float32), np.float32(0.5))
             scorers[name].reference.overview = Overview.fit(agt.local_features.undirected(features).numpy())
             scorers[name].reference.joined = Joined(np.array([0.5, 0.7]), np.array([0.3, 0.2]))
+        if name == "registered":
+            scorers[name].reference.registration = Registration(np.linalg.norm(large[0], axis=-1, keepdims=True))
         scorers[name].calibrate(large, alpha=0.2)
     levels = keras.Input((None, None, 3))
     network = keras.Model(levels, keras.layers.Conv2D(3, 8, 8, "same", activation="elu")(levels))
@@ -75,7 +79,7 @@ def scorers(images, large, encoder):
 
 KINDS = (
     *("blend", "search", "encoder", "difference", "colour"),
-    *("places", "kinds", "turning", "usual", "network", "tiles"),
+    *("places", "kinds", "turning", "usual", "registered", "network", "tiles"),
 )
 UNEVEN = ((16, 16), (23, 16), (40, 37))
 

@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 import anogan_tf as agt
+from anogan_tf.choice import Choice
 from anogan_tf.distances import Kinds, Places, Scales
 from anogan_tf.folds import folds
 from anogan_tf.local_features import local_features, undirected, upsampled
@@ -155,7 +156,7 @@ def test_the_reference_of_cross_calibration_is_of_all_pictures(local, pictures):
 
 
 def test_each_fold_is_scored_by_what_the_others_show(local, pictures, monkeypatch):
-    monkeypatch.setattr("anogan_tf.neighbours.chosen", lambda *_: Kinds)
+    monkeypatch.setattr("anogan_tf.neighbours.chosen", lambda images, *_: Choice(Kinds, local_features(images).numpy()))
     scorer, fold = uncalibrated(local), np.arange(12) % 3
     monkeypatch.setattr("anogan_tf.neighbours.folds_of", lambda *_: fold)
     images = pictures[0][:12]

@@ -241,7 +241,7 @@ def test_ways_without_directions_are_for_filters(features, monkeypatch):
     monkeypatch.setattr(choice, "likelihood_gain", lambda *_: 0.0)
     monkeypatch.setattr(choice, "aurocs", lambda ways, *_: asked.append(ways) or np.reshape([0.5, 0.9], (2, 1, 1)))
     images = bars(4)
-    chosen = choice.chosen(images, features.of_pictures(images), None, 0, features)
+    chosen = choice.chosen(images, None, 0, features).way
     assert asked == [[Places, Kinds]]
     assert chosen is Kinds
 

@@ -1,0 +1,157 @@
+"""Registration: how a part lies in a picture, and the picture as if it lay as in all others."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+
+SIDE = 64  # pixels of the longer side, at most, of the pictures in which poses are looked for
+ANGLES = 72  # in a full turn
+REACH = 8  # of these pixels, by which a part may be moved in each direction
+LEARNED, ROUNDS = 100, 3  # pictures that a template is the mean of; and how often it is made anew
+GRID = 64.0  # parts of a pixel and of a degree, to which poses are rounded, so that no last bit of a sum matters
+FLAT = 1e-12  # the least curvature of a peak
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """Turns and moves pictures so that the part in them lies as it does in a template.
+
+    A pose is an angle φ and a shift s. The picture x in it is y(p) = x(c + s + R(φ) (p - c)), with c the middle and R a
+    rotation; beyond its border x goes on as at the border. Of all angles, and shifts of up to an eighth of the longer
+    side, those are taken that have the largest correlation Σ y(p) t(p) with the template t, both made smaller and less
+    their ground, the mean colour of the border; between angles and pixels by parabolas through the peak.
+
+    Args:
+        template: t, `(rows, columns, channels)`, 0 where the ground is.
+
+    References:
+        Zitová and Flusser, "Image registration methods: a survey", Image and Vision Computing 2003, section 4.1
+        (correlation-like methods).
+    """
+
+    template: np.ndarray
+
+    @classmethod
+    def fit(cls, pictures: np.ndarray) -> Registration:
+        """Learns from normal pictures `(n, height, width, channels)`: their mean in the pose of the first."""
+        some = [_smaller(picture) for picture in pictures[:LEARNED]]
+        registration = cls(some[0].numpy())
+        for _ in range(ROUNDS):
+            poses = [_pose(small, registration._kernels) for small in some]
+            registration = cls(np.mean(list(registration(some, poses)), axis=0))
+        return registration
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.template,)
+
+    def poses(self, pictures: np.ndarray) -> np.ndarray:
+        """The poses `(n, 3)` of pictures: φ in degrees, and s in parts of the longer side, along rows and columns."""
+        return np.stack([self.pose(picture).numpy() for picture in pictures])
+
+    def __call__(self, pictures: Iterable[np.ndarray], poses: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pictures `(height, width, channels)` in their poses, one after the other."""
+        return (moved(picture, pose).numpy() for picture, pose in zip(pictures, poses, strict=True))
+
+    def back(self, maps: np.ndarray, poses: np.ndarray) -> np.ndarray:
+        """Maps `(n, height, width)` of pictures in their poses, as the pictures lay before."""
+        return np.stack([moved_back(*each).numpy() for each in zip(maps, poses, strict=True)])
+
+    def pose(self, picture: tf.Tensor) -> tf.Tensor:
+        """As `poses`, of one picture, `(3,)`."""
+        return _pose(_smaller(picture), self._kernels)
+
+    @functools.cached_property
+    def _kernels(self):
+        """The template turned by each angle, `(rows, columns, channels, ANGLES)`."""
+        turned = []
+        middle = (np.array(self.template.shape[:2]) - 1) / 2
+        for angle in 2 * np.pi * np.arange(ANGLES) / ANGLES:
+            turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            channels = np.moveaxis(self.template, -1, 0)
+            turned.append([ndimage.affine_transform(t, turn, middle - turn @ middle, order=1) for t in channels])
+        with tf.init_scope():  # also while a graph is traced, of which they would be a part
+            return tf.constant(np.moveaxis(turned, (0, 1), (3, 2)), tf.float32)
+
+
+@tf.function(autograph=False)
+def moved(picture: tf.Tensor, pose: tf.Tensor) -> tf.Tensor:
+    """A picture `(height, width, channels)` in a pose, bilinearly."""
+    return _sampled(picture, pose[0], after=pose[1:])
+
+
+@tf.function(autograph=False)
+def moved_back(values: tf.Tensor, pose: tf.Tensor) -> tf.Tensor:
+    """A map `(height, width)` of a picture in a pose, as the picture lay before, bilinearly."""
+    return _sampled(values[..., None], -pose[0], before=pose[1:])[..., 0]
+
+
+def _sampled(picture, angle, before=(0.0, 0.0), after=(0.0, 0.0)):
+    """What a picture `(height, width, channels)` shows where its pixels come to lie.
+
+    They are moved by -`before`, turned about the middle by an angle in degrees, and moved by `after`, both in parts of
+    the longer side.
+    """
+    height, width, channels = picture.shape
+    cosine, sine = tf.cos(angle * (np.pi / 180)), tf.sin(angle * (np.pi / 180))
+    middle, longer = ((height - 1) / 2, (width - 1) / 2), float(max(height, width))
+    rows, columns = (
+        np.arange(side, dtype=np.float32) - half for side, half in zip((height, width), middle, strict=True)
+    )
+    rows, columns = (rows - before[0] * longer)[:, None], (columns - before[1] * longer)[None]
+    rows, columns = cosine * rows - sine * columns, sine * rows + cosine * columns
+    rows = tf.clip_by_value(rows + after[0] * longer + middle[0], 0.0, height - 1.0)
+    columns = tf.clip_by_value(columns + after[1] * longer + middle[1], 0.0, width - 1.0)
+    flat, (top, left) = tf.reshape(picture, (-1, channels)), map(tf.floor, (rows, columns))
+    found = []
+    for row in (top, tf.minimum(top + 1.0, height - 1.0)):
+        there = [
+            tf.gather(flat, tf.cast(row * width + c, tf.int32)) for c in (left, tf.minimum(left + 1.0, width - 1.0))
+        ]
+        found.append(_between(*there, columns - left))
+    return _between(*found, rows - top)
+
+
+def _between(low, high, share):
+    return low + share[..., None] * (high - low)
+
+
+@tf.function(autograph=False)
+def _smaller(picture):
+    """A picture with a longer side of `SIDE` pixels, less the mean colour of its border."""
+    longer = max(picture.shape[:2])
+    stride = max(1, longer // SIDE)
+    larger = [max(1, round(side * SIDE / longer)) * stride for side in picture.shape[:2]]
+    small = tf.nn.avg_pool2d(tf.image.resize(picture[None], larger), stride, stride, "VALID")[0]
+    border = tf.concat([small[0], small[-1], small[:, 0], small[:, -1]], axis=0)
+    return small - tf.reduce_mean(border, axis=0)
+
+
+@tf.function(autograph=False)
+def _pose(small, kernels):
+    """The pose of a small picture `(rows, columns, channels)`, see `Registration.poses`."""
+    padded = tf.pad(small, ((REACH, REACH), (REACH, REACH), (0, 0)))
+    correlations = tf.nn.conv2d(padded[None], kernels, 1, "VALID")[0]  # (2 REACH + 1, 2 REACH + 1, ANGLES)
+    shifts, flat = 2 * REACH + 1, tf.reshape(correlations, [-1])
+    best = tf.argmax(flat, output_type=tf.int32)
+    row, column, angle = best // (shifts * ANGLES), best // ANGLES % shifts, best % ANGLES
+
+    def finer(*neighbours):
+        """How far the top of the parabola through the best and its two neighbours is from it."""
+        numbers = ((r * shifts + c) * ANGLES + a for r, c, a in ((row, column, angle), *neighbours))
+        top, low, high = tf.unstack(tf.gather(flat, tf.stack(list(numbers))))
+        return tf.clip_by_value((low - high) / (2.0 * tf.minimum(low - 2.0 * top + high, -FLAT)), -0.5, 0.5)
+
+    def beside(number):
+        return tf.maximum(number - 1, 0), tf.minimum(number + 1, shifts - 1)
+
+    turned = tf.cast(angle, tf.float32) + finer(*((row, column, (angle + step) % ANGLES) for step in (-1, 1)))
+    down = tf.cast(row - REACH, tf.float32) + finer(*((r, column, angle) for r in beside(row)))
+    right = tf.cast(column - REACH, tf.float32) + finer(*((row, c, angle) for c in beside(column)))
+    rounded = tf.round(tf.stack([turned * (360.0 / ANGLES), down, right]) * GRID) / GRID
+    return rounded / (1.0, SIDE, SIDE)
