@@ -44,6 +44,7 @@ class Places:
     """
 
     levelled, directed = True, True
+    in_words = "the same place of good pictures"
 
     def __init__(self, memory: np.ndarray, version: int = VERSION) -> None:
         self.memory = np.ascontiguousarray(memory, np.float16)  # another layout rounds in another way
@@ -120,6 +121,7 @@ class Kinds:
     """
 
     levelled, directed = False, True
+    in_words = "all places of good pictures"
 
     def __init__(
         self,
@@ -211,6 +213,7 @@ class Turning(Kinds):
     """`Kinds` of features without directions (`local_features.undirected`), for parts that lie in any direction."""
 
     directed = False
+    in_words = "all places of good pictures, in any direction"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,6 +284,12 @@ class Scales:
         Not with features of a network, which see so much around a place that a defect raises the level itself.
         """
         return self.fine.levelled and self.version != OF_NETWORK
+
+    @property
+    def in_words(self) -> str:
+        """What a place of a picture is compared with."""
+        lying = ", once the part is turned and moved to lie as it does there" if self.registration else ""
+        return self.fine.in_words + lying
 
     @classmethod
     def fit(

@@ -14,8 +14,7 @@ SIDE = 64  # pixels of the longer side, at most, of the pictures in which poses 
 ANGLES = 72  # in a full turn
 REACH = 8  # of these pixels, by which a part may be moved in each direction
 LEARNED, ROUNDS = 100, 3  # pictures that a template is the mean of; and how often it is made anew
-GRID = 64.0  # parts of a pixel and of a degree, to which poses are rounded, so that no last bit of a sum matters
-FLAT = 1e-12  # the least curvature of a peak
+FLAT = 1e-12  # by which neighbours of a peak are lower at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,38 +81,42 @@ class Registration:
 @tf.function(autograph=False)
 def moved(picture: tf.Tensor, pose: tf.Tensor) -> tf.Tensor:
     """A picture `(height, width, channels)` in a pose, bilinearly."""
-    return _sampled(picture, pose[0], after=pose[1:])
+    return _at(picture, *_points(picture.shape, pose[0], after=pose[1:]))
 
 
 @tf.function(autograph=False)
 def moved_back(values: tf.Tensor, pose: tf.Tensor) -> tf.Tensor:
-    """A map `(height, width)` of a picture in a pose, as the picture lay before, bilinearly."""
-    return _sampled(values[..., None], -pose[0], before=pose[1:])[..., 0]
+    """A map `(height, width)` of a picture in a pose, as the picture lay before, bilinearly; 0 where it had no part."""
+    height, width = values.shape
+    rows, columns = _points(values.shape, -pose[0], before=pose[1:])
+    inside = (rows > -0.5) & (rows < height - 0.5) & (columns > -0.5) & (columns < width - 0.5)
+    return tf.where(inside, _at(values[..., None], rows, columns)[..., 0], 0.0)
 
 
-def _sampled(picture, angle, before=(0.0, 0.0), after=(0.0, 0.0)):
-    """What a picture `(height, width, channels)` shows where its pixels come to lie.
+def _points(shape, angle, before=(0.0, 0.0), after=(0.0, 0.0)):
+    """Where the pixels of a picture come to lie, rows and columns `(height, width)`.
 
     They are moved by -`before`, turned about the middle by an angle in degrees, and moved by `after`, both in parts of
     the longer side.
     """
-    height, width, channels = picture.shape
+    height, width = shape[:2]
     cosine, sine = tf.cos(angle * (np.pi / 180)), tf.sin(angle * (np.pi / 180))
     middle, longer = ((height - 1) / 2, (width - 1) / 2), float(max(height, width))
-    rows, columns = (
-        np.arange(side, dtype=np.float32) - half for side, half in zip((height, width), middle, strict=True)
-    )
-    rows, columns = (rows - before[0] * longer)[:, None], (columns - before[1] * longer)[None]
-    rows, columns = cosine * rows - sine * columns, sine * rows + cosine * columns
-    rows = tf.clip_by_value(rows + after[0] * longer + middle[0], 0.0, height - 1.0)
-    columns = tf.clip_by_value(columns + after[1] * longer + middle[1], 0.0, width - 1.0)
+    rows = (np.arange(height, dtype=np.float32) - middle[0] - before[0] * longer)[:, None]
+    columns = (np.arange(width, dtype=np.float32) - middle[1] - before[1] * longer)[None]
+    turned = cosine * rows - sine * columns, sine * rows + cosine * columns
+    return tuple(part + m + shift * longer for part, m, shift in zip(turned, middle, (after[0], after[1]), strict=True))
+
+
+def _at(picture, rows, columns):
+    """What a picture `(height, width, channels)` shows at points, `(…, channels)`; beyond its border, what is there."""
+    height, width, channels = picture.shape
+    rows, columns = tf.clip_by_value(rows, 0.0, height - 1.0), tf.clip_by_value(columns, 0.0, width - 1.0)
     flat, (top, left) = tf.reshape(picture, (-1, channels)), map(tf.floor, (rows, columns))
     found = []
     for row in (top, tf.minimum(top + 1.0, height - 1.0)):
-        there = [
-            tf.gather(flat, tf.cast(row * width + c, tf.int32)) for c in (left, tf.minimum(left + 1.0, width - 1.0))
-        ]
-        found.append(_between(*there, columns - left))
+        numbers = (row * width + column for column in (left, tf.minimum(left + 1.0, width - 1.0)))
+        found.append(_between(*(tf.gather(flat, tf.cast(n, tf.int32)) for n in numbers), columns - left))
     return _between(*found, rows - top)
 
 
@@ -135,23 +138,32 @@ def _smaller(picture):
 @tf.function(autograph=False)
 def _pose(small, kernels):
     """The pose of a small picture `(rows, columns, channels)`, see `Registration.poses`."""
+    shifts = 2 * REACH + 1
     padded = tf.pad(small, ((REACH, REACH), (REACH, REACH), (0, 0)))
-    correlations = tf.nn.conv2d(padded[None], kernels, 1, "VALID")[0]  # (2 REACH + 1, 2 REACH + 1, ANGLES)
-    shifts, flat = 2 * REACH + 1, tf.reshape(correlations, [-1])
-    best = tf.argmax(flat, output_type=tf.int32)
+    correlations = tf.nn.conv2d(padded[None], kernels, 1, "VALID")[0]  # (shifts, shifts, ANGLES)
+    best = tf.argmax(tf.reshape(correlations, [-1]), output_type=tf.int32)
     row, column, angle = best // (shifts * ANGLES), best // ANGLES % shifts, best % ANGLES
 
-    def finer(*neighbours):
-        """How far the top of the parabola through the best and its two neighbours is from it."""
-        numbers = ((r * shifts + c) * ANGLES + a for r, c, a in ((row, column, angle), *neighbours))
-        top, low, high = tf.unstack(tf.gather(flat, tf.stack(list(numbers))))
-        return tf.clip_by_value((low - high) / (2.0 * tf.minimum(low - 2.0 * top + high, -FLAT)), -0.5, 0.5)
+    def there(row, column):
+        return tf.slice(padded, tf.stack([row, column, 0]), small.shape)
 
-    def beside(number):
-        return tf.maximum(number - 1, 0), tf.minimum(number + 1, shifts - 1)
+    def turned(angle):
+        return tf.gather(kernels, angle, axis=-1)
 
-    turned = tf.cast(angle, tf.float32) + finer(*((row, column, (angle + step) % ANGLES) for step in (-1, 1)))
-    down = tf.cast(row - REACH, tf.float32) + finer(*((r, column, angle) for r in beside(row)))
-    right = tf.cast(column - REACH, tf.float32) + finer(*((row, c, angle) for c in beside(column)))
-    rounded = tf.round(tf.stack([turned * (360.0 / ANGLES), down, right]) * GRID) / GRID
-    return rounded / (1.0, SIDE, SIDE)
+    def finer(*lower):
+        """How far the top of a parabola is from its middle point, by how much those before and after it are lower.
+
+        Sums of differences have fewer roundings than differences of sums, which hardly differ where a peak is flat.
+        """
+        before, after = (tf.maximum(tf.reduce_sum(products), FLAT) for products in lower)
+        return tf.clip_by_value((before - after) / (2.0 * (before + after)), -0.5, 0.5)
+
+    found, kernel = there(row, column), turned(angle)
+    by = finer(*(found * (kernel - turned((angle + step) % ANGLES)) for step in (-1, 1)))
+    last = shifts - 1
+    down = finer(*((found - there(r, column)) * kernel for r in (tf.maximum(row - 1, 0), tf.minimum(row + 1, last))))
+    right = finer(
+        *((found - there(row, c)) * kernel for c in (tf.maximum(column - 1, 0), tf.minimum(column + 1, last)))
+    )
+    numbers = tf.cast(tf.stack([angle, row - REACH, column - REACH]), tf.float32) + tf.stack([by, down, right])
+    return numbers * (360.0 / ANGLES, 1.0 / SIDE, 1.0 / SIDE)

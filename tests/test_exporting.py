@@ -68,7 +68,7 @@ def scorers(images, large, encoder):
             scorers[name].reference.overview = Overview.fit(agt.local_features.undirected(features).numpy())
             scorers[name].reference.joined = Joined(np.array([0.5, 0.7]), np.array([0.3, 0.2]))
         if name == "registered":
-            scorers[name].reference.registration = Registration(np.linalg.norm(large[0], axis=-1, keepdims=True))
+            scorers[name].reference.registration = Registration.fit(large)
         scorers[name].calibrate(large, alpha=0.2)
     levels = keras.Input((None, None, 3))
     network = keras.Model(levels, keras.layers.Conv2D(3, 8, 8, "same", activation="elu")(levels))

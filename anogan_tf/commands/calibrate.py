@@ -97,7 +97,9 @@ def from_splits(scorer: Scorer, splits: data.Splits, alpha: float, method: str, 
 
 
 def tell(scorer: Scorer, folder: str | Path) -> None:
-    """Prints the thresholds of a run that was saved."""
+    """Prints the thresholds of a run that was saved, and with what places are compared where they are."""
+    if compared_with := getattr(scorer.reference, "in_words", None):
+        print(f"Each place of a picture is compared with {compared_with}.")
     calibration = scorer.calibration
     images = "normal images, each held out in turn" if calibration.method == "cross" else "normal validation images"
     strict, rate = calibration.strict
