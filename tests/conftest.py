@@ -73,13 +73,21 @@ def saved_digits(trained, digits, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def scorer(trained, digits):
-    """A calibrated AnoGAN with a small chunk."""
+@pytest.fixture(scope="session")
+def traced_scorer(trained, digits):
     anogan = agt.AnoGAN(trained, steps=5, chunk=8)
     anogan.fit_reference(digits.reference)
     anogan.calibrate(digits.validation)
     return anogan
+
+
+@pytest.fixture
+def scorer(traced_scorer):
+    """A calibrated AnoGAN with a small chunk; what a test sets is set back, and its graphs serve all tests."""
+    before = dict(vars(traced_scorer))
+    yield traced_scorer
+    vars(traced_scorer).clear()
+    vars(traced_scorer).update(before)
 
 
 def small_gan(kind="DCGAN", **options):
