@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 
-SIDE = 64  # pixels of the longer side, at most, of the pictures in which poses are looked for
+SIDE = 64  # pixels of the longer side of the pictures in which poses are looked for
 ANGLES = 72  # in a full turn
 REACH = 8  # of these pixels, by which a part may be moved in each direction
 LEARNED, ROUNDS = 100, 3  # pictures that a template is the mean of; and how often it is made anew
