@@ -17,7 +17,7 @@ from anogan_tf.registration import Registration
 PART = 4  # of the pictures, that a fold holds out
 LIKELIHOOD_FOLDS, LIKELIHOOD_HELD_OUT = 4, 6  # and pictures of a fold that are looked at
 PAINTED_HELD_OUT, PAINTED = 24, 48  # pictures of a fold that defects are painted on, and of all folds at least
-CLEAR = 0.03  # nats a feature, by which one is clearly likelier
+CLEAR, CLEAR_IN_ONE_POSE = 0.03, 0.06  # nats a feature, by which one is clearly likelier
 WAYS = (Places, Kinds, Turning)
 MARGIN = 0.03  # of AUROC, about the error of one, by which another way has to be better than `Places`
 
@@ -32,20 +32,22 @@ class Choice(NamedTuple):
         way: One of `WAYS`.
         features: The local features of the pictures, in their poses where there is a registration.
         registration: What brings pictures into one pose, or None.
+        poses: Those of the pictures, `(n, 3)`, or None.
     """
 
     way: Way
     features: np.ndarray
     registration: Registration | None = None
+    poses: np.ndarray | None = None
 
 
 def chosen(pictures: np.ndarray, scores: Scores, seed: int = 0, described: Features | None = None) -> Choice:
-    """`Places`, where they make normal pictures that were left out clearly likelier than `Kinds` do; else what follows.
+    """How to compare pictures: at the same place, in one pose, or anywhere.
 
-    Where that is so once all pictures are in one pose, as of many parts that turn, `Places` in that pose. Elsewhere, as
-    on surfaces, that which has the highest mean AUROC for `proxies.painted` defects of each kind, `Places` if none is
-    better by `MARGIN`. All learn from three quarters of the pictures, several times over. No anomalous picture has a
-    say.
+    `Places`, where they make normal pictures that were left out clearly likelier than `Kinds` do. Where that is so once
+    all pictures are in one pose, as of many parts that turn, `Places` in that pose. Elsewhere, as on surfaces, that
+    which has the highest mean AUROC for `proxies.painted` defects of each kind, `Places` if none is better by `MARGIN`.
+    All learn from three quarters of the pictures, several times over. No anomalous picture has a say.
 
     Args:
         pictures: Normal pictures `(n, height, width, channels)` in [-1, 1], at least 2.
@@ -58,9 +60,10 @@ def chosen(pictures: np.ndarray, scores: Scores, seed: int = 0, described: Featu
     if likelihood_gain(features, seed, described.version) > CLEAR:
         return Choice(Places, features)
     registration = Registration.fit(pictures)
-    in_one_pose = described.of_pictures(registration(pictures, registration.poses(pictures)))
-    if likelihood_gain(in_one_pose, seed, described.version) > CLEAR:
-        return Choice(Places, in_one_pose, registration)
+    poses = registration.poses(pictures)
+    in_one_pose = described.of_pictures(registration(pictures, poses))
+    if likelihood_gain(in_one_pose, seed, described.version) > CLEAR_IN_ONE_POSE:
+        return Choice(Places, in_one_pose, registration, poses)
     ways = [way for way in WAYS if way.directed or described.directed]
     means = aurocs(ways, pictures, features, scores, seed, described).mean(axis=(1, 2))
     means[ways.index(Places)] += MARGIN

@@ -18,7 +18,7 @@ from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, VERSION, Features, Filters
 from anogan_tf.overview import Joined, Overview
-from anogan_tf.registration import Registration, moved, moved_back
+from anogan_tf.registration import moved, moved_back
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
@@ -30,9 +30,9 @@ class LocalNeighbours(wrapper.Wrapper):
     """Scores pictures by their local features, in more pixels than a GAN's networks take.
 
     Each place of a picture is compared with normal pictures, at two scales (`Scales`): with the same place (`Places`),
-    of parts that turn and move once they are in one pose (`Registration`), or, where there is none, with all of them
-    (`Kinds`); `fit_reference` finds out which. The anomaly score is the mean t of the highest fiftieth of the smoothed
-    distances d, so that small defects count, which a network of 64×64 pixels does not see. With `Places` it is
+    if need be after parts are brought into one pose (`Registration`), or, where they have no pose in common, with all
+    places (`Kinds`); `fit_reference` finds out which. The anomaly score is the mean t of the highest fiftieth of the
+    smoothed distances d, so that small defects count, which a network of 64×64 pixels does not see. With `Places` it is
     t / √(1 + m), m their median: where that is high, the picture is unusual as a whole, most often for its light, and a
     high t says less. With `Kinds` it is t itself, as m says how much of the picture a part fills. The anomaly map is
     log(1 + d), in which a strong defect does not spread over what is near it. `cross_calibrate` also learns, for
@@ -139,8 +139,9 @@ class LocalNeighbours(wrapper.Wrapper):
         Raises:
             ValueError: For fewer than 2 pictures.
         """
-        way, features, registration = self._chosen(self._remembered(data))
-        self.reference = self._fitted(features, way, registration)
+        choice = self._chosen(self._remembered(data))
+        self.reference = self._fitted(choice.features, choice.way)
+        self.reference.registration = choice.registration
         self.calibration: Calibration | None = None  # it was of another score
 
     @stages.stage("Calibrating")
@@ -150,10 +151,11 @@ class LocalNeighbours(wrapper.Wrapper):
         """Learns from all normal pictures, and sets the thresholds from all of them.
 
         The reference is of all pictures, of a random `REMEMBERED` where there are more. What calibrates is the score of
-        each by a reference that was learned without its fold: as in cross-conformal prediction and CV+, but that new
-        pictures are scored by the reference of all. A threshold of `calibrate` is exceeded by a new normal picture with
-        probability at most α exactly; this one with about α, as docs/reliability.md measures. What is proved is 2α,
-        and for CV+, where the references of the folds judge new pictures too.
+        each by a reference that was learned without its fold (how to compare, and the pose of parts that turn, is found
+        from all): as in cross-conformal prediction and CV+, but that new pictures are scored by the reference of all. A
+        threshold of `calibrate` is exceeded by a new normal picture with probability at most α exactly; this one with
+        about α, as docs/reliability.md measures. What is proved is 2α, and for CV+, where the references of the folds
+        judge new pictures too.
 
         Args:
             data: Normal pictures, see `scoring.image_rows`, those to train on and those to hold out together.
@@ -173,17 +175,17 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-        way, features, registration = self._chosen(rows)
-        wanted = folds or (FOLDS if way is Places else FOLDS_OF_KINDS)
+        choice = self._chosen(rows)
+        wanted = folds or (FOLDS if choice.way is Places else FOLDS_OF_KINDS)
         names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
-        self.reference = self._fitted(features, way, registration)
-        scores, whole, maps = self._held_out(features, held_out, way)
+        self.reference = self._fitted(choice.features, choice.way)
+        self.reference.registration = choice.registration
+        scores, whole, maps, peaks = self._held_out(choice, held_out)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
-        self.reference.overview = Overview.fit(_each(self._described().undirected, features))
+        self.reference.overview = Overview.fit(_each(self._described().undirected, choice.features))
         self.reference.joined, scores = _joined(np.stack([scores, whole], axis=1), held_out)
-        peaks = maps.max(axis=(1, 2))
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def raw_outputs(
@@ -221,10 +223,8 @@ class LocalNeighbours(wrapper.Wrapper):
         """What describes pictures: the network, or fixed filters of a version."""
         return self.features or Filters(version)
 
-    def _fitted(self, features: np.ndarray, way: Way, registration: Registration | None = None) -> Scales:
-        reference = Scales.fit(features, self.seed, way, self._described().version)
-        reference.registration = registration
-        return reference
+    def _fitted(self, features: np.ndarray, way: Way) -> Scales:
+        return Scales.fit(features, self.seed, way, self._described().version)
 
     def _decide(self, images: np.ndarray) -> Outputs:
         registration = self._known().registration
@@ -310,11 +310,14 @@ class LocalNeighbours(wrapper.Wrapper):
     @stages.stage("Choosing the distances")
     def _chosen(self, rows: list[Row]) -> Choice:
         """What suits these pictures."""
-        return chosen(np.stack([row["image"] for row in rows]), self._scores, self.seed, self._described())
+        pictures = np.stack([row["image"] for row in rows]).astype(np.float32, copy=False)
+        return chosen(pictures, self._scores, self.seed, self._described())
 
-    def _held_out(self, features: np.ndarray, held_out: np.ndarray, way: Way) -> tuple[np.ndarray, ...]:
-        """Scores at places, of the whole, and smoothed maps of all pictures, each by what the other folds show."""
-        scores, whole = np.empty(len(features)), np.empty(len(features))
+    def _held_out(self, choice: Choice, held_out: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Of all pictures, each by what the other folds show: scores at places and of the whole, smoothed maps, and
+        the largest value of each as it is shown."""
+        way, features, registration, poses = choice
+        scores, whole, peaks = (np.empty(len(features)) for _ in range(3))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
         undirected = _each(self._described().undirected, features)
         with stages.bar("Calibrating", total=len(features)) as progress:
@@ -324,8 +327,11 @@ class LocalNeighbours(wrapper.Wrapper):
                 for i in np.flatnonzero(inside):
                     pixels = reference.of_features(features[i : i + 1], self.image_shape)
                     scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]
+                    peaks[i] = maps[i].max()
+                    if registration is not None:
+                        peaks[i] = self._smooth(registration.back(np.log1p(pixels), poses[i : i + 1])).max()
                     progress.update()
-        return scores, whole, maps
+        return scores, whole, maps, peaks
 
     def _unusual(self, maps: np.ndarray, held_out: np.ndarray) -> tuple[Usual, np.ndarray]:
         """What is usual in all maps, and the score of each by what is usual in those of the other folds."""

@@ -14,6 +14,7 @@ SIDE = 64  # pixels of the longer side of the pictures in which poses are looked
 ANGLES = 72  # in a full turn
 REACH = 8  # of these pixels, by which a part may be moved in each direction
 LEARNED, ROUNDS = 100, 3  # pictures that a template is the mean of; and how often it is made anew
+STRONG = 0.25  # of the largest difference from the ground, that tells a part from it
 FLAT = 1e-12  # by which neighbours of a peak are lower at least
 
 
@@ -24,7 +25,8 @@ class Registration:
     A pose is an angle φ and a shift s. The picture x in it is y(p) = x(c + s + R(φ) (p - c)), with c the middle and R a
     rotation; beyond its border x goes on as at the border. Of all angles, and shifts of up to an eighth of the longer
     side, those are taken that have the largest correlation Σ y(p) t(p) with the template t, both made smaller and less
-    their ground, the mean colour of the border; between angles and pixels by parabolas through the peak.
+    their ground, the mean colour of the border; between angles and pixels by parabolas through the peak. What a pose
+    leaves out, corners and strips along the border, is not seen.
 
     Args:
         template: t, `(rows, columns, channels)`, 0 where the ground is.
@@ -38,9 +40,9 @@ class Registration:
 
     @classmethod
     def fit(cls, pictures: np.ndarray) -> Registration:
-        """Learns from normal pictures `(n, height, width, channels)`: their mean in the pose of the first."""
+        """Learns from normal pictures `(n, height, width, channels)`: their mean in the pose of the first, centred."""
         some = [_smaller(picture) for picture in pictures[:LEARNED]]
-        registration = cls(some[0].numpy())
+        registration = cls(_in_the_middle(some[0].numpy()))
         for _ in range(ROUNDS):
             poses = [_pose(small, registration._kernels) for small in some]
             registration = cls(np.mean(list(registration(some, poses)), axis=0))
@@ -86,11 +88,14 @@ def moved(picture: tf.Tensor, pose: tf.Tensor) -> tf.Tensor:
 
 @tf.function(autograph=False)
 def moved_back(values: tf.Tensor, pose: tf.Tensor) -> tf.Tensor:
-    """A map `(height, width)` of a picture in a pose, as the picture lay before, bilinearly; 0 where it had no part."""
+    """A map `(height, width)` of a picture in a pose, as the picture lay before, bilinearly.
+
+    It falls to 0 within a pixel where the pose leaves the picture out.
+    """
     height, width = values.shape
     rows, columns = _points(values.shape, -pose[0], before=pose[1:])
-    inside = (rows > -0.5) & (rows < height - 0.5) & (columns > -0.5) & (columns < width - 0.5)
-    return tf.where(inside, _at(values[..., None], rows, columns)[..., 0], 0.0)
+    inside = tf.minimum(tf.minimum(rows + 1.0, height - rows), tf.minimum(columns + 1.0, width - columns))
+    return _at(values[..., None], rows, columns)[..., 0] * tf.clip_by_value(inside, 0.0, 1.0)
 
 
 def _points(shape, angle, before=(0.0, 0.0), after=(0.0, 0.0)):
@@ -135,17 +140,25 @@ def _smaller(picture):
     return small - tf.reduce_mean(border, axis=0)
 
 
+def _in_the_middle(small):
+    """A small picture, moved so that what differs from its ground has its centre in the middle."""
+    strength = np.abs(small).sum(axis=-1)
+    centre = np.argwhere(strength >= STRONG * strength.max()).mean(axis=0)
+    shift = (centre - (np.array(strength.shape) - 1) / 2) / SIDE
+    return moved(small, tf.constant([0.0, *shift], tf.float32)).numpy()
+
+
 @tf.function(autograph=False)
 def _pose(small, kernels):
     """The pose of a small picture `(rows, columns, channels)`, see `Registration.poses`."""
     shifts = 2 * REACH + 1
-    padded = tf.pad(small, ((REACH, REACH), (REACH, REACH), (0, 0)))
-    correlations = tf.nn.conv2d(padded[None], kernels, 1, "VALID")[0]  # (shifts, shifts, ANGLES)
+    padded = tf.pad(small, ((REACH + 1, REACH + 1), (REACH + 1, REACH + 1), (0, 0)))
+    correlations = tf.nn.conv2d(padded[None, 1:-1, 1:-1], kernels, 1, "VALID")[0]  # (shifts, shifts, ANGLES)
     best = tf.argmax(tf.reshape(correlations, [-1]), output_type=tf.int32)
     row, column, angle = best // (shifts * ANGLES), best // ANGLES % shifts, best % ANGLES
 
     def there(row, column):
-        return tf.slice(padded, tf.stack([row, column, 0]), small.shape)
+        return tf.slice(padded, tf.stack([row + 1, column + 1, 0]), small.shape)
 
     def turned(angle):
         return tf.gather(kernels, angle, axis=-1)
@@ -160,10 +173,7 @@ def _pose(small, kernels):
 
     found, kernel = there(row, column), turned(angle)
     by = finer(*(found * (kernel - turned((angle + step) % ANGLES)) for step in (-1, 1)))
-    last = shifts - 1
-    down = finer(*((found - there(r, column)) * kernel for r in (tf.maximum(row - 1, 0), tf.minimum(row + 1, last))))
-    right = finer(
-        *((found - there(row, c)) * kernel for c in (tf.maximum(column - 1, 0), tf.minimum(column + 1, last)))
-    )
+    down = finer(*((found - there(row + step, column)) * kernel for step in (-1, 1)))
+    right = finer(*((found - there(row, column + step)) * kernel for step in (-1, 1)))
     numbers = tf.cast(tf.stack([angle, row - REACH, column - REACH]), tf.float32) + tf.stack([by, down, right])
     return numbers * (360.0 / ANGLES, 1.0 / SIDE, 1.0 / SIDE)

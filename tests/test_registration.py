@@ -95,7 +95,7 @@ def test_a_corner_that_the_pose_leaves_out_has_no_distance():
     pose = tf.constant([45.0, 0.0, 0.0], tf.float32)
     back = moved_back(np.ones((64, 64), np.float32), pose).numpy()
     away = np.abs(np.mgrid[:64, :64] - 31.5).sum(axis=0) / np.sqrt(2)  # from the middle, along the sides of the pose
-    assert (back[away < 31] == 1).all()
+    np.testing.assert_allclose(back[away < 31], 1.0, atol=1e-5)
     assert (back[away > 33] == 0).all()
 
 
@@ -133,6 +133,21 @@ def test_parts_that_turn_are_compared_in_one_pose_and_surfaces_as_they_are(turne
     assert chosen((2 * surfaces).astype(np.float32), highest).registration is None
 
 
+def test_a_first_picture_off_the_middle_does_not_decide_how_far_others_may_be_from_it(turned):
+    pictures, angles, _ = turned
+    pictures = np.concatenate([[lying(0, (10, 10))], pictures])
+    poses = Registration.fit(pictures).poses(pictures)
+    away = (poses[1:, 0] - angles - (poses[1, 0] - angles[0]) + 180) % 360 - 180
+    assert np.abs(away).max() < 2
+
+
+def test_shifts_end_where_they_end():
+    """A part that is moved as far as is looked for is moved by that."""
+    registration = Registration(lying(0, shape=(SIDE, SIDE)) - GROUND)
+    poses = registration.poses(np.stack([lying(0, (row, 0), shape=(SIDE, SIDE)) for row in (-8, 8)]))
+    np.testing.assert_allclose(SIDE * poses[:, 1:], [(-8, 0), (8, 0)], atol=0.1)
+
+
 @pytest.fixture(scope="module")
 def scorer(turned):
     gan = agt.DCGAN((24, 24, 1), 4, width=4)
@@ -150,6 +165,21 @@ def test_what_is_wrong_with_a_turned_part_is_found_where_it_is(scorer):
         scratch = ndimage.center_of_mass(np.abs(here - there)[..., 0])
         peak = np.unravel_index(ndimage.gaussian_filter(found, 3).argmax(), found.shape)
         assert np.hypot(*np.subtract(peak, scratch)) < 8
+
+
+def test_pictures_of_any_floats_are_learned_from(scorer, turned):
+    again = agt.LocalNeighbours(scorer.scorer)
+    again.cross_calibrate(turned[0].astype(np.float64), alpha=0.1, folds=4)
+    assert again.calibration == scorer.calibration
+
+
+def test_the_pixel_threshold_is_of_maps_as_they_are_shown(turned, scorer, monkeypatch):
+    """Turned back first, smoothed then; all folds are compared with one reference here, as what is scored is."""
+    monkeypatch.setattr(agt.LocalNeighbours, "_fitted", lambda *_: scorer.reference)
+    again = agt.LocalNeighbours(scorer.scorer)
+    again.cross_calibrate(turned[0], alpha=0.1, folds=4)
+    peaks = scorer.score(turned[0], draw=False)["anomaly_map"].max(axis=(1, 2))
+    np.testing.assert_allclose(again.calibration.peaks, np.sort(peaks), rtol=1e-5)
 
 
 def test_a_run_keeps_the_template(scorer, turned, tmp_path):

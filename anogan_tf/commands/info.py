@@ -76,7 +76,7 @@ def _thresholds(calibration):
 
 def _what_decides(description):
     if "local-neighbours" in description.get("around", []):
-        compared_with = description.get("reference", {}).get("in_words", "the nearest of good pictures")
+        compared_with = description.get("reference", {}).get("in_words") or "the nearest of good pictures"
         return f"{_features(description)}, against {compared_with}"
     return f"the networks, score {description['scorer'].get('score')!r}"
 
