@@ -43,12 +43,9 @@ def test_poses_are_how_parts_lie(turned):
     poses = Registration.fit(pictures).poses(pictures)
     away = (poses[:, 0] - angles - (poses[0, 0] - angles[0]) + 180) % 360 - 180
     assert np.abs(away).max() < 1.5
-    middles = np.stack(
-        [_turned(-angle, 96 * pose[1:] - shift) for pose, angle, shift in zip(poses, angles, shifts, strict=True)]
-    )
-    assert (
-        np.abs(middles - middles.mean(axis=0)).max() < 1.5
-    )  # pixels of the part, which the template has in the middle
+    moves = 96 * poses[:, 1:] - shifts
+    middles = np.stack([_turned(-angle, move) for angle, move in zip(angles, moves, strict=True)])  # of the template
+    assert np.abs(middles - middles.mean(axis=0)).max() < 1.5
 
 
 def _turned(angle, vector):
@@ -72,13 +69,9 @@ def test_moving_is_an_affine_transform(shape):
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     middle = (np.array(shape[:2]) - 1) / 2
     offset = middle + shift * max(shape) - rotation @ middle
-    expected = np.stack(
-        [
-            ndimage.affine_transform(channel, rotation, offset, order=1, mode="nearest")
-            for channel in picture.T.swapaxes(1, 2)
-        ],
-        axis=-1,
-    )
+    channels = np.moveaxis(picture, -1, 0)
+    expected = [ndimage.affine_transform(each, rotation, offset, order=1, mode="nearest") for each in channels]
+    expected = np.stack(expected, axis=-1)
     np.testing.assert_allclose(moved(picture, tf.constant([angle, *shift], tf.float32)), expected, atol=1e-4)
 
 
