@@ -225,20 +225,23 @@ class Usual:
     Args:
         mean: Of maps that were no part of what they are distances from, `(height, width)`.
         deviation: Theirs, `(height, width)`.
+        lowest: The lowest median of one such map's deviations; -inf if it is not known, as in older runs.
     """
 
     mean: np.ndarray
     deviation: np.ndarray
+    lowest: float = -np.inf
 
     @classmethod
     def fit(cls, maps: np.ndarray, sigma: float) -> "Usual":
         """Learns from maps `(n, height, width)`; variances are averaged under a Gaussian of σ pixels."""
         maps = maps.astype(np.float32)
         variance = ndimage.gaussian_filter(maps.var(axis=0), sigma) + LEAST_VARIANCE
-        return cls(maps.mean(axis=0), np.sqrt(variance))
+        usual = cls(maps.mean(axis=0), np.sqrt(variance))
+        return dataclasses.replace(usual, lowest=np.float32(min(np.median(usual(each)) for each in maps)))
 
     def __call__(self, maps: np.ndarray) -> np.ndarray:
-        """How many deviations maps `(batch, height, width)` are above the mean."""
+        """How many deviations maps `(…, height, width)` are above the mean."""
         return (maps - self.mean) / self.deviation
 
 

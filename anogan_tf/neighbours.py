@@ -276,7 +276,7 @@ class LocalNeighbours(wrapper.Wrapper):
         """The scores at places of pictures with these distances from a reference, `(batch, height, width)`."""
         if reference.usual is not None:
             deviations = reference.usual(self._smooth(np.log1p(pixels)))
-            return _above_the_median(deviations) if reference.joined else _highest(deviations)
+            return _above_the_median(deviations, reference.usual.lowest) if reference.joined else _highest(deviations)
         smooth = self._smooth(pixels)
         level = np.median(smooth, axis=(1, 2)) if reference.levelled else 0.0
         return _highest(smooth) / np.sqrt(1.0 + level)
@@ -284,8 +284,10 @@ class LocalNeighbours(wrapper.Wrapper):
     def _score_tensor(self, pixels: tf.Tensor) -> tf.Tensor:
         """As `_scores`."""
         if self.reference.usual is not None:
-            deviations = self.reference.usual(resampling.smoothed(tf.math.log1p(pixels), self._sigma))
-            return _highest_tensor(deviations) - (_median_tensor(deviations) if self.reference.joined else 0.0)
+            usual = self.reference.usual
+            deviations = usual(resampling.smoothed(tf.math.log1p(pixels), self._sigma))
+            level = tf.maximum(_median_tensor(deviations), usual.lowest) if self.reference.joined else 0.0
+            return _highest_tensor(deviations) - level
         smooth = resampling.smoothed(pixels, self._sigma)
         level = _median_tensor(smooth) if self.reference.levelled else 0.0
         return _highest_tensor(smooth) / tf.sqrt(1.0 + level)
@@ -338,7 +340,7 @@ class LocalNeighbours(wrapper.Wrapper):
         scores = np.empty(len(maps))
         for inside in _each_fold(held_out):
             usual = Usual.fit(maps[~inside], self._sigma)
-            scores[inside] = [_above_the_median(usual(each[None]))[0] for each in maps[inside]]
+            scores[inside] = [_above_the_median(usual(each[None]), usual.lowest)[0] for each in maps[inside]]
         return Usual.fit(maps, self._sigma), scores
 
     def _draw(self, images: np.ndarray, progress: Any) -> Outputs:
@@ -388,9 +390,13 @@ def _highest(maps: np.ndarray) -> np.ndarray:
     return np.partition(flat, -most, axis=1)[:, -most:].mean(axis=1)
 
 
-def _above_the_median(maps: np.ndarray) -> np.ndarray:
-    """By how much the highest of each map are above its median, which says how unusual a picture is as a whole."""
-    return _highest(maps) - np.median(maps, axis=(1, 2))
+def _above_the_median(maps: np.ndarray, lowest: float) -> np.ndarray:
+    """By how much the highest of each map are above its median, which says how unusual a picture is as a whole.
+
+    Not above less than the lowest median of normal pictures: where a picture is one that was learned from, all
+    distances are 0, and how far that is below what is usual differs from place to place.
+    """
+    return _highest(maps) - np.maximum(np.median(maps, axis=(1, 2)), lowest)
 
 
 def _highest_tensor(maps: tf.Tensor) -> tf.Tensor:

@@ -182,10 +182,21 @@ def test_what_is_usual_at_a_pixel_counts_for_less(local, pictures):
     assert usual.mean[8:16, 8:24].mean() > usual.mean[40:48, 8:24].mean() + 0.1
     out = scorer.score(pictures[1][:3], draw=False)
     deviations = (out["anomaly_map"] - usual.mean) / usual.deviation
-    highest = np.sort(deviations.reshape(3, -1))[:, -81:].mean(axis=1) - np.median(deviations, axis=(1, 2))
+    level = np.maximum(np.median(deviations, axis=(1, 2)), usual.lowest)
+    highest = np.sort(deviations.reshape(3, -1))[:, -81:].mean(axis=1) - level
     whole = scorer.reference.overview(undirected(local_features(pictures[1][:3])).numpy())
     expected = scorer.reference.joined(np.stack([highest, whole], axis=1))
     np.testing.assert_allclose(out["anomaly_score"], expected, rtol=1e-5)
+
+
+def test_a_picture_that_was_learned_from_is_as_normal_as_can_be(local, pictures):
+    """All its distances are 0, which is further below what is usual at some places than at others."""
+    printed = pictures[0][:40].copy()
+    printed[:, 8:16, 8:24] += np.random.default_rng(3).choice([-0.3, 0.0, 0.3], size=(40, 1, 16, 1))
+    scorer = uncalibrated(local)
+    scorer.cross_calibrate(printed.clip(-1, 1))
+    found = scorer.score(printed[:8].clip(-1, 1), draw=False)["anomaly_score"]
+    assert found.max() < np.median(scorer.calibration.scores)
 
 
 def test_a_picture_that_is_odd_as_a_whole_is_found(local, pictures):
