@@ -92,7 +92,8 @@ def test_a_lost_worker_ends_the_others_and_all_started_again_reach_the_weights_o
     (code, told), (other_code, other) = by_two(tmp_path / "run")
     assert (code, other_code) == (0, 0), told + other
     run, expected_run = (json.loads((path / "run.json").read_text()) for path in (tmp_path / "run", mirrored))
-    assert run["complete"] and run["settings"] == expected_run["settings"]
+    assert run["complete"]
+    assert run["settings"] == expected_run["settings"]
     expected = weights(mirrored, "generator", "discriminator")
     for name, values in weights(tmp_path / "run", "generator", "discriminator").items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
