@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from sklearn.metrics import euclidean_distances
+
+ALIKE = 0.25  # of the median distance of two pictures, within which pictures show nearly the same
 
 
 def folds(together: Sequence[Sequence], n: int, seed: int = 0) -> np.ndarray:
@@ -46,3 +51,23 @@ def linked(together: Sequence[Sequence]) -> np.ndarray:
             lowest = least[same]
         if np.array_equal(lowest, before):
             return lowest
+
+
+def alike(features: np.ndarray) -> np.ndarray:
+    """For each picture the number of a group that shows nearly the same: shots of one part, frames of one film.
+
+    All pictures of a group are nearer to each other than `ALIKE` of the median distance of two pictures (complete
+    linkage), so that a chain of pictures, each like the next, does not become one group.
+
+    Args:
+        features: Of pictures that are compared place by place, `(pictures, rows, columns, features)`.
+
+    Returns:
+        Whole numbers, `(pictures,)`.
+    """
+    deviations = features.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
+    flat = (features / np.maximum(deviations, 1e-6)).reshape(len(features), -1)
+    apart = squareform(euclidean_distances(flat), checks=False)  # of each pair
+    if not np.median(apart):
+        return np.arange(len(features))
+    return fcluster(linkage(apart, "complete"), ALIKE * np.median(apart), "distance")

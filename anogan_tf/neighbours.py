@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from anogan_tf import pretrained, ranks, resampling, scoring, stages, wrapper
 from anogan_tf.choice import Choice, Way, chosen
 from anogan_tf.distances import Places, Scales, Usual
+from anogan_tf.folds import alike, linked
 from anogan_tf.folds import folds as folds_of
 from anogan_tf.local_features import SMALLEST, VERSION, Features, Filters
 from anogan_tf.overview import Joined, Overview
@@ -24,6 +26,7 @@ from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
 FOLDS, FOLDS_OF_KINDS = 20, 10  # of cross-calibration
+FEW_THINGS = 0.9  # of the number of pictures, below which one is told
 
 
 class LocalNeighbours(wrapper.Wrapper):
@@ -162,8 +165,8 @@ class LocalNeighbours(wrapper.Wrapper):
             alpha: The rate of false alarms to allow.
             folds: Parts that are held out in turn; None for `FOLDS` with `Places`, for `FOLDS_OF_KINDS` with `Kinds`,
                 which take ten times as long to learn.
-            groups: For each picture the name of what must not be parted, such as the lot it is of; None for each on its
-                own. Equal pictures are not parted either.
+            groups: For each picture the name of what must not be parted, such as the lot it is of; None for what shows
+                nearly the same, see `folds.alike`. Equal pictures are not parted either.
 
         Raises:
             ValueError: For pictures labelled anomalous, or fewer than 2 that may be parted.
@@ -177,7 +180,11 @@ class LocalNeighbours(wrapper.Wrapper):
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         choice = self._chosen(rows)
         wanted = folds or (FOLDS if choice.way is Places else FOLDS_OF_KINDS)
-        names = [contents] if groups is None else [contents, [row["group"] for row in rows]]
+        if groups is None:
+            names = [contents, alike(choice.features)]
+            _warn_of_likes(names)
+        else:
+            names = [contents, [row["group"] for row in rows]]
         held_out = folds_of(names, wanted, self.seed)
         self.reference = self._fitted(choice.features, choice.way)
         self.reference.registration = choice.registration
@@ -381,6 +388,18 @@ def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:
         yield {**row, "group": str(groups[n - 1])} if n <= len(groups) else row
     if n != len(groups):
         raise ValueError(f"There is a group for each picture. Received: {n} pictures, {len(groups)} groups.")
+
+
+def _warn_of_likes(names: Sequence[Sequence]) -> None:
+    """Says that thresholds of many pictures are those of few things."""
+    n, things = len(names[0]), len(np.unique(linked(names)))
+    if things < FEW_THINGS * n:
+        warnings.warn(
+            f"{n} good pictures show {things} different things, as some are nearly the same. Those of one thing are "
+            f"held out together, and thresholds are as sure as those of {things} pictures: pictures of other things "
+            "would help, more of the same would not.",
+            stacklevel=3,
+        )
 
 
 def _highest(maps: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from anogan_tf.folds import folds, linked
+from anogan_tf.folds import alike, folds, linked
 
 
 def test_folds_are_even_and_all_pictures_are_in_one():
@@ -32,3 +32,28 @@ def test_what_cannot_be_parted_is_refused():
         folds([range(4), list("aaaa")], 2)
     with pytest.raises(ValueError, match=r"At least 2 folds.*folds=1"):
         folds([range(4)], 1)
+
+
+def shots(things, each, seed=0):
+    """Features of `each` shots of some things, which differ ten times as much as the shots of one."""
+    rng = np.random.default_rng(seed)
+    own = rng.normal(size=(things, 1, 4, 4, 8))
+    return (own + rng.normal(0, 0.1, size=(things, each, 4, 4, 8))).reshape(-1, 4, 4, 8).astype(np.float32)
+
+
+def test_shots_of_one_thing_are_alike_whatever_the_units():
+    expected = np.repeat(np.arange(6), 3)
+    for features in (shots(6, 3), 1000.0 * shots(6, 3)):
+        found = alike(features)
+        np.testing.assert_array_equal(found[:, None] == found, expected[:, None] == expected)
+
+
+def test_things_that_are_not_the_same_are_not_alike():
+    assert len(set(alike(shots(18, 1)))) == 18
+    assert len(set(alike(np.repeat(shots(1, 1), 5, axis=0)))) == 5  # equal ones are known by their content
+
+
+def test_a_chain_of_pictures_each_like_the_next_is_not_one_thing():
+    turned = np.linspace(0, np.pi, 60)[:, None, None, None]
+    found = alike(np.concatenate([np.cos(turned), np.sin(turned)], axis=3).astype(np.float32))
+    assert 5 < len(set(found)) < 30

@@ -228,6 +228,22 @@ def test_groups_and_equal_pictures_are_held_out_together(local, pictures, monkey
     assert len(set(found)) == 5
 
 
+def test_shots_of_one_part_do_not_stand_for_parts(local, monkeypatch):
+    """Each is as near to the others of its part as no new part is, so it must not be judged by them."""
+    rng = np.random.default_rng(0)
+    parts = ndimage.gaussian_filter(rng.normal(size=(28, 64, 64, 1)), (0, 4, 4, 0))
+    parts *= 0.4 / parts.std()
+    shots = np.repeat(parts[:8], 5, axis=0) + rng.normal(0, 0.01, size=(40, 64, 64, 1))
+    shots, others = (images.clip(-1, 1).astype(np.float32) for images in (shots, parts[8:]))
+    scorer = uncalibrated(local)
+    with pytest.warns(UserWarning, match="40 good pictures show 8 different things"):
+        scorer.cross_calibrate(shots)
+    assert (scorer.score(others, draw=False)["anomaly_score"] > scorer.calibration.threshold).mean() <= 0.2
+    monkeypatch.setattr("anogan_tf.neighbours.alike", lambda features: np.arange(len(features)))
+    scorer.cross_calibrate(shots)
+    assert (scorer.score(others, draw=False)["anomaly_score"] > scorer.calibration.threshold).mean() > 0.8
+
+
 def test_cross_calibration_takes_normal_pictures_and_a_group_each(local, pictures):
     scorer = uncalibrated(local)
     with pytest.raises(ValueError, match=r"labelled anomalous, \['2'\]"):
