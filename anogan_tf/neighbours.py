@@ -397,7 +397,7 @@ def _warn_of_likes(names: Sequence[Sequence]) -> None:
         warnings.warn(
             f"{n} good pictures show {things} different things, as some are nearly the same. Those of one thing are "
             f"held out together, and thresholds are as sure as those of {things} pictures: pictures of other things "
-            "would help, more of the same would not.",
+            "would help, more of the same would not. What belongs together is better named (--group-by, groups=).",
             stacklevel=3,
         )
 
