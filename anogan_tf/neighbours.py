@@ -180,12 +180,10 @@ class LocalNeighbours(wrapper.Wrapper):
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         choice = self._chosen(rows)
         wanted = folds or (FOLDS if choice.way is Places else FOLDS_OF_KINDS)
+        things = linked([contents, alike(choice.features) if groups is None else [row["group"] for row in rows]])
         if groups is None:
-            names = [contents, alike(choice.features)]
-            _warn_of_likes(names)
-        else:
-            names = [contents, [row["group"] for row in rows]]
-        held_out = folds_of(names, wanted, self.seed)
+            _warn_of_likes(things)
+        held_out = folds_of([things], wanted, self.seed)
         self.reference = self._fitted(choice.features, choice.way)
         self.reference.registration = choice.registration
         scores, whole, maps, peaks = self._held_out(choice, held_out)
@@ -390,9 +388,9 @@ def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:
         raise ValueError(f"There is a group for each picture. Received: {n} pictures, {len(groups)} groups.")
 
 
-def _warn_of_likes(names: Sequence[Sequence]) -> None:
-    """Says that thresholds of many pictures are those of few things."""
-    n, things = len(names[0]), len(np.unique(linked(names)))
+def _warn_of_likes(shown: np.ndarray) -> None:
+    """Says that thresholds of many pictures are those of few things, by what each shows, `(n,)`."""
+    n, things = len(shown), len(np.unique(shown))
     if things < FEW_THINGS * n:
         warnings.warn(
             f"{n} good pictures show {things} different things, as some are nearly the same. Those of one thing are "
