@@ -47,6 +47,8 @@ def chosen(pictures: np.ndarray, scores: Scores, seed: int = 0, described: Featu
     `Places`, where they make normal pictures that were left out clearly likelier than `Kinds` do. Where that is so once
     all pictures are in one pose, as of many parts that turn, `Places` in that pose. Elsewhere, as on surfaces, that
     which has the highest mean AUROC for `proxies.painted` defects of each kind, `Places` if none is better by `MARGIN`.
+    Whether there is a pose the `Filters` tell, whatever describes pictures then: a network sees so much around a place
+    that the same place is likelier for it however parts lie.
     All learn from three quarters of the pictures, several times over. No anomalous picture has a say.
 
     Args:
@@ -57,13 +59,20 @@ def chosen(pictures: np.ndarray, scores: Scores, seed: int = 0, described: Featu
     """
     described = described or Filters()
     features = described.of_pictures(pictures)
-    if likelihood_gain(features, seed, described.version) > CLEAR:
+    by_filters = features if described == Filters() else Filters().of_pictures(pictures)
+    gain = likelihood_gain(by_filters, seed)
+    if gain <= CLEAR:
+        registration = Registration.fit(pictures)
+        poses = registration.poses(pictures)
+        in_one_pose = Filters().of_pictures(registration(pictures, poses))
+        if likelihood_gain(in_one_pose, seed) > CLEAR_IN_ONE_POSE:
+            if by_filters is not features:
+                in_one_pose = described.of_pictures(registration(pictures, poses))
+            return Choice(Places, in_one_pose, registration, poses)
+    if by_filters is not features:
+        gain = likelihood_gain(features, seed, described.version)
+    if gain > CLEAR:
         return Choice(Places, features)
-    registration = Registration.fit(pictures)
-    poses = registration.poses(pictures)
-    in_one_pose = described.of_pictures(registration(pictures, poses))
-    if likelihood_gain(in_one_pose, seed, described.version) > CLEAR_IN_ONE_POSE:
-        return Choice(Places, in_one_pose, registration, poses)
     ways = [way for way in WAYS if way.directed or described.directed]
     means = aurocs(ways, pictures, features, scores, seed, described).mean(axis=(1, 2))
     means[ways.index(Places)] += MARGIN

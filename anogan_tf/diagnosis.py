@@ -18,6 +18,7 @@ MOST_ERROR = 0.9
 MOST_GAP = 0.5
 MOST_OVERFIT = 2.0
 MOST_SPREAD = 2.5
+MANY, ALL = 10, 0.9  # images, and what part of them, that are not anomalous for their own sake alone
 
 
 RECONSTRUCTION = "Scores are made of reconstructions here, so the decisions suffer, and so do the regions."
@@ -166,6 +167,17 @@ def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | N
             "Calibrate on images like those to be judged."
         )
     return None
+
+
+def all_unlike(alarms: int, n: int) -> str | None:
+    """Whether nearly all of n images, whose labels nobody knows, are alarms: a sentence, or None."""
+    if n < MANY or alarms < ALL * n:
+        return None
+    return (
+        f"{alarms} of {n} images look anomalous. If most of them are good, they differ as a whole from those of the "
+        "training, as by another file format or compression, sharpness, noise, camera or light: train on such as these, "
+        "or take these as those were taken."
+    )
 
 
 def _above(n, alpha):

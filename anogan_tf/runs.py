@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import h5py
 import keras
 
 import anogan_tf
-from anogan_tf import atomic, data, pretrained, published, report, stages
+from anogan_tf import atomic, data, pretrained, published, report, stages, thresholds
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.callbacks import weights_size
 from anogan_tf.data.samples import Preprocessing
@@ -117,8 +118,7 @@ def load_run(
     path = published.find(path)
     run = read_run(path)
     newer = _newer(run)
-    if not run.get("complete"):
-        raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
+    check_complete(path, run)
     try:
         scorer = _load_run(path, run, generator, discriminator, encoder, chunk)
     except (TypeError, KeyError, AttributeError) as error:
@@ -136,6 +136,12 @@ def _newer(run):
     there = str(versions.get("anogan-tf")) if isinstance(versions, dict) else ""
     numbers = [tuple(map(int, re.findall(r"\d+", version))) for version in (there, here)]
     return f"written by anogan-tf {there}, this is {here}" if numbers[0] > numbers[1] else None
+
+
+def check_complete(path: str | os.PathLike, run: Mapping[str, Any]) -> None:
+    """Raises a ValueError if the training of a run, by its description, has not finished."""
+    if not run.get("complete"):
+        raise ValueError(f"The training of {path} has not finished: run the same `anogan-tf train` command again.")
 
 
 def _load_run(path, run, generator, discriminator, encoder, chunk):
@@ -159,10 +165,18 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
         scorer.reference = scorer.reference_type.from_arrays(_read_arrays(_inside(path, "reference.weights.h5")))
         scorer.reference.fingerprint = run.get("reference", {}).get("fingerprint") or scorer.fingerprint
     if run["calibration"]:
-        calibration = {"fingerprint": scorer.fingerprint} | run["calibration"]
-        values = {name: tuple(calibration.get(name, ())) for name in ("scores", "peaks")}
-        scorer.calibration = Calibration(**calibration | values)
+        calibration = calibration_of(run)
+        known = calibration.fingerprint or scorer.fingerprint  # older runs did not keep it
+        scorer.calibration = dataclasses.replace(calibration, fingerprint=known)
     return scorer
+
+
+def calibration_of(run: Mapping[str, Any]) -> Calibration:
+    """The calibration that the description of a run holds."""
+    stored = run["calibration"]
+    values = {name: tuple(stored.get(name, ())) for name in ("scores", "peaks")}
+    attained = thresholds.level(values["scores"], stored["alpha"])[1]  # older runs have α for it
+    return Calibration(**stored | values | {"attained_alpha": attained})
 
 
 def _features_of(scorer):

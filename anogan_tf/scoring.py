@@ -43,7 +43,7 @@ class Calibration:
             pixel above it with probability at most `REGION_RATE`. Where a map costs a search, of a random 256 of the
             images.
         alpha: The rate of false alarms asked for.
-        attained_alpha: The rate that n images can promise.
+        attained_alpha: The rate that n images can promise, see `thresholds.conformal`.
         fingerprint: Of the networks that gave the scores; None where nobody told.
         peaks: The largest values of the maps of normal images, ascending; none in runs of before they were kept.
         method: `"split"` where nothing was learned from the images; `"cross"` where each was scored by a reference
@@ -559,7 +559,10 @@ def _check_images(images: np.ndarray, image_shape: tuple, first: bool, names: li
     sides = zip(image_shape, images.shape[1:], strict=False)
     if images.ndim != 4 or any(wanted not in (None, side) for wanted, side in sides):
         shape = ", ".join("any" if side is None else str(side) for side in image_shape)
-        raise ValueError(f"The networks take images (n, {shape}). Received: {images.shape}.")
+        raise ValueError(
+            f"The networks take images (n, {shape}) of floats in [-1, 1]; pictures of any size are arrays of bytes "
+            f"(uint8). Received: {images.shape} of {images.dtype}."
+        )
     broken = ~np.isfinite(images).all(axis=(1, 2, 3))
     if broken.any():
         raise ValueError(f"Image {names[broken.argmax()]} has values that are not finite numbers.")

@@ -23,7 +23,8 @@ def conformal(scores: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
         alpha: Rate of false alarms, in (0, 1).
 
     Returns:
-        The threshold and the attained α, which is `alpha`, or 1/(n + 1) for small n.
+        The threshold and the attained α, at most which a new normal image exceeds it with: ⌊α(n + 1)⌋ / (n + 1), or
+        1/(n + 1) for small n.
 
     Raises:
         ValueError: Without scores, with one that is not finite, or with `alpha` outside (0, 1).
@@ -52,7 +53,8 @@ def level(scores: ArrayLike, alpha: float) -> tuple[float, float]:
     scores = _finite(scores)
     n = len(scores)
     allowed = min(math.floor((n + 1) * Fraction(str(alpha))), n)  # the threshold is the n + 1 - allowed-th smallest
-    return (float(scores[n - allowed]), alpha) if allowed else (float(scores[-1]), 1 / (n + 1))
+    allowed = max(allowed, 1)
+    return float(scores[n - allowed]), allowed / (n + 1)
 
 
 def needed(alpha: float) -> int:

@@ -6,7 +6,7 @@
     python -m benchmarks.decisions picture FOLDER    # docs/images/decisions.png, of the pills' scores
     python -m benchmarks.decisions table             # the figures of all studies so far
 
-Local features decide, so no GAN is trained. `before` is a reference of four fifths of the good pictures, and thresholds
+Local features decide, so no GAN is trained. Coverage is of pictures of 128 pixels a side. `before` is a reference of four fifths of the good pictures, and thresholds
 of scores and pixels of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them.
 """
 
@@ -26,10 +26,10 @@ from scipy import ndimage
 
 import anogan_tf as agt
 from anogan_tf import look, metrics, neighbours, thresholds
+from anogan_tf.choice import Choice, chosen
 from anogan_tf.data.images import is_gray
-from anogan_tf.distances import Usual
-from anogan_tf.folds import folds
-from anogan_tf.local_features import of_pictures
+from anogan_tf.distances import Kinds, Places
+from anogan_tf.local_features import VERSION, of_pictures, undirected
 from benchmarks import measuring
 
 SETS = {
@@ -38,8 +38,8 @@ SETS = {
     "tile": "magnetic_tile256",
     "hazelnut": "hazelnut_small256",
 }
-PLACES = ("pill", "bottle")  # the others are of kinds, see `distances.chosen`
 OUT = Path("benchmarks/results/decisions")
+SMALLER, OF_A_CHANNEL, EACH = 128, 11, 10  # pixels a side of pictures of many splits; features; splits between writes
 SIDE, GOOD, TEST_GOOD, TEST_DEFECTS, ALPHA = 256, 150, 30, 60, 0.05
 
 
@@ -49,10 +49,11 @@ def files_of(folder):
     return good, [file for file in sorted((folder / "test").glob("*/*")) if file.parent.name != "good"]
 
 
-def read(files, channels):
-    """Pictures `(n, SIDE, SIDE, channels)` in [-1, 1]."""
-    pictures = (Image.open(file).convert("RGB" if channels == 3 else "L").resize((SIDE, SIDE)) for file in files)
-    return np.stack([np.asarray(p, np.float32).reshape(SIDE, SIDE, channels) for p in pictures]) / 127.5 - 1.0
+def read(files, channels, side=None):
+    """Pictures `(n, side, side, channels)` in [-1, 1], of `SIDE` pixels a side if none are named."""
+    side = side or SIDE
+    pictures = (Image.open(file).convert("RGB" if channels == 3 else "L").resize((side, side)) for file in files)
+    return np.stack([np.asarray(p, np.float32).reshape(side, side, channels) for p in pictures]) / 127.5 - 1.0
 
 
 def mask_of(folder, file):
@@ -61,9 +62,10 @@ def mask_of(folder, file):
     return np.asarray(Image.open(mask).convert("L").resize((SIDE, SIDE))) > 127 if mask.exists() else None
 
 
-def scorer_of(channels):
+def scorer_of(channels, side=None):
     """A scorer by local features, around networks that nobody asks."""
-    gan = agt.DCGAN((SIDE // 4, SIDE // 4, channels), 4, width=2)
+    side = (side or SIDE) // 4
+    gan = agt.DCGAN((side, side, channels), 4, width=2)
     return agt.LocalNeighbours(agt.AnoGAN(gan, steps=0, score="paper"))
 
 
@@ -128,63 +130,48 @@ def figures(scorer, new, defects, masks, pixel_threshold, always):
     return counts
 
 
-def between(features, levelled, seed=0):
-    """How far each place of each picture is from each other picture, `(n, n, places)`.
+class OfFeatures(agt.LocalNeighbours):
+    """The package's scorer, of features that were made before; see `numbered`.
 
-    With places, ‖W (v - v')‖² from the nearest of the 3×3 places there, W of all pictures; else from the nearest of
-    at most 32 places of the other picture, W of all of them. `Places` and `Kinds` learn W anew for each fold.
+    Args:
+        side: Of the pictures that they are of, in pixels.
+        features: Of good pictures, `(n, rows, columns, features)`.
+        way: How they are compared, such as `distances.Places`.
+        seed: Of the folds and the clusters.
     """
-    n, rows, columns, size = features.shape
-    if not levelled:
-        flat = _white(features.reshape(-1, size), features.reshape(-1, size)).reshape(n, -1, size)
-        few = min(32, rows * columns // 8)
-        some = flat[:, np.random.default_rng(seed).permutation(rows * columns)[:few]].reshape(-1, size)
-        return np.stack([_squared(each, some).reshape(-1, n, few).min(axis=2).T for each in flat])
-    found = np.full((n, n, rows * columns), np.inf, np.float32)
-    padded = np.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    for place in range(rows * columns):
-        row, column = divmod(place, columns)
-        own = features[:, row, column]
-        around = padded[:, row : row + 3, column : column + 3].reshape(-1, size)  # (9 n, features)
-        there = _white(around, np.concatenate([own, around]))
-        found[:, :, place] = _squared(there[:n], there[n:]).reshape(n, n, 9).min(axis=2)
-    return found
+
+    version, directed, seed = VERSION, True, 0
+
+    def __init__(self, side, features, way, seed):
+        super().__init__(scorer_of(1, side).scorer)
+        self.made, self.way, self.seed = features, way, seed
+
+    def _described(self, version=VERSION):
+        return self
+
+    def _chosen(self, rows):
+        return Choice(self.way, self.of_pictures(row["image"] for row in rows))
+
+    def of_pictures(self, pictures):
+        """The features of pictures that `numbered` made."""
+        return np.stack([self.made[round((float(picture[0, 0, 0]) + 1) / 2 * len(self.made))] for picture in pictures])
+
+    def undirected(self, features):
+        return features if features.shape[-1] < OF_A_CHANNEL else undirected(features)
 
 
-def _white(learned_from, values):
-    """Values by what makes vectors white, their covariance drawn to its diagonal."""
-    covariance = np.cov(learned_from, rowvar=False)
-    covariance += np.diag(0.05 * np.diagonal(covariance) + 1e-3)
-    return (values - learned_from.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+def numbered(scorer, numbers):
+    """Pictures that stand for those whose features were made: all levels of one tell its number."""
+    levels = 2 * np.float32(numbers) / len(scorer.made) - 1
+    return np.broadcast_to(levels[:, None, None, None], (len(numbers), *scorer.image_shape))
 
 
-def _squared(values, others):
-    lengths, theirs = (np.square(each).sum(axis=-1) for each in (values, others))
-    return np.maximum(lengths[:, None] - 2.0 * values @ others.T + theirs, 0.0)
-
-
-def rate(distances, own, new, levelled, seed, alpha=ALPHA):
-    """The part of new good pictures above the threshold that own ones give, each held out in turn."""
-    fold = folds([range(len(own))], neighbours.FOLDS if levelled else neighbours.FOLDS_OF_KINDS, seed)
-    nearest = np.empty((len(own), distances.shape[2]), np.float32)
-    for number in range(fold.max() + 1):
-        inside = fold == number
-        nearest[inside] = distances[np.ix_(own[inside], own[~inside])].min(axis=1)
-    maps, new_maps = (_smooth(np.log1p(each)) for each in (nearest, distances[np.ix_(new, own)].min(axis=1)))
-    if not levelled:
-        scores, found = (neighbours._highest(np.expm1(each)) for each in (maps, new_maps))
-    else:
-        scores, usual = np.empty(len(own)), Usual.fit(maps, 1.0)
-        for number in range(fold.max() + 1):
-            inside = fold == number
-            scores[inside] = neighbours._highest(Usual.fit(maps[~inside], 1.0)(maps[inside]))
-        found = neighbours._highest(usual(new_maps))
-    return float(np.mean(found > thresholds.level(scores, alpha)[0]))
-
-
-def _smooth(maps):
-    side = round(maps.shape[1] ** 0.5)
-    return ndimage.gaussian_filter(maps.reshape(-1, side, side), (0, 0.75, 0.75))
+def rate(side, features, own, new, way, seed, alpha=ALPHA):
+    """The part of new good pictures above the threshold that own ones give by `cross_calibrate`."""
+    scorer = OfFeatures(side, features, way, seed)
+    scorer.cross_calibrate(numbered(scorer, own), alpha)
+    scores = scorer.score(numbered(scorer, new), draw=False)["anomaly_score"]
+    return float(np.mean(scores > scorer.calibration.threshold))
 
 
 def summary(rates):
@@ -194,31 +181,30 @@ def summary(rates):
     return {"mean": float(np.mean(rates)), "error": float(error), "low": float(low), "high": float(high)}
 
 
-def coverage(folder, levelled, splits):
-    """The rate of false alarms over random splits of a set's good pictures, at most 200 of them."""
+def coverage(folder, splits):
+    """The rates of false alarms over random splits of a set's good pictures, at most 200 of them, one after the other."""
     good, _ = files_of(folder)
     good = [good[i] for i in np.random.default_rng(0).permutation(len(good))[: GOOD + 50]]
     channels = 1 if is_gray(good[0]) else 3
-    features = of_pictures(read(good, channels))
-    distances, n = between(features, levelled), len(good) * 3 // 4 if len(good) == GOOD + 50 else len(good) * 2 // 3
-    rates = []
+    way = chosen(read(good, channels), scorer_of(channels)._scores).way
+    features = of_pictures(read(good, channels, SMALLER))
+    n, rates = len(good) * 3 // 4 if len(good) == GOOD + 50 else len(good) * 2 // 3, []
     for seed in range(splits):
         order = np.random.default_rng(seed).permutation(len(good))
-        rates.append(rate(distances, order[:n], order[n:], levelled, seed))
-    return {"n": n, "new": len(good) - n, "splits": splits} | summary(rates)
+        rates.append(rate(SMALLER, features, order[:n], order[n:], way, seed))
+        yield {"way": way.__name__, "n": n, "new": len(good) - n, "splits": seed + 1} | summary(rates)
 
 
 def simulation(n, splits, new=100):
     """The same of pictures of 8×8 places with four features, correlated noise of Student's t, drawn anew each time."""
-    rates = {True: [], False: []}
+    rates = {Places: [], Kinds: []}
     for seed in range(splits):
         rng = np.random.default_rng([n, seed])
-        features = _smooth(rng.standard_t(5, size=((n + new) * 4, 64))).reshape(n + new, 4, 8, 8)
-        features = np.ascontiguousarray(np.moveaxis(features, 1, 3), np.float32)
-        for levelled, found in rates.items():
-            found.append(rate(between(features, levelled), np.arange(n), np.arange(n, n + new), levelled, seed))
+        noise = ndimage.gaussian_filter(rng.standard_t(5, size=(n + new, 8, 8, 4)), (0, 0.75, 0.75, 0))
+        for way, found in rates.items():
+            found.append(rate(64, np.float32(noise), np.arange(n), np.arange(n, n + new), way, seed))
     promised = thresholds.level(np.arange(n), ALPHA)[1]
-    return {"n": n, "promised_of_split": promised, "places": summary(rates[True]), "kinds": summary(rates[False])}
+    return {"n": n, "promised_of_split": promised, "places": summary(rates[Places]), "kinds": summary(rates[Kinds])}
 
 
 @look.styled
@@ -321,9 +307,11 @@ def main():
         measuring.write(options.out / "simulation.json", "decisions", started_on, found)
         print(json.dumps(found))
     for name in options.sets if options.what == "coverage" else ():
-        found = {"set": name} | coverage(options.folder / SETS[name], name in PLACES, options.splits)
-        measuring.write(options.out / f"coverage_{name}.json", "decisions", started_on, found)
-        print(json.dumps(found), flush=True)
+        for found in coverage(options.folder / SETS[name], options.splits):
+            if found["splits"] in (options.splits, *range(0, options.splits, EACH)):
+                file = options.out / f"coverage_{name}.json"
+                measuring.write(file, "decisions", started_on, {"set": name} | found)
+        print(name, json.dumps(found), flush=True)
     for seed in options.seeds if options.what == "study" else ():
         for name in options.sets:
             file = options.out / f"{name}_{seed}.json"

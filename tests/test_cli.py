@@ -1,4 +1,5 @@
 import csv
+import errno
 import html
 import json
 import os
@@ -23,6 +24,8 @@ from anogan_tf import judging, report, runs, scoring
 from anogan_tf.callbacks import Progress
 from anogan_tf.commands import cli, options, settings, train
 from anogan_tf.commands.cli import main
+
+pytestmark = pytest.mark.usefixtures("same_place")
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
 SMALL += ["--start", "prior", "--steps", "3"]
@@ -96,7 +99,7 @@ def test_a_run_holds_what_scoring_needs(trained_run):
     assert description["images"] == {"test": 10, "train": 24, "validation": 6}
     assert description["gan"]["image_shape"] == [16, 16, 1]
     assert description["preprocessing"]["image_shape"] == [64, 64, 1]  # where local features are compared
-    assert description["calibration"]["attained_alpha"] == 0.2
+    assert description["calibration"]["attained_alpha"] == 6 / 31
     assert {
         "generator.weights.h5",
         "discriminator.weights.h5",
@@ -721,6 +724,23 @@ def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     assert "Left out 5 of 10 images" in tested.output
 
 
+def test_what_is_not_good_does_not_calibrate(own_run, parts, tmp_path):
+    description = (own_run / "run.json").read_bytes()
+    for folder, message in (
+        (parts, "5 of 40, such as test/scratch/000.png"),
+        (parts / "test", "5 of 10, such as scratch/000.png"),
+        (parts / "test" / "scratch", "5 of 5 images to be added exceed the threshold"),
+    ):
+        result = run("calibrate", own_run, folder)
+        assert result.exit_code == 1
+        assert message in result.output
+    assert (own_run / "run.json").read_bytes() == description
+    result = run("calibrate", own_run, parts / "test" / "scratch", "--out", tmp_path / "all")
+    assert result.exit_code == 0, result.output
+    assert "Mind: 5 of 5 images to be added exceed the threshold" in result.output
+    assert len(agt.load_run(tmp_path / "all").calibration.scores) == 35
+
+
 def test_another_rate_is_set_without_images(own_run):
     before = agt.load_run(own_run).calibration
     result = run("calibrate", own_run, "--alpha", "0.2")
@@ -773,13 +793,53 @@ def test_info_tells_what_a_run_is(trained_run):
         r"pictures +64×64×1",
         r"images +10 test, 24 train, 6 validation",
         r"calibrated with +30 good images, each held out in turn",
-        r"suspicious above +[\d.]+; α = 0.2, attained 0.2",
-        r"anomalous above +[\d.]+; α = 0.04, attained 0.04",
+        r"suspicious above +[\d.]+; α = 0.2, attained 0.194",
+        r"anomalous above +[\d.]+; α = 0.04, attained 0.0323",
         r"< threshold",
     ):
         assert re.search(line, result.output), line
     bars = re.findall(r"^ +\S+ #* +(\d+)", result.output, re.MULTILINE)
     assert sum(map(int, bars)) == 30
+
+
+def test_info_of_a_training_that_has_not_finished_says_so(own_run):
+    description = json.loads((own_run / "run.json").read_text())
+    begun = {name: description[name] for name in ("format", "versions", "method", "settings")} | {"complete": False}
+    (own_run / "run.json").write_text(json.dumps(begun))
+    result = run("info", own_run)
+    assert result.exit_code == 1
+    assert "has not finished: run the same `anogan-tf train` command again" in result.output
+
+
+def test_a_test_takes_the_names_of_its_own_classes(trained_run, parts, tmp_path):
+    for name, label in (("good", "oak"), ("scratch", "ash")):
+        shutil.copytree(parts / "test" / name, tmp_path / "classes" / label)
+    refused = run("test", trained_run[0], tmp_path / "classes", "--out", tmp_path / "out")
+    assert "Name the normal class with normal= (--normal)" in refused.output
+    tested = run("test", trained_run[0], tmp_path / "classes", "--normal", "oak", "--out", tmp_path / "out")
+    assert tested.exit_code == 0, tested.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["n"], metrics["auroc"]) == (10, 1.0)
+
+
+def test_pictures_that_nearly_all_look_anomalous_are_told(trained_run, parts, tmp_path):
+    for n in range(2):
+        shutil.copytree(parts / "test" / "scratch", tmp_path / "new" / str(n))
+    result = run("score", trained_run[0], tmp_path / "new", "--out", tmp_path / "out", "--pictures", "0")
+    assert "Mind: 10 of 10 images look anomalous. If most of them are good, they differ as a whole" in result.output
+    assert "If most of them are good" in (tmp_path / "out" / "index.html").read_text()
+    few = run("score", trained_run[0], tmp_path / "new" / "0", "--out", tmp_path / "few", "--pictures", "0")
+    assert "If most of them are good" not in few.output
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(trained_run, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("anogan_tf.commands.info.run", closed)
+    result = CliRunner().invoke(main, ["info", str(trained_run[0])])
+    assert result.exit_code == 1
+    assert "Broken pipe" not in result.output
 
 
 def test_a_score_takes_another_rate_or_threshold_and_writes_masks(trained_run, parts, tmp_path):
@@ -903,6 +963,13 @@ def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_
     (drawn,) = (tmp_path / "scored").glob("anomaly_map_*.tiff")
     with Image.open(drawn) as anomaly_map:
         assert anomaly_map.size == (40, 40)
+
+
+@pytest.mark.parametrize(("source", "recipe"), [("parts", "parts"), ("list.csv", "parts"), ("mnist", "photos")])
+def test_files_in_a_folder_or_in_a_list_have_one_recipe(source, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("parts").mkdir()
+    assert settings.with_recipe(options.of_training([source, "--out", "run"]), channels=3)["recipe"] == recipe
 
 
 @pytest.mark.parametrize(("gan", "rate"), [("dcgan", 2e-3), ("wgan-gp", None)])

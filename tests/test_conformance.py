@@ -139,7 +139,7 @@ def test_another_rate_of_false_alarms_needs_no_scoring(scorer, monkeypatch):
     monkeypatch.setattr(type(scorer), "raw_outputs", None)
     scorer.recalibrate(0.5)
     assert scorer.calibration.threshold == np.sort(calibration.scores)[10]  # the ⌈21 · 0.5⌉-th of 20
-    assert scorer.calibration.alpha == scorer.calibration.attained_alpha == 0.5
+    assert (scorer.calibration.alpha, scorer.calibration.attained_alpha) == (0.5, 10 / 21)
     scorer.recalibrate(alpha=0.05)
     assert scorer.calibration == calibration
     assert len(calibration.peaks) == 20

@@ -935,6 +935,7 @@ def test_read_files_skips_and_reports_what_cannot_be_read(mvtec, batch_size):
     bad.write_text("words")
     skipped = []
     paths = [mvtec / "test", mvtec / "train/good/004.png", mvtec / "test/good/000.png", mvtec / "missing.png"]
+    paths.append(os.path.relpath(mvtec / "train/good/004.png"))  # one file, whatever it is called
     batches = list(data.read_files(data.list_files(paths), Preprocessing(SHAPE), batch_size, skipped))
     names = [name for batch in batches for name in batch["id"]]
     good = [*numbered("test/good", 3), *numbered("test/scratch", 4), "train/good/004.png"]

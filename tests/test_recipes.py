@@ -15,6 +15,8 @@ from PIL import Image
 from anogan_tf import plots
 from anogan_tf.commands.cli import main
 
+pytestmark = pytest.mark.usefixtures("same_place")
+
 TEXT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 RECIPES = [[shlex.split(line) for line in block.replace("\\\n", "").splitlines()] for block in BLOCKS]

@@ -4,8 +4,9 @@ import tensorflow as tf
 from scipy import ndimage
 
 import anogan_tf as agt
-from anogan_tf.choice import chosen
+from anogan_tf.choice import CLEAR, chosen, likelihood_gain
 from anogan_tf.distances import Places
+from anogan_tf.local_features import OF_NETWORK
 from anogan_tf.registration import SIDE, Registration, moved, moved_back
 
 GROUND = -0.5
@@ -124,6 +125,24 @@ def test_parts_that_turn_are_compared_in_one_pose_and_surfaces_as_they_are(turne
     assert choice.registration is not None
     surfaces = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(16, 64, 64, 1)), (0, 2, 2, 0))
     assert chosen((2 * surfaces).astype(np.float32), highest).registration is None
+
+
+class OfPlaces:
+    """Features that tell places apart however a part lies, as those of a network may; without a direction."""
+
+    version, directed = OF_NETWORK, False
+
+    def of_pictures(self, pictures):
+        rng = np.random.default_rng(5)
+        return np.stack([np.indices((12, 12)).T + rng.normal(0, 0.1, (12, 12, 2)) for _ in pictures]).astype(np.float32)
+
+
+def test_whether_parts_turn_does_not_depend_on_what_describes_them(turned):
+    features = OfPlaces().of_pictures(turned[0])
+    assert likelihood_gain(features, version=OF_NETWORK) > CLEAR
+    choice = chosen(turned[0], lambda reference, pixels: pixels.max(axis=(1, 2)), described=OfPlaces())
+    assert choice.registration is not None
+    assert choice.features.shape == features.shape
 
 
 def test_a_first_picture_off_the_middle_does_not_decide_how_far_others_may_be_from_it(turned):

@@ -7,7 +7,7 @@ from anogan_tf import thresholds
 
 def test_threshold_is_the_order_statistic_of_the_definition():
     scores = np.random.default_rng(0).permutation(np.arange(1.0, 101.0))
-    assert thresholds.conformal(scores, 0.05) == (96.0, 0.05)  # ⌈101 · 0.95⌉ = 96
+    assert thresholds.conformal(scores, 0.05) == (96.0, 5 / 101)  # ⌈101 · 0.95⌉ = 96
     assert thresholds.conformal(scores[scores <= 19], 0.05) == (19.0, 0.05)  # ⌈20 · 0.95⌉ = 19
     assert thresholds.conformal(np.arange(1.0, 100.0), 0.29) == (71.0, 0.29)  # 100 · 0.71, without rounding up
 
@@ -108,6 +108,6 @@ def test_three_answers_of_two_thresholds():
 @pytest.mark.parametrize(("alpha", "n"), [(0.05, 19), (0.01, 99), (0.3, 3), (0.5, 1)])
 def test_as_many_images_as_are_needed_keep_a_rate(alpha, n):
     assert thresholds.needed(alpha) == n
-    assert thresholds.level(np.arange(n), alpha)[1] == alpha
+    assert thresholds.level(np.arange(n), alpha)[1] == int(alpha * (n + 1)) / (n + 1)
     if n > 1:
         assert thresholds.level(np.arange(n - 1), alpha) == (n - 2, 1 / n)

@@ -1,6 +1,7 @@
 """Sets a run's thresholds: when it is trained, and from more good images later on."""
 
 import itertools
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from anogan_tf.commands.settings import (
     load_splits,
     pattern_of,
 )
-from anogan_tf.diagnosis import few_images, unkept
+from anogan_tf.data.layouts import check_good
+from anogan_tf.diagnosis import few_images, shifted, unkept
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.runs import load_run, preprocessing_of, read_run, save_run
 from anogan_tf.scoring import Scorer
@@ -44,7 +46,8 @@ def run(
         pattern: Which files of a folder are taken; None for the pattern of the training.
 
     Raises:
-        ValueError: If there is nothing to do, or the run cannot be calibrated as asked for.
+        ValueError: If there is nothing to do, or the run cannot be calibrated as asked for; if folders hold images of
+            other classes than good ones, or if far more images than chance allows raise an alarm and no `out` is named.
     """
     if not paths and (learn or alpha is None):
         raise ValueError("Name good images to add, or another rate of false alarms with --alpha.")
@@ -52,6 +55,9 @@ def run(
     _check(run, folder, scorer, learn, out)
     check_apart(out or folder, *paths)
     report.check_writable(out or folder)
+    settings = description.get("settings", {})
+    for path in filter(os.path.isdir, paths):
+        check_good(path, pattern or settings.get("pattern"), settings.get("normal"))
     skipped = []
     given = data.list_files(paths, pattern_of(description, pattern)) if paths else []
     files, hashes = seen.new_files(folder, given)
@@ -62,12 +68,14 @@ def run(
     if paths and not n:
         raise ValueError("There are no new images: the run has seen all of them, or none can be read.")
     alpha = scorer.calibration.alpha if alpha is None else alpha
-    if not paths:
-        scorer.recalibrate(alpha)
-    elif learn:
+    if paths:
+        added = _scored(scorer, alpha, more)
+        _check_like(scorer.calibration, added, out)
+        scorer.calibration = scorer.calibration.joined(added.scores, added.peaks)
+    if learn:
         _learn_again(run, description, scorer, alpha, more)
     else:
-        _join(scorer, alpha, more)
+        scorer.recalibrate(alpha)
     found = [few_images(len(scorer.calibration.scores), alpha)]
     kept = {"diagnosis": list(filter(None, found)), "added": description.get("added", 0) + n}
     with atomic.exclusive(out or folder):
@@ -128,13 +136,28 @@ def _check(run, folder, scorer, learn, out):
         raise ValueError(f"{out} holds a run already: name another folder with --out.")
 
 
-def _join(scorer, alpha, more):
-    """Adds the scores of more images to those of the calibration."""
+def _scored(scorer, alpha, more):
+    """What more images alone would calibrate."""
     before = scorer.calibration
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # these alone may be few
         scorer.calibrate(more, alpha)
-    scorer.calibration = before.joined(scorer.calibration.scores, scorer.calibration.peaks).at(alpha)
+    added, scorer.calibration = scorer.calibration, before
+    return added
+
+
+def _check_like(calibration, added, out):
+    """Says if images that are to be added are hardly like the good ones of before; a ValueError where no `out` is named."""
+    alarms, n = int(np.sum(np.array(added.scores) > calibration.threshold)), len(added.scores)
+    if not shifted(alarms, n, calibration.alpha, len(calibration.scores)):
+        return
+    sentence = (
+        f"{alarms} of {n} images to be added exceed the threshold of {calibration.threshold:.4g}, where about "
+        f"{calibration.attained_alpha:.1%} were expected. Where some are not good, thresholds made of them find nothing."
+    )
+    if out is None:
+        raise ValueError(f"{sentence} The run is left as it was: if all are good, name another one with --out.")
+    print(f"Mind: {sentence}")
 
 
 def _learn_again(run, description, scorer, alpha, more):

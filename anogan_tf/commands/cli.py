@@ -82,8 +82,8 @@ def command(function: Callable) -> click.Command:
             click.echo(f"\nInterrupted; what was saved is kept. To go on:\n  {again}")
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise SystemExit(128 + number) from None
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
-            raise
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # the last is of a reader such as head that has seen enough, which click ends quietly
         except Exception as error:
             if click.get_current_context().find_root().params["debug"]:
                 raise
@@ -156,6 +156,7 @@ def data(source: str, out: str, **settings) -> None:
 @click.option(
     "--threshold", type=options.Threshold(), help='A number; or "f1" or "midpoint", which look at the test labels.'
 )
+@click.option("--normal", multiple=True, help="Normal class of SOURCE; default the training's. May be repeated.")
 @options.MASKS
 @click.option(
     "--pictures", type=options.AT_LEAST_0, default=100, help="Images to draw at most, the most anomalous first."

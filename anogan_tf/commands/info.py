@@ -7,8 +7,7 @@ import numpy as np
 
 from anogan_tf import drawing
 from anogan_tf.diagnosis import unkept
-from anogan_tf.runs import read_run
-from anogan_tf.scoring import Calibration
+from anogan_tf.runs import calibration_of, check_complete, read_run
 from anogan_tf.thresholds import STRICTER
 
 BARS, WIDTH = 12, 40
@@ -19,8 +18,12 @@ def run(run: str | Path) -> None:
 
     Args:
         run: The folder of a run, or the name of a published one.
+
+    Raises:
+        ValueError: If its training has not finished.
     """
     description = read_run(run)
+    check_complete(run, description)
     for name, value in _lines(description):
         print(f"{name:20} {value}")
     if description["calibration"]:
@@ -46,7 +49,7 @@ def histogram(scores: Sequence[float], threshold: float) -> list[str]:
 def _lines(description):
     settings, preprocessing = description.get("settings", {}), description.get("preprocessing") or {}
     gan, encoder, around = description["gan"], description["encoder"], description.get("around", [])
-    yield "run of", f"anogan-tf {description['versions'].get('anogan-tf')}" + _unfinished(description)
+    yield "run of", f"anogan-tf {description['versions'].get('anogan-tf')}" 
     yield "method", " of ".join([*reversed(around), description["method"]])
     yield "what decides", _what_decides(description)
     yield "source", settings.get("source", "unknown, saved from Python")
@@ -62,7 +65,7 @@ def _lines(description):
     if description.get("drawing"):
         yield "drawing", drawing.in_words(description["drawing"])
     if description["calibration"]:
-        yield from _thresholds(Calibration(**description["calibration"]))
+        yield from _thresholds(calibration_of(description))
 
 
 def _thresholds(calibration):
@@ -90,10 +93,6 @@ def _diagnosis(description):
     calibration = description["calibration"]
     found = [unkept(len(calibration["scores"]), calibration["alpha"])] if calibration else []
     return [*description.get("diagnosis", []), *filter(None, found)]
-
-
-def _unfinished(description):
-    return "" if description.get("complete") else ", its training has not finished"
 
 
 def _size(shape):

@@ -63,8 +63,8 @@ PAPERS: dict[str, Any] = {  # where no recipe says otherwise
 }
 
 
-def of_source(is_folder: bool, channels: int) -> str:
-    """The recipe of a source of which nothing else is known: of parts for a folder, else by the channels."""
-    if is_folder:
+def of_source(is_files: bool, channels: int) -> str:
+    """The recipe of a source of which nothing else is known: of parts for files, else by the channels."""
+    if is_files:
         return "parts"
     return "shapes" if channels == 1 else "photos"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anogan_tf import atomic, data, judging, page, published, report, table
+from anogan_tf import atomic, data, diagnosis, judging, page, published, report, table
 from anogan_tf.commands.seen import Looks
 from anogan_tf.commands.settings import at_rate, check_apart, pattern_of
 from anogan_tf.data import images
@@ -143,12 +143,15 @@ def show(
     decisions = collections.Counter(row["decision"] for row in table.scored_rows(out))
     n = decisions.total()
     figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=len(skipped), run=run)
-    figures["mind"] = list(mind)
+    unlike = diagnosis.all_unlike(n - decisions["normal"], n)
+    figures["mind"] = [*mind, *filter(None, [unlike])]
     more = {"masks": masks, "thumbnails": thumbnails, "normal_scores": scorer.calibration.scores, "kept": kept}
     report.show(out, pictures, figures, figures["pixel_threshold"], skipped, **more)
     suspicious = f" ({decisions['suspicious']} of them are suspicious)" if decisions["suspicious"] else ""
     alarms = n - decisions["normal"]
     print(f"{alarms} of {n} images look anomalous{suspicious}. Open {Path(out) / 'index.html'}.")
+    if unlike:
+        print(f"Mind: {unlike}")
 
 
 class Stamps:

@@ -53,7 +53,8 @@ def with_recipe(settings: dict, channels: int) -> dict:
 
     Where z is asked to be found as in the papers, all of how it is found is theirs, and so are networks but of parts.
     """
-    chosen = settings["recipe"] or recipes.of_source(Path(settings["source"]).is_dir(), channels)
+    source = str(settings["source"])
+    chosen = settings["recipe"] or recipes.of_source(Path(source).is_dir() or source.endswith(".csv"), channels)
     settings = settings | {"recipe": chosen}
     recipe = recipes.PAPERS | recipes.RECIPES[chosen]
     if settings["method"] == "f-anogan" or settings["start"] == "prior":

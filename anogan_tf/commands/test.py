@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -30,6 +31,7 @@ def run(
     *,
     alpha: float | None = None,
     threshold: float | str | None = None,
+    normal: Sequence[str] = (),
     masks: bool = False,
     pictures: int = 100,
     pattern: str | None = None,
@@ -43,6 +45,7 @@ def run(
         out: Folder of the results.
         alpha: Another rate of false alarms than the run's; None for that.
         threshold: A number, `"f1"` or `"midpoint"`; None for the calibrated one.
+        normal: Names of the normal classes of `source`; none for those of the training, or what the layout says.
         masks: Whether to write the pixels of regions as PNG files.
         pictures: Images to draw at most, the most anomalous first.
         pattern: Which files of a folder are taken; None for the pattern of the training.
@@ -60,7 +63,7 @@ def run(
     judging.check_threshold(scorer, threshold)
     if source is None and not settings:
         raise ValueError(f"{run} was saved from Python and names no source: anogan-tf test {run} SOURCE.")
-    tested = _labelled(run, description, settings, scorer, source, pattern)
+    tested = _labelled(run, description, settings, scorer, source, pattern, tuple(normal))
     if tested is None:
         raise ValueError(
             f"{source or settings['source']} has no anomalous images to test on: it is all normal. Name a labelled "
@@ -80,11 +83,11 @@ def run(
     return result
 
 
-def _labelled(run, description, settings, scorer, source, pattern):
+def _labelled(run, description, settings, scorer, source, pattern, normal):
     """The images to test on: of the run's own source those that it set aside, of another the labelled ones."""
     unseen = functools.partial(seen.unseen, published.find(run))
     own = source is None or absolute(source) == settings.get("source")
-    if own and pattern in (None, settings.get("pattern")):
+    if own and pattern in (None, settings.get("pattern")) and normal in ((), tuple(settings.get("normal") or ())):
         splits = load_splits(settings, scorer.image_shape)
         check_fingerprint(run, description, splits)
         test = splits.samples.part("test")
@@ -92,7 +95,7 @@ def _labelled(run, description, settings, scorer, source, pattern):
     return data.load_labelled(
         source or settings["source"],
         preprocessing_of(description),
-        normal=settings.get("normal") or None,
+        normal=normal or settings.get("normal") or None,
         data_dir=settings.get("data_dir"),
         pattern=pattern_of(description, pattern),
         keep=unseen,

@@ -339,13 +339,17 @@ def labelled(
 
 
 def list_files(paths: Iterable[str | os.PathLike], pattern: str | None = None) -> list[str]:
-    """Files, and all pictures in folders, each once, as text; a folder without pictures raises a ValueError.
+    """Files, and all pictures in folders, each once, as text that first names it; a folder without pictures raises a
+    ValueError.
 
     Masks, and what this package wrote, are no pictures; `pattern` is a glob pattern that those in folders must match.
     """
     paths = map(Path, paths)
     files = (file for path in paths for file in (sources.image_files_in(path, pattern) if path.is_dir() else [path]))
-    return list(dict.fromkeys(os.fspath(file) for file in files))
+    by_place: dict[str, str] = {}
+    for file in files:
+        by_place.setdefault(os.path.abspath(file), os.fspath(file))
+    return list(by_place.values())
 
 
 def read_files(

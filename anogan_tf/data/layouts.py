@@ -15,7 +15,8 @@ from pathlib import Path
 
 from anogan_tf.data import folder_layouts, lists, published_layouts
 from anogan_tf.data.listing import Listing, list_folder
-from anogan_tf.data.reading import Reading
+from anogan_tf.data.masks import mark_anything, matched
+from anogan_tf.data.reading import Reading, is_bad, is_good, normal_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +77,27 @@ def read(
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
         unused.append(f"files of other suffixes ({counts})")
     return dataclasses.replace(reading, layout=layout.name, unused=tuple(unused))
+
+
+def check_good(folder: str | os.PathLike, pattern: str | None = None, normal: Sequence[str] | None = None) -> None:
+    """Raises a ValueError if a folder holds anomalous pictures, by the names of the folders in it or by masks.
+
+    Args:
+        folder: Path.
+        pattern: Glob pattern of file names; None for all image files.
+        normal: Names of normal classes, beside those that are called good, ok and the like.
+    """
+    listing = list_folder(folder, pattern)
+    known = normal_of(normal or (), {name for path in listing.pictures for name in path[:-1]})
+    in_good = {path: any(is_good(name) or name in known for name in path[:-1]) for path in listing.pictures}
+    masks, _ = matched(listing, listing.pictures)
+
+    def is_other(path, good):
+        named = not good and (any(in_good.values()) or any(map(is_bad, path[:-1])))
+        return named or mark_anything(listing, masks.get(path, ()))
+
+    if others := [path for path, good in in_good.items() if is_other(path, good)]:
+        raise ValueError(
+            f"{folder} holds pictures that are not good: {len(others)} of {len(in_good)}, such as "
+            f"{'/'.join(others[0])}. Name the folder of the good ones."
+        )

@@ -24,7 +24,7 @@ def each(things: Any) -> Iterator[Source]:
 
     Raises:
         ValueError: For an array of another shape than `(height, width)`, `(height, width, channels)` of 1, 3 or 4
-            channels, or `(n, height, width, channels)`.
+            channels, or `(n, height, width, channels)`, or without a pixel.
     """
     if isinstance(things, list) or (_has_levels(things) and things.ndim == 4):
         for thing in things:
@@ -35,6 +35,8 @@ def each(things: Any) -> Iterator[Source]:
             "A picture is (height, width) or (height, width, 1, 3 or 4 channels), several are (n, height, width, "
             f"channels), or a list. Received: an array of shape {things.shape}."
         )
+    if _has_levels(things) and 0 in things.shape:
+        raise ValueError(f"A picture has pixels. Received: an array of shape {things.shape}.")
     yield things
 
 

@@ -156,11 +156,11 @@ def need_normal(
     labels: Sequence[int],
     normal: Sequence[str] | None,
 ) -> None:
-    """Raises a ValueError if there is no normal picture to train on."""
+    """Raises a ValueError if no picture of the training part is normal."""
     if not any(part == "train" and label == 0 for part, label in zip(parts, labels, strict=True)):
         classes = {name for name, part in zip(classes, parts, strict=True) if part == "train"} or set(classes)
         raise ValueError(
-            f"{where}: no images of the normal class {listed(normal or ('good',))} to train on. There are: "
+            f"{where}: no images of the normal class {listed(normal or ('good',))}. There are: "
             f"{listed(sorted(classes))}. Name the normal class with normal= (--normal)."
         )
 
