@@ -175,8 +175,8 @@ def all_unlike(alarms: int, n: int) -> str | None:
         return None
     return (
         f"{alarms} of {n} images look anomalous. If most of them are good, they differ as a whole from those of the "
-        "training, as by another file format or compression, sharpness, noise, camera or light: train on such as these, "
-        "or take these as those were taken."
+        "training, as by another file format or compression, sharpness, noise, camera or light: train on such as "
+        "these, or take these as those were taken."
     )
 
 

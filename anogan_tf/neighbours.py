@@ -26,7 +26,7 @@ from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
 FOLDS, FOLDS_OF_KINDS = 20, 10  # of cross-calibration
-FEW_THINGS = 0.9  # of the number of pictures, below which one is told
+FEW_THINGS = 0.75  # of the number of pictures, below which one is told
 
 
 class LocalNeighbours(wrapper.Wrapper):

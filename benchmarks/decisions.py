@@ -6,8 +6,9 @@
     python -m benchmarks.decisions picture FOLDER    # docs/images/decisions.png, of the pills' scores
     python -m benchmarks.decisions table             # the figures of all studies so far
 
-Local features decide, so no GAN is trained. Coverage is of pictures of 128 pixels a side. `before` is a reference of four fifths of the good pictures, and thresholds
-of scores and pixels of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them.
+Local features decide, so no GAN is trained. `before` is a reference of four fifths of the good pictures, and thresholds
+of scores and pixels of the other fifth at α = 0.05; `now` is `cross_calibrate` with all of them. Coverage is of
+`cross_calibrate` too, with pictures of 128 pixels a side, whose features are made once.
 """
 
 import argparse
@@ -182,7 +183,7 @@ def summary(rates):
 
 
 def coverage(folder, splits):
-    """The rates of false alarms over random splits of a set's good pictures, at most 200 of them, one after the other."""
+    """The rate of false alarms over random splits of a set's good pictures, at most 200, after each split."""
     good, _ = files_of(folder)
     good = [good[i] for i in np.random.default_rng(0).permutation(len(good))[: GOOD + 50]]
     channels = 1 if is_gray(good[0]) else 3

@@ -394,3 +394,16 @@ def test_each_image_of_many_is_as_likely_in_a_sample():
     counts, _ = np.histogram(drawn, bins=4, range=(0, 100))
     assert counts.sum() == 1500
     assert np.all(np.abs(counts - 375) < 75)  # four and a half deviations
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((0, 8, 1), np.uint8), r"A picture has pixels. Received: an array of shape \(0, 8, 1\)"),
+        (np.zeros((20, 20, 1)), r"arrays of bytes \(uint8\). Received: \(20, 20, 1\) of float64"),
+    ],
+    ids=["no pixels", "floats of another size"],
+)
+def test_what_is_no_picture_is_refused(scorer, picture, message):
+    with pytest.raises(ValueError, match=message):
+        scorer.score(picture)

@@ -147,13 +147,13 @@ def _scored(scorer, alpha, more):
 
 
 def _check_like(calibration, added, out):
-    """Says if images that are to be added are hardly like the good ones of before; a ValueError where no `out` is named."""
+    """Says if images to be added are hardly like the good ones of before; a ValueError where no `out` is named."""
     alarms, n = int(np.sum(np.array(added.scores) > calibration.threshold)), len(added.scores)
     if not shifted(alarms, n, calibration.alpha, len(calibration.scores)):
         return
     sentence = (
         f"{alarms} of {n} images to be added exceed the threshold of {calibration.threshold:.4g}, where about "
-        f"{calibration.attained_alpha:.1%} were expected. Where some are not good, thresholds made of them find nothing."
+        f"{calibration.attained_alpha:.1%} were expected. Thresholds made of what is not good find nothing."
     )
     if out is None:
         raise ValueError(f"{sentence} The run is left as it was: if all are good, name another one with --out.")

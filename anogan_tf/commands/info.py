@@ -49,7 +49,7 @@ def histogram(scores: Sequence[float], threshold: float) -> list[str]:
 def _lines(description):
     settings, preprocessing = description.get("settings", {}), description.get("preprocessing") or {}
     gan, encoder, around = description["gan"], description["encoder"], description.get("around", [])
-    yield "run of", f"anogan-tf {description['versions'].get('anogan-tf')}" 
+    yield "run of", f"anogan-tf {description['versions'].get('anogan-tf')}"
     yield "method", " of ".join([*reversed(around), description["method"]])
     yield "what decides", _what_decides(description)
     yield "source", settings.get("source", "unknown, saved from Python")
