@@ -193,6 +193,10 @@ def test_only_what_is_new_or_changed_is_scored_again(trained_run, parts, tmp_pat
     assert regions[0] == regions[1]
     score("kept", "--alpha", "0.3")
     assert len(scored) == n + 1
+    (pictures / "new.png").unlink()
+    _, told = score("kept", "--alpha", "0.3")
+    assert scored == []
+    assert "kept holds results of 1 other images: these replace them." in told
 
 
 def test_maps_are_made_once_for_decisions_and_drawings(trained_run, parts, tmp_path, monkeypatch):

@@ -69,6 +69,8 @@ def run(
                 scored.add(*table.unchanged(out, stamps))
                 if scored.ids:
                     print(f"{len(scored.ids)} of {len(files)} images were judged before, and did not change.")
+                if others := len(table.read_stamps(out).keys() - stamps.keys()):
+                    print(f"{out} holds results of {others} other images: these replace them.")
             left = [file for file in files if table.text(file) not in scored.ids]
             kept = judging.Kept(pictures)
             for results, regions in judging.judged_chunks(scorer, batches(left, skipped), threshold, kept):
