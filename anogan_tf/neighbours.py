@@ -154,11 +154,11 @@ class LocalNeighbours(wrapper.Wrapper):
         """Learns from all normal pictures, and sets the thresholds from all of them.
 
         The reference is of all pictures, of a random `REMEMBERED` where there are more. What calibrates is the score of
-        each by a reference that was learned without its fold (how to compare, and the pose of parts that turn, is found
-        from all): as in cross-conformal prediction and CV+, but that new pictures are scored by the reference of all. A
-        threshold of `calibrate` is exceeded by a new normal picture with probability at most α exactly; this one with
-        about α, as docs/reliability.md measures. What is proved is 2α, and for CV+, where the references of the folds
-        judge new pictures too.
+        each by a reference that was learned without its fold (how to compare, the pose of parts that turn, and how two
+        scores join is found from all): as in cross-conformal prediction and CV+, but that new pictures are scored by
+        the reference of all. A threshold of `calibrate` is exceeded by a new normal picture with probability at most α
+        exactly; this one with about α, as docs/reliability.md measures. What is proved is 2α, and for CV+, where the
+        references of the folds judge new pictures too.
 
         Args:
             data: Normal pictures, see `scoring.image_rows`, those to train on and those to hold out together.
@@ -190,7 +190,9 @@ class LocalNeighbours(wrapper.Wrapper):
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
         self.reference.overview = Overview.fit(_each(self._described().undirected, choice.features))
-        self.reference.joined, scores = _joined(np.stack([scores, whole], axis=1), held_out)
+        both = np.stack([scores, whole], axis=1)
+        self.reference.joined = Joined.fit(both)
+        scores = self.reference.joined(both)  # as new ones; by the spread of the others one far off seems farther
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def raw_outputs(
@@ -369,14 +371,6 @@ def _each(function: Callable, pictures: np.ndarray) -> np.ndarray:
 def _each_fold(held_out: np.ndarray) -> Iterator[np.ndarray]:
     """For each fold which pictures are in it, `(n,)`."""
     return (held_out == fold for fold in range(held_out.max() + 1))
-
-
-def _joined(both: np.ndarray, held_out: np.ndarray) -> tuple[Joined, np.ndarray]:
-    """What joins scores at places with those of whole pictures, and each joined by what the other folds show."""
-    joined = np.empty(len(both))
-    for inside in _each_fold(held_out):
-        joined[inside] = Joined.fit(both[~inside])(both[inside])
-    return Joined.fit(both), joined
 
 
 def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:

@@ -162,9 +162,10 @@ class OfFeatures(agt.LocalNeighbours):
 
 
 def numbered(scorer, numbers):
-    """Pictures that stand for those whose features were made: all levels of one tell its number."""
-    levels = 2 * np.float32(numbers) / len(scorer.made) - 1
-    return np.broadcast_to(levels[:, None, None, None], (len(numbers), *scorer.image_shape))
+    """Pictures that stand for those whose features were made: black, but for a pixel that tells the number."""
+    pictures = np.full((len(numbers), *scorer.image_shape), -1.0, np.float32)
+    pictures[:, 0, 0, 0] = 2 * np.float32(numbers) / len(scorer.made) - 1
+    return pictures
 
 
 def rate(side, features, own, new, way, seed, alpha=ALPHA):

@@ -151,6 +151,7 @@ def test_study_of_decisions_counts_what_is_found(monkeypatch, tmp_path):
     assert 0 < found["now"]["iou"] < 1
 
 
+@pytest.mark.filterwarnings("ignore:α = 0.05 needs at least")
 def test_simulated_rates_of_false_alarms_are_rates():
     found = decisions.simulation(12, splits=2, new=10)
     assert found["promised_of_split"] == pytest.approx(1 / 13)
