@@ -1,8 +1,6 @@
 """What may be wrong with a trained detector, in plain words, with what to do about it."""
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import keras
 import numpy as np
@@ -122,7 +120,7 @@ def few_images(n: int, alpha: float) -> str | None:
     With n calibration images the rate that a conformal threshold has in the end is Beta(l, n + 1 - l) distributed, with
     l = ⌊(n + 1)α⌋ (Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673, section 3).
     """
-    above = _above(n, alpha)
+    above = thresholds.exceeding(n, alpha)
     high = float(stats.beta.ppf(0.95, above, n + 1 - above))
     if high > MOST_SPREAD * alpha or (n + 1) * alpha < 1:
         return (
@@ -147,6 +145,15 @@ def unkept(n: int, alpha: float) -> str | None:
     )
 
 
+def exceeds_chance(alarms: int, n: int, alpha: float, calibrated: int) -> bool:
+    """Whether so many alarms among n normal images are by chance in less than one of a thousand cases.
+
+    The arguments are those of `shifted`.
+    """
+    above = thresholds.exceeding(calibrated, alpha)
+    return bool(n) and bool(stats.betabinom.sf(alarms - 1, n, above, calibrated + 1 - above) < 0.001)
+
+
 def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | None:
     """Whether normal test images raise far more false alarms than calibration promises: or None.
 
@@ -159,8 +166,7 @@ def shifted(false_alarms: int, n: int, alpha: float, calibrated: int) -> str | N
         alpha: The rate asked for.
         calibrated: Images that the threshold was set on.
     """
-    above = _above(calibrated, alpha)
-    if n and stats.betabinom.sf(false_alarms - 1, n, above, calibrated + 1 - above) < 0.001:
+    if exceeds_chance(false_alarms, n, alpha, calibrated):
         return (
             f"{false_alarms} of {n} normal test images exceed the threshold, where about {alpha:.0%} were expected: "
             "they differ from the images it was set on (another camera, lot or light?), or those were too few. "
@@ -178,8 +184,3 @@ def all_unlike(alarms: int, n: int) -> str | None:
         "training, as by another file format or compression, sharpness, noise, camera or light: train on such as "
         "these, or take these as those were taken."
     )
-
-
-def _above(n, alpha):
-    """How many of n + 1 exchangeable scores a conformal threshold of n of them lets exceed it."""
-    return max(1, min(n, math.floor((n + 1) * Fraction(str(alpha)))))

@@ -91,7 +91,7 @@ def start(generator: keras.Model, discriminator: keras.Model, images: np.ndarray
     scale = np.sqrt(np.mean(np.square(images - mean)))
     if len(images) < 2 or scale < 1e-6:
         raise ValueError(
-            "Training takes images that differ, as principal components take at least 2 images that differ. Received: "
+            "Principal components take at least 2 images that differ. Received: "
             f"{len(images)} images, all nearly the same. Are these the right pictures?"
         )
     for layer in filter(None, map(deviations, (generator, discriminator))):  # not every discriminator has one

@@ -23,8 +23,8 @@ def conformal(scores: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
         alpha: Rate of false alarms, in (0, 1).
 
     Returns:
-        The threshold and the attained α, at most which a new normal image exceeds it with: ⌊α(n + 1)⌋ / (n + 1), or
-        1/(n + 1) for small n.
+        The threshold and the attained α, the most that a new normal image exceeds it with: ⌊(n + 1)α⌋ / (n + 1),
+        or 1/(n + 1) for small n.
 
     Raises:
         ValueError: Without scores, with one that is not finite, or with `alpha` outside (0, 1).
@@ -52,9 +52,13 @@ def level(scores: ArrayLike, alpha: float) -> tuple[float, float]:
         raise ValueError(f"alpha is a rate of false alarms in (0, 1), such as 0.05. Received: alpha={alpha}.")
     scores = _finite(scores)
     n = len(scores)
-    allowed = min(math.floor((n + 1) * Fraction(str(alpha))), n)  # the threshold is the n + 1 - allowed-th smallest
-    allowed = max(allowed, 1)
-    return float(scores[n - allowed]), allowed / (n + 1)
+    above = exceeding(n, alpha)
+    return float(scores[n - above]), above / (n + 1)
+
+
+def exceeding(n: int, alpha: float) -> int:
+    """How many of n + 1 exchangeable scores a conformal threshold of n of them lets exceed it: ⌊(n + 1) α⌋, 1 to n."""
+    return max(1, min(n, math.floor((n + 1) * Fraction(str(alpha)))))
 
 
 def needed(alpha: float) -> int:

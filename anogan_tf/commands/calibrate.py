@@ -17,7 +17,7 @@ from anogan_tf.commands.settings import (
     pattern_of,
 )
 from anogan_tf.data.layouts import check_good
-from anogan_tf.diagnosis import few_images, shifted, unkept
+from anogan_tf.diagnosis import exceeds_chance, few_images, unkept
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.runs import load_run, preprocessing_of, read_run, save_run
 from anogan_tf.scoring import Scorer
@@ -55,11 +55,11 @@ def run(
     _check(run, folder, scorer, learn, out)
     check_apart(out or folder, *paths)
     report.check_writable(out or folder)
-    settings = description.get("settings", {})
+    pattern = pattern_of(description, pattern) if paths else None
     for path in filter(os.path.isdir, paths):
-        check_good(path, pattern or settings.get("pattern"), settings.get("normal"))
+        check_good(path, pattern, description.get("settings", {}).get("normal"))
     skipped = []
-    given = data.list_files(paths, pattern_of(description, pattern)) if paths else []
+    given = data.list_files(paths, pattern) if paths else []
     files, hashes = seen.new_files(folder, given)
     more = list(data.read_files(files, preprocessing_of(description), scorer.chunk, skipped))
     for name, reason in skipped:
@@ -71,9 +71,10 @@ def run(
     if paths:
         added = _scored(scorer, alpha, more)
         _check_like(scorer.calibration, added, out)
-        scorer.calibration = scorer.calibration.joined(added.scores, added.peaks)
     if learn:
         _learn_again(run, description, scorer, alpha, more)
+    elif paths:
+        scorer.calibration = scorer.calibration.joined(added.scores, added.peaks).at(alpha)
     else:
         scorer.recalibrate(alpha)
     found = [few_images(len(scorer.calibration.scores), alpha)]
@@ -149,7 +150,7 @@ def _scored(scorer, alpha, more):
 def _check_like(calibration, added, out):
     """Says if images to be added are hardly like the good ones of before; a ValueError where no `out` is named."""
     alarms, n = int(np.sum(np.array(added.scores) > calibration.threshold)), len(added.scores)
-    if not shifted(alarms, n, calibration.alpha, len(calibration.scores)):
+    if not exceeds_chance(alarms, n, calibration.alpha, len(calibration.scores)):
         return
     sentence = (
         f"{alarms} of {n} images to be added exceed the threshold of {calibration.threshold:.4g}, where about "

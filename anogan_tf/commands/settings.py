@@ -8,6 +8,7 @@ import numpy as np
 
 from anogan_tf import data
 from anogan_tf.commands import recipes
+from anogan_tf.data.sources import is_files
 from anogan_tf.kinds import KINDS
 from anogan_tf.runs import read_run
 from anogan_tf.scoring import Scorer
@@ -53,8 +54,7 @@ def with_recipe(settings: dict, channels: int) -> dict:
 
     Where z is asked to be found as in the papers, all of how it is found is theirs, and so are networks but of parts.
     """
-    source = str(settings["source"])
-    chosen = settings["recipe"] or recipes.of_source(Path(source).is_dir() or source.endswith(".csv"), channels)
+    chosen = settings["recipe"] or recipes.of_source(is_files(settings["source"]), channels)
     settings = settings | {"recipe": chosen}
     recipe = recipes.PAPERS | recipes.RECIPES[chosen]
     if settings["method"] == "f-anogan" or settings["start"] == "prior":

@@ -330,7 +330,7 @@ def labelled(
 ) -> Samples:
     """All labelled images of a source for testing, as `Samples`; the arguments are those of `load_labelled`."""
     normal = (normal,) if isinstance(normal, str) else normal and tuple(normal)
-    if isinstance(source, (str, os.PathLike)) and (Path(source).is_dir() or str(source).endswith(".csv")):
+    if isinstance(source, (str, os.PathLike)) and sources.is_files(source):
         samples, _ = sources.from_folder(source, normal=normal, pattern=pattern, testing=True)
         return inspection.sound_masks(samples.part("test"))[0]
     options = {"image_shape": preprocessing.image_shape, "normal": normal, "data_dir": data_dir}

@@ -26,6 +26,11 @@ from anogan_tf.data.samples import Allocate, Preprocessing, Samples, complete_sh
 PART_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
+def is_files(source: str | os.PathLike) -> bool:
+    """Whether a source is a folder, or a list of files."""
+    return Path(source).is_dir() or str(source).endswith(".csv")
+
+
 def from_folder(
     folder: str | os.PathLike,
     *,
