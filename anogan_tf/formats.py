@@ -57,6 +57,7 @@ def _write_saved_model(functions, folder):
 def _load_saved_model(folder):
     import tensorflow as tf
 
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # see `precision`, of which this knows nothing
     loaded = tf.saved_model.load(str(folder))
     call = loaded.signatures["serving_default"]
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import losses, principal, training
+from anogan_tf import losses, precision, principal, training
 from anogan_tf.augmentation import augmented, check_policies
 from anogan_tf.networks import PRIORS, Discriminator, Generator, Initializer, check_functional, hidden_output
 from anogan_tf.search import sample_prior
@@ -20,6 +20,8 @@ from anogan_tf.transformations import Transformations, transformation_head
 
 TASK_DRAW = 1000  # numbers of the draws of the second task, beyond those of z
 AUGMENTATION_DRAW = 2000  # and of those of the augmentation
+
+precision.use_whole_float32()
 
 
 class GAN(keras.Model):

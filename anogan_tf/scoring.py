@@ -16,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
 
-from anogan_tf import stages, thresholds
+from anogan_tf import precision, stages, thresholds
 from anogan_tf.data import pictures, read_pictures
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.reference import Reference
@@ -30,6 +30,8 @@ REFERENCE_IMAGES = 2048
 MAPPED = 256  # calibration images whose maps set the pixel threshold, where a map costs a search
 REGION_RATE = 0.2  # of normal images that show any region
 GUARD = 8  # rows at the end of a batch whose results are not used, see `guard`
+
+precision.use_whole_float32()
 
 
 @dataclasses.dataclass(frozen=True)
