@@ -11,6 +11,7 @@ import anogan_tf as agt
 from anogan_tf import networks
 from benchmarks import (
     decisions,
+    devices,
     export,
     local_features,
     measuring,
@@ -124,6 +125,22 @@ def test_a_row_of_exports_has_what_was_found():
     assert measuring.table(export.TITLES, [export.row("mnist-8", "onnx", found)]).splitlines()[-1] == (
         "| mnist-8 | onnx | 7e-07 |  |  | 11.2 |  | 3,822 |  | 4.55 |"
     )
+
+
+def test_devices_are_compared(monkeypatch, tmp_path, capsys):
+    found = {
+        "GPU": (
+            {"a step": 0.1, "a step of 256": 0.3, "same bits alone": True},
+            {"anomaly_score": np.array([1.0, 2.5])},
+        ),
+        "CPU": ({"a step": 0.4, "same bits alone": True}, {"anomaly_score": np.array([1.0, 2.0])}),
+    }
+    monkeypatch.setattr(devices, "of_device", lambda device, arguments: found[device])
+    monkeypatch.setattr(sys, "argv", ["devices", "--run", "r", "--pictures", "p", "--out", str(tmp_path / "out.json")])
+    devices.main()
+    assert json.loads((tmp_path / "out.json").read_text())["differences"] == {"anomaly_score": 0.25}
+    assert "| a step | 0.1 | 0.4 | 4 |" in (shown := capsys.readouterr().out)
+    assert "| a step of 256 | 0.3 |  |  |" in shown
 
 
 @pytest.mark.filterwarnings("ignore:α = 0.05 needs at least")
