@@ -140,7 +140,7 @@ def test_devices_are_compared(monkeypatch, tmp_path, capsys):
     devices.main()
     assert json.loads((tmp_path / "out.json").read_text())["differences"] == {"anomaly_score": 0.25}
     assert "| a step | 0.1 | 0.4 | 4 |" in (shown := capsys.readouterr().out)
-    assert "| a step of 256 | 0.3 |  |  |" in shown
+    assert "| at 256 | 0.3 |  |  |" in shown
 
 
 @pytest.mark.filterwarnings("ignore:α = 0.05 needs at least")
