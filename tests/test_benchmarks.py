@@ -130,7 +130,7 @@ def test_a_row_of_exports_has_what_was_found():
 def test_devices_are_compared(monkeypatch, tmp_path, capsys):
     found = {
         "GPU": (
-            {"a step": 0.1, "a step of 256": 0.3, "same bits alone": True},
+            {"a step": 0.1, "at 256": 0.3, "same bits alone": True},
             {"anomaly_score": np.array([1.0, 2.5])},
         ),
         "CPU": ({"a step": 0.4, "same bits alone": True}, {"anomaly_score": np.array([1.0, 2.0])}),
