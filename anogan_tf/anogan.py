@@ -202,11 +202,11 @@ class AnoGAN:
         """Judges labelled images and measures, see `judging.test`; unpacks to results, threshold, accuracy."""
         return judging.test(self, data, threshold, results_dir=results_dir, pictures=pictures)
 
-    def search_path(self, images: np.ndarray, steps: int | None = None) -> Outputs:
+    def search_path(self, images: Images, steps: int | None = None) -> Outputs:
         """The search step by step, for pictures.
 
         Args:
-            images: `(n, height, width, channels)` in [-1, 1], at most `chunk` of them.
+            images: As `score` takes them, at most `chunk`.
             steps: Steps to record; None for all.
 
         Returns:
@@ -216,11 +216,11 @@ class AnoGAN:
         Raises:
             ValueError: For no images, or more than `chunk`.
         """
-        images = np.asarray(images, np.float32)
+        images = [row["image"] for row in scoring.rows_of(self, images)]
         n, first = len(images), slice(None, len(images) * self.restarts, self.restarts)
         if not 1 <= n <= self.chunk:
             raise ValueError(f"search_path takes 1 to {self.chunk} images (the chunk). Received: {n}.")
-        images = np.concatenate([images, np.repeat(images[:1], scoring.guard(self.chunk), axis=0)])
+        images = np.stack([*images, *images[:1] * scoring.guard(self.chunk)]).astype(np.float32)
         losses_, path = [], []
         with self._lock:
             search, context = self._begun(images)

@@ -53,24 +53,28 @@ def examine(
     gan, means = scorer.gan, meaning(scorer, shown)
     seen, unseen = scorer.score(train), scorer.score(validation)
     measured = drawing.measures(train, validation, gan.generate(LOOKED_AT), unseen["reconstruction"])
-    found = [
-        collapse(measured["variety"], measured["error"], means),
-        inference_gap(gan.generator, gan.prior, train, means),
-    ]
+    by_heart = None
     if measured["error"] > measured["error_of_pca"]:  # else new images are reconstructed well, too
-        found.append(overfit(seen["residual"], unseen["residual"], means))
+        by_heart = overfit(seen["residual"], unseen["residual"], means)
+    found = [
+        collapse(measured["variety"], measured["error"], means, longer=by_heart is None),
+        inference_gap(gan.generator, gan.prior, train, means),
+        by_heart,
+    ]
     return measured, [sentence for sentence in found if sentence]
 
 
-def collapse(variety: float, error: float, means: str = RECONSTRUCTION) -> str | None:
+def collapse(variety: float, error: float, means: str = RECONSTRUCTION, *, longer: bool = True) -> str | None:
     """Whether the generator draws much less than there is, or a blur: a sentence, or None.
 
     Args:
         variety: Of its samples, over that of the training images, see `drawing.variety`.
         error: Of the reconstructions of images that were not trained on, over that of the mean training image.
         means: What that means for decisions.
+        longer: Whether more steps may help; not networks that learned their images by heart.
     """
-    better = f"{means} To draw better, train longer, on more images, or with another --architecture."
+    advice = "longer, on more images, or with another --architecture" if longer else "on more images"
+    better = f"{means} To draw better, train {advice}."
     if variety < LEAST_VARIETY:
         return f"The generator collapsed: its samples vary {variety:.0%} as much as the training images. {better}"
     if error > MOST_ERROR:

@@ -197,7 +197,7 @@ class FAnoGAN(keras.Model):
         As `keras.Model.fit`; labels are ignored, and what has no meaning here is refused, see `training.fit_arguments`.
 
         Raises:
-            ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
+            ValueError: If the first batch has values outside [-1, 1], or in [0, 1], or another shape.
         """
         options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
         history = super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))

@@ -141,7 +141,7 @@ class GAN(keras.Model):
         A `g_optimizer` with `use_ema=True` leaves G the moving average of its weights, see `take_average`.
 
         Raises:
-            ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape.
+            ValueError: If the first batch has values outside [-1, 1], or in [0, 1], or another shape.
         """
         options |= {"batch_size": batch_size, "epochs": epochs, "verbose": verbose}
         history = super().fit(**training.fit_arguments(x, self.image_shape, callbacks, options))

@@ -14,6 +14,9 @@ Answer = TypeVar("Answer")
 Waiting: TypeAlias = "list[tuple[Item, Future[Answer]]]"
 
 
+TINY = 1e-9  # seconds, in place of none
+
+
 class MicroBatches(Generic[Item, Answer]):
     """A thread that hands what waits to a function of several items, and its answers to those who wait for them.
 
@@ -24,14 +27,23 @@ class MicroBatches(Generic[Item, Answer]):
         most: Items in a batch at most.
         seconds: How long the first of a batch waits for others.
         length: Items that may wait.
+        longest: Seconds that a batch should take at most, by how long an item of the one before took: where work is
+            slow, an answer to many at once would be too late for all of them.
     """
 
     def __init__(
-        self, function: Callable[[list[Item]], Sequence[Answer]], *, most: int, seconds: float, length: int
+        self,
+        function: Callable[[list[Item]], Sequence[Answer]],
+        *,
+        most: int,
+        seconds: float,
+        length: int,
+        longest: float = float("inf"),
     ) -> None:
         self._function = function
-        self._most = most
+        self._most = self._most_now = most
         self._seconds = seconds
+        self._longest = longest
         self._queue: queue.Queue[tuple[Item, Future[Answer]] | None] = queue.Queue(length)
         self._thread = threading.Thread(target=self._work, name="micro-batches", daemon=True)
         self._thread.start()
@@ -60,13 +72,18 @@ class MicroBatches(Generic[Item, Answer]):
         is_open = True
         while is_open:
             batch, is_open = self._next()
-            self._answer([(item, future) for item, future in batch if future.set_running_or_notify_cancel()])
+            wanted = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
+            start = time.monotonic()
+            self._answer(wanted)
+            if wanted:
+                each = (time.monotonic() - start) / len(wanted)
+                self._most_now = max(1, int(min(self._most, self._longest / max(each, TINY))))
 
     def _next(self) -> tuple[Waiting, bool]:
         """The next batch, and whether others may follow."""
         batch: Waiting = []
         end = float("inf")
-        while len(batch) < self._most:
+        while len(batch) < self._most_now:
             try:
                 found = self._queue.get(timeout=max(0.0, end - time.monotonic()) if batch else None)
             except queue.Empty:

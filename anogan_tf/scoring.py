@@ -29,6 +29,7 @@ PARTS = ("anomaly_score", "residual", "discrimination")
 REFERENCE_IMAGES = 2048
 MAPPED = 256  # calibration images whose maps set the pixel threshold, where a map costs a search
 REGION_RATE = 0.2  # of normal images that show any region
+FARTHEST = 2.0  # from 0, of the values of images: others are in another range
 GUARD = 8  # rows at the end of a batch whose results are not used, see `guard`
 
 precision.use_whole_float32()
@@ -313,10 +314,11 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
         image_shape: What the scorer takes; None for a side of any length.
 
     Raises:
-        ValueError: For images of another shape, or with values that are not finite; for what is no images.
+        ValueError: For images of another shape, or with values that are not finite or far outside [-1, 1]; for what is
+            no images.
 
     Warns:
-        UserWarning: If the images cannot be in [-1, 1], or the first batch has no value below 0.
+        UserWarning: If some values are outside [-1, 1], or none of a first batch that was not read here is below 0.
     """
     number = 0
     for batch in stages.each("Reading", batches(data)):
@@ -329,11 +331,13 @@ def image_rows(data: Images, image_shape: tuple[int | None, int | None, int]) ->
         batch = {name: np.asarray(column) for name, column in batch.items()}
         if batch["image"].ndim == 0 or batch["image"].dtype.kind not in "biuf":
             raise _no_images(batch["image"].flat[0])
+        batch["image"] = _as_floats(batch["image"])
         n = len(batch["image"])
         if "label" in batch:
             batch["label"] = _one_label_each(batch["label"], n)
         batch["id"] = [_text(name) for name in batch.get("id", range(number + 1, number + n + 1))]
-        _check_images(batch["image"], image_shape, first=number == 0, names=batch["id"])
+        read_here = "height" in batch  # from files, by `data`, so that bright ones are no mistake
+        _check_images(batch["image"], image_shape, look=number == 0 and not read_here, names=batch["id"])
         number += n
         for values in zip(*batch.values(), strict=True):
             row = dict(zip(batch, values, strict=True))
@@ -557,23 +561,35 @@ def _check_scores(rows: list[Row], scores: np.ndarray) -> None:
         )
 
 
-def _check_images(images: np.ndarray, image_shape: tuple, first: bool, names: list[str]) -> None:
+def _as_floats(images: np.ndarray) -> np.ndarray:
+    """Images of bytes in [-1, 1]; those of floats as they are."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 127.5 - 1.0
+    if images.dtype.kind != "f":
+        raise ValueError(f"Images are floats in [-1, 1], or bytes (uint8). Received: a batch of {images.dtype}.")
+    return images
+
+
+def _check_images(images: np.ndarray, image_shape: tuple, look: bool, names: list[str]) -> None:
+    """Checks shapes and values; with `look` it warns if none is below 0."""
     sides = zip(image_shape, images.shape[1:], strict=False)
     if images.ndim != 4 or any(wanted not in (None, side) for wanted, side in sides):
         shape = ", ".join("any" if side is None else str(side) for side in image_shape)
         raise ValueError(
-            f"The networks take images (n, {shape}) of floats in [-1, 1]; pictures of any size are arrays of bytes "
-            f"(uint8). Received: {images.shape} of {images.dtype}."
+            f"The scorer takes images (n, {shape}) of floats in [-1, 1]; pictures of any size are arrays of bytes "
+            f"(uint8), and labelled images are batches, [(images, labels)]. Received: {images.shape} of {images.dtype}."
         )
     broken = ~np.isfinite(images).all(axis=(1, 2, 3))
     if broken.any():
         raise ValueError(f"Image {names[broken.argmax()]} has values that are not finite numbers.")
-    if images.size and (images.min() < -1.0 or images.max() > 1.0 or (first and images.min() >= 0.0)):
-        warnings.warn(
-            f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: a batch in "
-            f"[{images.min():g}, {images.max():g}]; its scores mean little.",
-            stacklevel=2,
-        )
+    if not images.size:
+        return
+    low, high = images.min(), images.max()
+    told = f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: a batch in [{low:g}, {high:g}]"
+    if low < -FARTHEST or high > FARTHEST:
+        raise ValueError(f"{told}.")
+    if low < -1.0 or high > 1.0 or (look and low >= 0.0):
+        warnings.warn(f"{told}; unless these are bright all over, what comes of them means little.", stacklevel=2)
 
 
 def _count(data: Images) -> int | None:

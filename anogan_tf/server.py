@@ -35,6 +35,7 @@ from anogan_tf.microbatches import MicroBatches
 
 DECODERS = 4  # pictures decoded at once, as each may take a dozen bytes a pixel
 GATHERING = 0.01  # seconds that the first of a batch waits for others
+SHARE = 0.25  # of the time that an answer may take, which a batch takes at most
 LEVELS = 65535  # of the PNG of a map
 PICTURE = "picture"
 DATATYPES = {"anomaly_score": "FP64", "p_value": "FP64", "prediction": "INT32", "decision": "BYTES"}
@@ -109,7 +110,7 @@ class Answer(BaseModel):
 class Tensor(BaseModel):
     """Encoded pictures in base64, as the KServe V2 protocol has them."""
 
-    name: str = PICTURE
+    name: Literal["picture"] = PICTURE
     shape: list[int] = Field(description="The number of pictures.", max_length=2)
     datatype: Literal["BYTES"] = "BYTES"
     data: list[str]
@@ -151,7 +152,13 @@ class Service:
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Works until the server ends, and then finishes what it has begun."""
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
-        self._batches = MicroBatches(self._judge, most=self.detector.chunk, seconds=GATHERING, length=self.limits.queue)
+        self._batches = MicroBatches(
+            self._judge,
+            most=self.detector.chunk,
+            seconds=GATHERING,
+            length=self.limits.queue,
+            longest=self.limits.seconds * SHARE,
+        )
         self.ready = True
         try:
             yield
@@ -188,7 +195,7 @@ class Service:
         """The verdicts on encoded pictures."""
         late = f"There was no answer within {self.limits.seconds:g} seconds: the server is busy."
         with _within(self.limits.seconds, 503, late):
-            rows = [await self._in_thread(self._read, content) for content in contents]
+            rows = [await self._in_thread(self._read, *numbered) for numbered in _numbered(contents)]
             futures = []
             try:
                 futures.extend(self._batches.submit((row, mapped)) for row in rows)
@@ -206,17 +213,17 @@ class Service:
     async def _in_thread(self, function, *arguments):
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
-    def _read(self, content):
+    def _read(self, content, which):
         if not content:
-            raise HTTPException(400, "There is no picture: the body is empty.")
+            raise HTTPException(400, f"{which}There is no picture: the body is empty.")
         picture = Encoded(content)
         try:
             encoded.check(picture, self.limits.pixels)
             return self.detector.read(picture)
         except encoded.TooLargeError as error:
-            raise HTTPException(413, _sentence(error)) from None
+            raise HTTPException(413, which + _sentence(error)) from None
         except ValueError as error:
-            raise HTTPException(400, _sentence(error)) from None
+            raise HTTPException(400, which + _sentence(error)) from None
 
     def _judge(self, items):
         """Verdicts on pairs of a row and whether it is to be mapped; what others ask for changes none of them."""
@@ -425,6 +432,12 @@ def _within(seconds, status, sentence):
             yield
     except TimeoutError:
         raise HTTPException(status, sentence, {"Retry-After": "1"}) from None
+
+
+def _numbered(contents):
+    """Pairs of each of the pictures and what tells which of several it is."""
+    several = len(contents) > 1
+    return [(each, f"Picture {n} of {len(contents)}. " * several) for n, each in enumerate(contents, 1)]
 
 
 def _busy():

@@ -103,7 +103,7 @@ def fit_arguments(x: Any, image_shape: tuple[int, int, int], callbacks: Any, opt
         options: All else.
 
     Raises:
-        ValueError: If the first batch has values outside [-1, 1], or none below 0, or another shape; or for an option
+        ValueError: If the first batch has values outside [-1, 1], or in [0, 1], or another shape; or for an option
             that has no meaning here.
     """
     unused = [name for name in UNUSED if _given(options.pop(name, None))]
@@ -128,11 +128,21 @@ def check_images(images: Any, image_shape: tuple[int, int, int], what: str) -> N
     if shape[1:] != image_shape or not shape[0]:
         raise ValueError(f"The networks take images of shape {image_shape}. Received: {what} of shape {shape}.")
     low, high = float(np.min(images)), float(np.max(images))
-    if not (-1.0 <= low < 0.0 and high <= 1.0):
+    if not (low >= -1.0 and high <= 1.0) or (low >= 0.0 and _from_zero_to_one(np.asarray(images))):
         raise ValueError(
             f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: {what} in [{low:g}, "
             f"{high:g}]."
         )
+
+
+def _from_zero_to_one(images):
+    """Whether images without a value below 0 are in [0, 1], and not bright ones in [-1, 1].
+
+    Bytes divided by 255 are; of bytes in [-1, 1] all values are odd numbers of 255ths, and none is 0.
+    """
+    levels = np.asarray(images, np.float64) * 255.0
+    whole = np.abs(levels - np.rint(levels)).max() < 1e-3
+    return images.min() == 0.0 or (whole and bool((np.rint(levels) % 2 == 0).any()))
 
 
 def _checked(x, image_shape):

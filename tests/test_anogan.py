@@ -191,6 +191,15 @@ def test_search_path_shows_every_step_of_the_search(trained, queries):
     np.testing.assert_allclose(anogan.score(queries[:3])["z"], path["z"][best, range(3)], atol=1e-6)
 
 
+def test_search_path_takes_bytes_too_and_says_what_it_cannot_take(trained, queries):
+    anogan = agt.AnoGAN(trained, steps=1)
+    levels = np.rint((queries[:2] + 1) * 127.5).astype(np.uint8)
+    of_bytes, of_floats = (anogan.search_path(images)["loss"] for images in (levels, levels / np.float32(127.5) - 1))
+    np.testing.assert_array_equal(of_bytes, of_floats)
+    with pytest.raises(ValueError, match="The scorer takes images"):
+        anogan.search_path(queries[0])
+
+
 def test_search_path_takes_at_most_a_chunk(scorer, queries):
     with pytest.raises(ValueError, match="1 to 8 images"):
         scorer.search_path(queries)

@@ -557,6 +557,13 @@ def test_npz_without_training_images_is_refused(tmp_path):
         data.load(npz(tmp_path / "a.npz", test=9))
     with pytest.raises(FileNotFoundError):
         data.load(tmp_path / "missing.npz")
+    (tmp_path / "words.npz").write_text("hi")
+    with pytest.raises(ValueError, match=r"words\.npz is no \.npz file"):
+        data.load(tmp_path / "words.npz")
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="but a single array"):
+        data.load(tmp_path / "one.npz")
 
 
 def test_npz_with_too_few_labels_is_refused(tmp_path):

@@ -23,6 +23,11 @@ def test_a_generator_of_a_blur_is_told():
     )
 
 
+def test_networks_that_learned_by_heart_are_not_told_to_train_longer():
+    assert "train longer" in diagnosis.collapse(0.1, 0.5)
+    assert "train on more images" in diagnosis.collapse(0.1, 0.5, longer=False)
+
+
 def test_a_generator_as_various_as_the_images_is_well():
     like = drawing.measures(images(), images(seed=1), images(seed=2), images(seed=1))
     assert diagnosis.collapse(like["variety"], like["error"]) is None

@@ -296,6 +296,15 @@ def test_fit_refuses_images_that_the_networks_do_not_take(gan, change, message):
         gan.fit(dataset(change(images)), verbose=0, shuffle=False)
 
 
+def test_images_that_are_bright_all_over_are_trained_on():
+    gan = small_gan()
+    gan.compile()
+    bright = np.random.default_rng(0).integers(133, 168, (8, 8, 8, 1)).astype(np.float32)
+    assert np.isfinite(gan.fit(dataset(bright / 127.5 - 1), verbose=0, shuffle=False).history["d_loss"]).all()
+    with pytest.raises(ValueError, match=r"first batch in \[0"):
+        gan.fit(dataset(bright / 255), verbose=0, shuffle=False)
+
+
 def test_uniform_prior_is_used_for_training_and_sampling(images):
     gan = small_gan(prior="uniform")
     z = gan._noise(tf.zeros((1000, 8, 8, 1)), 0, 0).numpy()

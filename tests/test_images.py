@@ -436,17 +436,25 @@ def checksum_broken(path):
     path.write_bytes(raw)
 
 
+def pixels_broken(path):
+    saved(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"IDAT") + 3000] ^= 255
+    path.write_bytes(raw)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
         truncated,
         checksum_broken,
+        pixels_broken,
         lambda path: path.write_bytes(b""),
         lambda path: path.write_text("These are words."),
         lambda path: path.mkdir(),
         lambda path: None,
     ],
-    ids=["truncated", "broken", "zero bytes", "text", "folder", "missing"],
+    ids=["truncated", "broken", "pixels broken", "zero bytes", "text", "folder", "missing"],
 )
 def test_unreadable_file_is_named(tmp_path, spoil):
     path = tmp_path / "bad one.png"

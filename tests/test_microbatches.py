@@ -1,5 +1,6 @@
 import queue
 import threading
+import time
 
 import pytest
 
@@ -83,3 +84,18 @@ def test_closing_finishes_what_was_submitted(gate):
     gate.may.set()
     batches.close()
     assert [future.result(0) for future in futures] == [2, 4]
+
+
+def test_batches_are_as_small_as_slow_work_asks_for():
+    seen = []
+
+    def slow(items):
+        seen.append(len(items))
+        time.sleep(0.05 * len(items))
+        return items
+
+    batches = MicroBatches(slow, most=8, seconds=0.02, length=64, longest=0.12)
+    answers = [batches.submit(number) for number in range(14)]
+    assert [answer.result(10) for answer in answers] == list(range(14))
+    batches.close()
+    assert max(seen[1:]) <= 2

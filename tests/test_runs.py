@@ -164,7 +164,18 @@ def test_pictures_of_all_kinds_score_alike(cropping, tmp_path):
     deep = gray.astype(np.uint16) * 257
     opaque = np.dstack([gray, gray, gray, np.full_like(gray, 255)])
     several = [
-        *(str(file), file, [file], tmp_path / "folder", pillow, pillow.convert("RGBA"), gray, gray[..., None]),
+        *(
+            str(file),
+            file,
+            [file],
+            (file, str(file)),
+            np.array([str(file)]),
+            tmp_path / "folder",
+            pillow,
+            pillow.convert("RGBA"),
+            gray,
+            gray[..., None],
+        ),
         *(opaque, opaque[..., :3], np.stack([gray[..., None]] * 2), [str(file), pillow, gray]),
     ]
     for pictures in several:
@@ -197,6 +208,7 @@ def test_what_is_no_picture_is_refused(cropping, tmp_path):
         "the picture: of 8×8 pixels, smaller than the crop": np.zeros((8, 8), np.uint8),
         r"A picture is \(height, width\) or .*shape \(30, 40, 30\)": np.zeros((30, 40, 30), np.uint8),
         "Scorers take an array .*Received: int": 42,
+        "mode I has 32 bits": Image.new("I", (40, 30)),
     }
     for message, pictures in wrong.items():
         with pytest.raises(ValueError, match=message):

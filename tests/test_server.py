@@ -176,6 +176,17 @@ def test_a_trace_and_a_silent_failure_are_faults():
     assert serve.fault(400, b'{"error": ""}')
 
 
+def test_of_several_pictures_it_is_told_which_is_none(client, plain):
+    good = serve.picture(random.Random(0))
+    data = [base64.b64encode(content).decode() for content in (good, b"words", good)]
+    tensor = {"name": "picture", "shape": [3], "datatype": "BYTES", "data": data}
+    answer = client.post("/v2/models/plain/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("Picture 2 of 3. The picture: not a readable image")
+    answer = client.post("/v2/models/plain/infer", json={"inputs": [tensor | {"name": "image"}]})
+    assert (answer.status_code, answer.json()["error"]) == (400, "inputs.0.name: Input should be 'picture'.")
+
+
 @pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=edge"])
 def test_a_body_that_is_too_large_is_refused(client, content_type):
     answer = client.post("/score", content=iter([b"x" * 50_000] * 5), headers={"content-type": content_type})

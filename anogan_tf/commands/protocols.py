@@ -17,6 +17,7 @@ from anogan_tf import atomic, metrics, report, scoring
 from anogan_tf.anogan import AnoGAN
 from anogan_tf.commands import baselines, options, train
 from anogan_tf.commands.settings import load_splits
+from anogan_tf.data.sources import opened_npz
 from anogan_tf.runs import load_run, read_run
 
 MEASURED = (
@@ -174,7 +175,7 @@ def _sources(name, source, cases):
 
 def _classes(path, default):
     """The classes that an `.npz` file has."""
-    with np.load(path, allow_pickle=False) as file:
+    with opened_npz(path) as file:
         labels = [np.ravel(file[name]) for name in file.files if name.endswith("_labels")]
     return tuple(np.unique(np.concatenate(labels)).astype(str)) if labels else default
 

@@ -158,7 +158,9 @@ def check_bound(out: Path, earlier: dict, settings: dict) -> None:
     if not changed:
         return
     lines = [f"  {name}: {there.get(name)!r} there, {now.get(name)!r} now" for name in sorted(changed)]
-    if there and earlier["complete"] and changed <= set(OF_ENCODER_AND_SCORE):
+    if there and earlier["complete"] and changed == {"alpha"}:
+        lines.append(f"No α needs a training: anogan-tf calibrate {out} --alpha {now['alpha']:g}")
+    elif there and earlier["complete"] and changed <= set(OF_ENCODER_AND_SCORE):
         lines.append(f"To keep its GAN and change these: anogan-tf train --encoder-only {out} --out OTHER …")
     raise ValueError(
         f"{out} holds a run with other settings; name another folder, or give the same ones:\n" + "\n".join(lines)

@@ -385,8 +385,15 @@ def _decoded(path, raw_mode=None, near=None):
     if isinstance(path, np.ndarray):
         path = Image.fromarray(path[..., 0] if path.ndim == 3 and path.shape[2] == 1 else path)
     if isinstance(path, Image.Image):
+        if path.mode == "I" and path.format is None:
+            raise ValueError(
+                "An image of Pillow of mode I has 32 bits, of which nothing says what is white: convert it to L, or to "
+                "I;16 of 16 bits. Received: such an image."
+            )
         return ImageOps.exif_transpose(path), _raw_mode_of(path)
     try:
+        if raw_mode is None:
+            _check_sums(path)
         with _stream(path) as stream, Image.open(stream) as file:
             if raw_mode:
                 _read_as(file, raw_mode)
@@ -399,6 +406,13 @@ def _decoded(path, raw_mode=None, near=None):
         raise ValueError(f"{path}: not a readable image ({_format_of(path)}).") from error
     except Exception as error:  # decoders raise anything: struct.error, IndexError, MemoryError
         raise ValueError(f"{path}: not a readable image ({type(error).__name__}: {error}).") from error
+
+
+def _check_sums(path):
+    """Raises an error if the sums of a PNG file are not those of its bytes: Pillow decodes damaged pixels otherwise."""
+    with _stream(path) as stream, Image.open(stream) as file:
+        if file.format == "PNG":
+            file.verify()
 
 
 def _format_of(path):

@@ -14,8 +14,8 @@ from anogan_tf.data.images import Encoded, Source
 
 def are_pictures(things: Any) -> bool:
     """Whether something is a picture, a folder of pictures, a list of these, or an array of several."""
-    if isinstance(things, list):
-        return bool(things) and all(map(are_pictures, things))
+    if _are_several(things):
+        return len(things) > 0 and all(map(are_pictures, things))
     return isinstance(things, (str, os.PathLike, Encoded, Image.Image)) or _has_levels(things)
 
 
@@ -26,7 +26,7 @@ def each(things: Any) -> Iterator[Source]:
         ValueError: For an array of another shape than `(height, width)`, `(height, width, channels)` of 1, 3 or 4
             channels, or `(n, height, width, channels)`, or without a pixel.
     """
-    if isinstance(things, list) or (_has_levels(things) and things.ndim == 4):
+    if _are_several(things) or (_has_levels(things) and things.ndim == 4):
         for thing in things:
             yield from each(thing)
         return
@@ -38,6 +38,10 @@ def each(things: Any) -> Iterator[Source]:
     if _has_levels(things) and 0 in things.shape:
         raise ValueError(f"A picture has pixels. Received: an array of shape {things.shape}.")
     yield things
+
+
+def _are_several(things):
+    return isinstance(things, (list, tuple)) or (isinstance(things, np.ndarray) and things.dtype.kind in "US")
 
 
 def _has_levels(thing):

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -102,13 +103,24 @@ def from_arrays(
     return samples if groups is None else dataclasses.replace(samples, groups=_one_each(images, groups, "", "group"))
 
 
+def opened_npz(path: str | os.PathLike) -> np.lib.npyio.NpzFile:
+    """An `.npz` file, to be closed; a ValueError for what is none."""
+    try:
+        file = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npz file, such as np.savez writes.") from error
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} is no .npz file, such as np.savez writes, but a single array.")
+    return file
+
+
 def from_npz(path: str | os.PathLike, normal: Sequence[str] | None) -> Samples:
     """An `.npz` file with `{train,val,test}_{images,labels}`, or only some of them.
 
     Raises:
         ValueError: Without `train_images`, without labels of the test, or as `from_arrays`.
     """
-    with np.load(path, allow_pickle=False) as file:
+    with opened_npz(path) as file:
         names = [name for name in ("train", "val", "test") if f"{name}_images" in file.files]
         if "train" not in names:
             raise ValueError(
