@@ -93,14 +93,10 @@ class Transformations(Kind):
 
     name = "transformations"
 
-    def unlikely(self, log_likelihood: tf.Tensor) -> tf.Tensor:
-        """How unlikely one answer is, of log p(t | t(x))."""
-        return -log_likelihood
-
     def check(self, gan: Any) -> None:
         if not gan.transformations:
             raise ValueError(
-                f'score="{self.name}" needs a discriminator that tells transformations, such as that of '
+                'score="transformations" needs a discriminator that tells transformations, such as that of '
                 'DCGAN(self_supervision=("rotation", "shift")). Received: a GAN without self_supervision.'
             )
 
@@ -110,7 +106,7 @@ class Transformations(Kind):
         def one(number: tf.Tensor) -> tf.Tensor:
             numbers = tf.repeat(number, rows)
             logits = seen.gan.tell_transformations(transformations(seen.images, numbers), training=False)
-            return self.unlikely(transformations.log_likelihood(logits, numbers))
+            return -transformations.log_likelihood(logits, numbers)
 
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
         return tf.reduce_mean(each, axis=0)  # (batch,)
@@ -119,21 +115,7 @@ class Transformations(Kind):
         """The same, but all transformations in one batch: not all formats have loops that stack what they find."""
         transformations = seen.gan.transformations
         logits = seen.gan.tell_transformations(transformations.of_all(seen.images), training=False)
-        each = self.unlikely(transformations.log_likelihood_of_all(logits))
-        return {"anomaly_score": tf.reduce_mean(each, axis=1)}
-
-
-class Probabilities(Transformations):
-    """The same by probabilities: the mean of 1 - p(t | t(x)), of which one bad answer is no more than one.
-
-    References:
-        Golan and El-Yaniv, arXiv 1805.10917, section 4.2 (the mean of p, their simplified normality score).
-    """
-
-    name = "probabilities"
-
-    def unlikely(self, log_likelihood: tf.Tensor) -> tf.Tensor:
-        return 1.0 - tf.exp(log_likelihood)
+        return {"anomaly_score": -tf.reduce_mean(transformations.log_likelihood_of_all(logits), axis=1)}
 
 
 class Paper(Kind):
@@ -195,16 +177,7 @@ class Difference(Kind):
 
 
 KINDS = {
-    kind.name: kind
-    for kind in (
-        Features(),
-        Transformations(),
-        Probabilities(),
-        Paper(),
-        Residual(),
-        Discrimination(),
-        Difference(),
-    )
+    kind.name: kind for kind in (Features(), Transformations(), Paper(), Residual(), Discrimination(), Difference())
 }
 
 

@@ -93,21 +93,17 @@ def test_the_discriminator_learns_to_tell_rotations(told):
     assert told.losses_seen["task_loss"][0] > 0.5 > 0.1 > told.losses_seen["task_loss"][-1]
 
 
-@pytest.mark.parametrize(
-    ("score", "unlikely"), [("transformations", np.negative), ("probabilities", lambda log_p: 1 - np.exp(log_p))]
-)
-def test_images_that_cannot_be_told_are_the_anomalous_ones(told, score, unlikely):
+def test_images_that_cannot_be_told_are_the_anomalous_ones(told):
     symmetric = np.full((8, 8, 8, 1), -0.9, np.float32)
-    scorer = agt.AnoGAN(told, steps=0, score=score, chunk=8)
+    scorer = agt.AnoGAN(told, steps=0, score="transformations", chunk=8)
     scorer.fit_reference(oriented())
     assert scorer.reference is None  # it learned nothing
     normal, odd = (scorer.score(x)["anomaly_score"] for x in (oriented(8, seed=1), symmetric))
     assert normal.max() < odd.min()
     known = told.transformations
     logits = [told.tell_transformations(known(symmetric, np.full(8, t)), training=False) for t in range(4)]
-    each = [unlikely(known.log_likelihood(logit, np.full(8, t))) for t, logit in enumerate(logits)]
-    np.testing.assert_allclose(odd, np.mean(each, axis=0), rtol=1e-4)
-    np.testing.assert_allclose(scorer.tensors(tf.constant(symmetric), draw=False)["anomaly_score"], odd, rtol=1e-4)
+    expected = -np.mean([known.log_likelihood(logit, np.full(8, t)) for t, logit in enumerate(logits)], axis=0)
+    np.testing.assert_allclose(odd, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("score", ["transformations", "features+transformations"])
