@@ -146,13 +146,17 @@ def show(
 
 
 def read(folder: str | Path) -> dict:
-    """All that a results folder tells: what is in `metrics.json`, and `results`, the rows with their `regions`."""
+    """All that a results folder tells: what is in `metrics.json`, and `results`, the rows with their `regions`.
+
+    In `errors` is what could not be read: dicts with `id` and `error`.
+    """
     folder = Path(folder)
     regions = json.loads((folder / "regions.json").read_text(encoding="utf-8"))
     results = [{**row, "regions": regions.get(row["id"], [])} for row in table.scored_rows(folder)]
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | {
         "folder": str(folder),
         "results": results,
+        "errors": [{"id": name, "error": reason} for name, reason in table.skipped_rows(folder)],
     }
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from anogan_tf import atomic, written
 
-COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label", "decision")
+COLUMNS = ("id", "anomaly_score", "residual", "discrimination", "p_value", "prediction", "label", "decision", "error")
 REGION_COLUMNS = ("id", "regions")
 STAMPS = "stamps.json"
-SKIPPED = "skipped: "  # and why, in place of a prediction
+SKIPPED = "skipped: "  # and why, in place of a prediction, in tables of before there was the column `error`
 FILES = ("regions.json", "scores.csv", STAMPS)
 
 
@@ -65,7 +65,7 @@ class ScoreTable:
         """
         kept = {} if stamps is None else {n: s for n, s in read_stamps(self.folder).items() if stamps.get(n) == s}
         self._write_stamps(kept)  # of the rows that are the same before and after these are replaced
-        self._scores.append([{"id": name, "prediction": f"{SKIPPED}{reason}"} for name, reason in skipped])
+        self._scores.append([{"id": name, "error": reason} for name, reason in skipped])
         self.__exit__()
         regions = {row["id"]: json.loads(row["regions"]) for row in _rows(self._regions.path)}
         _write_regions(self.folder, regions)
@@ -97,7 +97,8 @@ def scored_rows(folder: str | Path) -> Iterator[dict]:
 def skipped_rows(folder: str | Path) -> list[tuple[str, str]]:
     """Pairs of the id of an image that could not be read and why, as `ScoreTable.finish` takes them."""
     rows = _rows(Path(folder) / "scores.csv")
-    return [(row["id"], row["prediction"].removeprefix(SKIPPED)) for row in rows if not row["anomaly_score"]]
+    unread = (row for row in rows if not row["anomaly_score"])
+    return [(row["id"], row.get("error") or row["prediction"].removeprefix(SKIPPED)) for row in unread]
 
 
 def read_stamps(folder: str | Path) -> dict[str, str]:
@@ -161,6 +162,8 @@ class _Growing:
 
     def __init__(self, path, columns) -> None:
         self.path = path
+        if _columns(path) not in ([], list(columns)):  # of an older version
+            path.unlink()
         self._file = open(path, "a", newline="", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         _cut_to_whole_rows(path)
         self._writer = csv.DictWriter(self._file, columns)
@@ -179,6 +182,13 @@ class _Growing:
 def _rows(path):
     with open(path, newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
+
+
+def _columns(path):
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
 
 
 def _cut_to_whole_rows(path):

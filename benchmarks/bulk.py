@@ -70,14 +70,14 @@ def score_alone(run, pictures, out):
     """What `anogan-tf score` says in one process, scores, or why not, by file; and what it took, see `watched`."""
     figures = watched([sys.executable, "-m", "anogan_tf", "score", run, pictures, "--out", out, "--pictures", "0"])
     with open(out / "scores.csv", newline="") as file:
-        rows = {row["id"]: row["anomaly_score"] or row["prediction"] for row in csv.DictReader(file)}
+        rows = {row["id"]: row["anomaly_score"] or row["error"] for row in csv.DictReader(file)}
     return rows, figures
 
 
 def compare(out, alone):
     """How many images a folder of bulk scores has, how many twice, how many not, and how many with other bits."""
     rows = pq.read_table(out / blocks.SCORES, columns=["id", "anomaly_score", "error"]).to_pylist()
-    there = {row["id"]: f"skipped: {row['error']}" if row["error"] else repr(row["anomaly_score"]) for row in rows}
+    there = {row["id"]: row["error"] or repr(row["anomaly_score"]) for row in rows}
     return {
         "images": len(rows),
         "unreadable": sum(row["error"] is not None for row in rows),

@@ -120,8 +120,8 @@ def test_ray_gives_the_rows_and_the_page_of_one_process_though_workers_die(run, 
     done = isolated(sys.executable, "-c", RAY, tmp_path / "marks", deadly, *command)
     assert done.returncode == 0, done.stderr
     assert [mark.name for mark in (tmp_path / "marks").iterdir()] == ["2"]
-    expected = {name: row["anomaly_score"] or row["prediction"] for name, row in alone.items()}
-    expected[str(deadly)] = f"skipped: {bulk.DIED}"
+    expected = {name: row["anomaly_score"] or row["error"] for name, row in alone.items()}
+    expected[str(deadly)] = bulk.DIED
     figures = {"images": N, "unreadable": 3, "twice": 0, "lost": 0, "other_bits": 0}
     assert compare(tmp_path / "out", expected) == figures
     assert f"of {N - 3} images look anomalous" in done.stdout
@@ -153,7 +153,7 @@ def test_rows_tell_what_the_table_of_one_process_tells(scorer, pictures, alone):
     for file, row in zip(files, rows, strict=True):
         one = alone[str(file)]
         if row["error"]:
-            assert one["prediction"] == f"skipped: {row['error']}"
+            assert (one["error"], one["prediction"]) == (row["error"], "")
             continue
         for name in ("anomaly_score", "residual", "discrimination", "p_value"):
             assert row[name] == float(one[name])

@@ -225,7 +225,7 @@ def test_what_is_no_images_is_refused(scorer):
                 method(path)
     with pytest.raises(ValueError, match="no images to score"):
         scorer.score([])
-    with pytest.raises(ValueError, match=r"networks take images \(n, "):
+    with pytest.raises(ValueError, match=r"scorer takes images \(n, "):
         scorer.score(np.zeros((2, 8, 8, 2), np.float32) - 0.5)
 
 

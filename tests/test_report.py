@@ -67,8 +67,9 @@ def test_csv_has_a_row_an_image_and_the_columns_of_the_results(folder):
     assert len(rows) == 5
     assert rows[3]["id"] == '<script>alert("x")</script>, "quoted"\nname'
     assert float(rows[2]["anomaly_score"]) == pytest.approx(0.2)
-    assert (rows[4]["id"], rows[4]["anomaly_score"]) == ("broken & bad.png", "")
-    assert "not a readable image" in rows[4]["prediction"]
+    assert (rows[4]["id"], rows[4]["anomaly_score"], rows[4]["prediction"]) == ("broken & bad.png", "", "")
+    assert rows[4]["error"] == "not a readable image"
+    assert report.read(folder)["errors"] == [{"id": "broken & bad.png", "error": "not a readable image"}]
 
 
 def test_json_keeps_numbers_and_nothing(folder):

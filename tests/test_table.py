@@ -67,6 +67,16 @@ def test_a_table_of_another_key_is_begun_anew(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_tables_of_before_errors_had_a_column_are_read_and_begun_anew(tmp_path):
+    older = "id,anomaly_score,residual,discrimination,p_value,prediction,label,decision\r\n"
+    (tmp_path / "scores.csv").write_text(f"{older}broken.png,,,,,skipped: no image,,\r\n")
+    assert table.skipped_rows(tmp_path) == [("broken.png", "no image")]
+    (tmp_path / "scores.key.part").write_text(f"{older}{NAMES[0]},0.5,,,,1,,normal\r\n")
+    assert fill(tmp_path, NAMES, "key") == NAMES
+    assert table.skipped_rows(tmp_path) == [("broken.png", "no image")]
+    assert "skipped: " not in (tmp_path / "scores.csv").read_text()
+
+
 def test_an_older_table_stays_until_the_new_one_is_finished(tmp_path):
     fill(tmp_path, NAMES)
     before = (tmp_path / "scores.csv").read_bytes()
