@@ -164,7 +164,7 @@ class GAN(keras.Model):
                 'adapt is for architecture="principal" and "principal-dcgan": all others begin with random weights.'
             )
         images = np.asarray(images, np.float32)
-        training.check_images(images, self.image_shape, "images")
+        training.check_images(images, self.image_shape, "images", read_here=True)  # or not: `fit` looks
         principal.start(self.generator, self.discriminator, images, self.prior)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,8 +118,11 @@ def fit_arguments(x: Any, image_shape: tuple[int, int, int], callbacks: Any, opt
     return {"x": _checked(x, image_shape), "callbacks": own, **options}
 
 
-def check_images(images: Any, image_shape: tuple[int, int, int], what: str) -> None:
-    """Raises a ValueError if a batch of images, called `what`, is not of the shape, or has no values in [-1, 1]."""
+def check_images(images: Any, image_shape: tuple[int, int, int], what: str, *, read_here: bool = False) -> None:
+    """Raises a ValueError if a batch of images, called `what`, is not of the shape, or its values are not in [-1, 1].
+
+    Images in [0, 1] are told from bright ones in [-1, 1]; where they cannot be, and were not `read_here`, it warns.
+    """
     shape = tuple(images.shape)
     if shape == image_shape:
         raise ValueError(
@@ -128,21 +132,17 @@ def check_images(images: Any, image_shape: tuple[int, int, int], what: str) -> N
     if shape[1:] != image_shape or not shape[0]:
         raise ValueError(f"The networks take images of shape {image_shape}. Received: {what} of shape {shape}.")
     low, high = float(np.min(images)), float(np.max(images))
-    if not (low >= -1.0 and high <= 1.0) or (low >= 0.0 and _from_zero_to_one(np.asarray(images))):
-        raise ValueError(
-            f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: {what} in [{low:g}, "
-            f"{high:g}]."
-        )
-
-
-def _from_zero_to_one(images):
-    """Whether images without a value below 0 are in [0, 1], and not bright ones in [-1, 1].
-
-    Bytes divided by 255 are; of bytes in [-1, 1] all values are odd numbers of 255ths, and none is 0.
-    """
+    told = f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: {what} in [{low:g}, {high:g}]"
+    if not (low >= -1.0 and high <= 1.0):
+        raise ValueError(f"{told}.")
+    if low < 0.0 or read_here:
+        return
     levels = np.asarray(images, np.float64) * 255.0
-    whole = np.abs(levels - np.rint(levels)).max() < 1e-3
-    return images.min() == 0.0 or (whole and bool((np.rint(levels) % 2 == 0).any()))
+    of_bytes = np.abs(levels - np.rint(levels)).max() < 1e-3  # in [-1, 1] these are odd numbers of 255ths, and never 0
+    if low == 0.0 or (of_bytes and (np.rint(levels) % 2 == 0).any()):
+        raise ValueError(f"{told}.")
+    if not of_bytes:
+        warnings.warn(f"{told}; unless these are bright all over, they are in another range.", stacklevel=2)
 
 
 def _checked(x, image_shape):
@@ -155,7 +155,7 @@ def _checked(x, image_shape):
     first = next(batches, None)
     if first is None:
         raise ValueError("There is nothing to train on. Received: no batch of images.")
-    check_images(_images(first), image_shape, "a first batch")
+    check_images(_images(first), image_shape, "a first batch", read_here=hasattr(x, "epoch"))  # as those of `data` have
     if batches is x:
         return ((_images(batch),) for batch in itertools.chain([first], batches))  # Keras takes generators of tuples
     if isinstance(x, tf.data.Dataset):

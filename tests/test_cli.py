@@ -250,7 +250,9 @@ def test_other_settings_do_not_overwrite_a_run(trained_run, parts):
     assert result.exit_code == 1
     assert "alpha: 0.2 there, 0.1 now" in result.output
     assert f"No α needs a training: anogan-tf calibrate {out} --alpha 0.1" in result.output
-    result = run("train", parts, "--out", out, "--size", "16", "--channels", "1", "--steps", "7", *SMALL)
+    result = run(
+        "train", parts, "--out", out, "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL, "--steps", "7"
+    )
     assert f"--encoder-only {out} --out OTHER" in result.output
     result = run("train", parts, "--out", out, "--size", "8", "--channels", "1", "--alpha", "0.2", *SMALL)
     assert result.exit_code == 1

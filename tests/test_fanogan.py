@@ -285,8 +285,9 @@ def test_a_variational_encoder_needs_a_normal_prior():
 
 
 def test_fit_refuses_images_that_the_networks_do_not_take(fanogan, images):
+    levels = np.rint((images + 1) * 127.5)
     with pytest.raises(ValueError, match=r"first batch in \[0"):
-        fanogan.fit(tf.data.Dataset.from_tensor_slices((images + 1) / 2).batch(8), shuffle=False, verbose=0)
+        fanogan.fit(tf.data.Dataset.from_tensor_slices(levels / 255).batch(8), shuffle=False, verbose=0)
 
 
 def test_fit_takes_arrays_and_an_optimizer_by_name(gan, images):

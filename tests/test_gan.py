@@ -303,6 +303,8 @@ def test_images_that_are_bright_all_over_are_trained_on():
     assert np.isfinite(gan.fit(dataset(bright / 127.5 - 1), verbose=0, shuffle=False).history["d_loss"]).all()
     with pytest.raises(ValueError, match=r"first batch in \[0"):
         gan.fit(dataset(bright / 255), verbose=0, shuffle=False)
+    with pytest.warns(UserWarning, match="unless these are bright all over"):
+        gan.fit(dataset(bright / 127.5 - 1 + 1e-4), verbose=0, shuffle=False)
 
 
 def test_uniform_prior_is_used_for_training_and_sampling(images):
