@@ -51,7 +51,7 @@ def examine(
     """How well a scorer's generator draws, see `drawing.measures`, and what `diagnose` says; the same arguments."""
     train, validation = train[:LOOKED_AT], validation[:LOOKED_AT]
     gan, means = scorer.gan, meaning(scorer, shown)
-    seen, unseen = scorer.score(train), scorer.score(validation)
+    seen, unseen = (scorer.score([_read(images)]) for images in (train, validation))
     measured = drawing.measures(train, validation, gan.generate(LOOKED_AT), unseen["reconstruction"])
     by_heart = None
     if measured["error"] > measured["error_of_pca"]:  # else new images are reconstructed well, too
@@ -62,6 +62,11 @@ def examine(
         by_heart,
     ]
     return measured, [sentence for sentence in found if sentence]
+
+
+def _read(images):
+    """Images as a batch of those that were read from files, which may be bright all over."""
+    return {"image": images, "height": np.full(len(images), images.shape[1])}
 
 
 def collapse(variety: float, error: float, means: str = RECONSTRUCTION, *, longer: bool = True) -> str | None:
