@@ -147,7 +147,7 @@ def test_score_judges_files_and_folders_and_skips_what_it_cannot_read(trained_ru
     assert [row["id"].rsplit("/", 1)[1] for row in rows] == ["a.png", "b.png", "001.png", "broken.png", "cut.png"]
     assert rows[0]["anomaly_score"] == rows[1]["anomaly_score"]
     for row in rows[3:]:
-        assert (row["anomaly_score"], "not a readable image" in row["prediction"]) == ("", True)
+        assert (row["anomaly_score"], "not a readable image" in row["error"]) == ("", True)
     assert "Skipped" in result.output
     assert "of 3 images look anomalous" in result.output
     assert (out / "index.html").exists()
@@ -864,7 +864,7 @@ def test_a_score_takes_another_rate_or_threshold_and_writes_masks(trained_run, p
         above = sum(float(row["anomaly_score"]) > threshold for threshold in thresholds)
         assert row["decision"] == ("normal", "suspicious", "anomalous")[above]
         assert row["prediction"] == str(int(above > 0))
-    assert list(row)[-1] == "decision"
+    assert list(row)[-1] == "error"
     regions = json.loads((tmp_path / "out" / "regions.json").read_text())
     found = {row["id"] for row in rows() if row["prediction"] == "1"}
     assert found
