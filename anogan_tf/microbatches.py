@@ -27,8 +27,8 @@ class MicroBatches(Generic[Item, Answer]):
         most: Items in a batch at most.
         seconds: How long the first of a batch waits for others.
         length: Items that may wait.
-        longest: Seconds that a batch should take at most, by how long an item of the one before took: where work is
-            slow, an answer to many at once would be too late for all of them.
+        longest: Seconds that a batch should take at most, by what each item more than one took in the batch before:
+            where work is slow, an answer to many at once would be too late for all of them.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class MicroBatches(Generic[Item, Answer]):
         longest: float = float("inf"),
     ) -> None:
         self._function = function
-        self._most = self._most_now = most
+        self._most = most
+        self._most_now = most if longest == float("inf") else min(2, most)  # until it is known what each more costs
         self._seconds = seconds
         self._longest = longest
+        self._alone = 0.0  # seconds that a batch of one took; 0 before there was one
         self._queue: queue.Queue[tuple[Item, Future[Answer]] | None] = queue.Queue(length)
         self._thread = threading.Thread(target=self._work, name="micro-batches", daemon=True)
         self._thread.start()
@@ -76,8 +78,7 @@ class MicroBatches(Generic[Item, Answer]):
             start = time.monotonic()
             self._answer(wanted)
             if wanted:
-                each = (time.monotonic() - start) / len(wanted)
-                self._most_now = max(1, int(min(self._most, self._longest / max(each, TINY))))
+                self._bound(len(wanted), time.monotonic() - start)
 
     def _next(self) -> tuple[Waiting, bool]:
         """The next batch, and whether others may follow."""
@@ -93,6 +94,15 @@ class MicroBatches(Generic[Item, Answer]):
             batch.append(found)
             end = min(end, time.monotonic() + self._seconds)
         return batch, True
+
+    def _bound(self, n: int, seconds: float) -> None:
+        """Sets how many the next batch may have, by how long one of n took; after one alone, two tell of each more."""
+        if n == 1:
+            self._alone = seconds
+            self._most_now = max(self._most_now, min(2, self._most))
+            return
+        each = (seconds - self._alone) / (n - 1) if self._alone else seconds / n
+        self._most_now = max(1, int(min(self._most, self._longest / max(each, TINY))))
 
     def _answer(self, batch: Waiting) -> None:
         if not batch:

@@ -1,9 +1,10 @@
 import queue
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
+from anogan_tf import microbatches
 from anogan_tf.microbatches import MicroBatches
 
 
@@ -86,16 +87,24 @@ def test_closing_finishes_what_was_submitted(gate):
     assert [future.result(0) for future in futures] == [2, 4]
 
 
-def test_batches_are_as_small_as_slow_work_asks_for():
-    seen = []
+@pytest.mark.parametrize(("each", "once", "sizes"), [(3.0, 0.0, [1, 2, 4, 4]), (0.0, 20.0, [1, 2, 8, 8])])
+def test_batches_are_as_small_as_slow_work_asks_for(each, once, sizes, monkeypatch):
+    """Where a batch costs what one item does, it is as large as it may be, though it takes longer than is wanted."""
+    clock, may, seen = [0.0], threading.Event(), []
+    monkeypatch.setattr(microbatches, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def slow(items):
+        assert may.wait(10)
         seen.append(len(items))
-        time.sleep(0.05 * len(items))
+        clock[0] += once + each * len(items)
         return items
 
-    batches = MicroBatches(slow, most=8, seconds=0.02, length=64, longest=0.12)
-    answers = [batches.submit(number) for number in range(14)]
-    assert [answer.result(10) for answer in answers] == list(range(14))
+    batches = MicroBatches(slow, most=8, seconds=0.05, length=64, longest=12.0)
+    first = batches.submit(0)
+    while not first.running():
+        pass
+    answers = [first, *(batches.submit(number) for number in range(1, 20))]
+    may.set()
+    assert [answer.result(10) for answer in answers] == list(range(20))
     batches.close()
-    assert max(seen[1:]) <= 2
+    assert seen[:4] == sizes
