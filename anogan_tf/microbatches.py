@@ -13,7 +13,6 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Waiting: TypeAlias = "list[tuple[Item, Future[Answer]]]"
 
-
 TINY = 1e-9  # seconds, in place of none
 
 

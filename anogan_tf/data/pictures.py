@@ -13,7 +13,10 @@ from anogan_tf.data.images import Encoded, Source
 
 
 def are_pictures(things: Any) -> bool:
-    """Whether something is a picture, a folder of pictures, a list of these, or an array of several."""
+    """Whether something is a picture, a folder of pictures, several of these, or an array of several.
+
+    Several are a list, a tuple, or an array of paths.
+    """
     if _are_several(things):
         return len(things) > 0 and all(map(are_pictures, things))
     return isinstance(things, (str, os.PathLike, Encoded, Image.Image)) or _has_levels(things)
@@ -41,7 +44,7 @@ def each(things: Any) -> Iterator[Source]:
 
 
 def _are_several(things):
-    return isinstance(things, (list, tuple)) or (isinstance(things, np.ndarray) and things.dtype.kind in "US")
+    return isinstance(things, (list, tuple)) or (isinstance(things, np.ndarray) and things.dtype.kind == "U")
 
 
 def _has_levels(thing):
