@@ -148,8 +148,12 @@ def most_anomalous(folder: str | Path, n: int) -> list[dict]:
 
 
 def text(name: str) -> str:
-    """A name as it is written: what is no UTF-8 becomes escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A name as it is written: what is no UTF-8 becomes escapes. Others stay what they are, and are not copied."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
+    return str(name)
 
 
 def _write_regions(folder, regions):
