@@ -57,7 +57,9 @@ def _write_saved_model(functions, folder):
 def _load_saved_model(folder):
     import tensorflow as tf
 
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # see `precision`, of which this knows nothing
+    from anogan_tf.precision import use_whole_float32
+
+    use_whole_float32()
     loaded = tf.saved_model.load(str(folder))
     call = loaded.signatures["serving_default"]
 

@@ -588,7 +588,9 @@ def _check_images(images: np.ndarray, image_shape: tuple, look: bool, names: lis
     told = f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: a batch in [{low:g}, {high:g}]"
     if low < -FARTHEST or high > FARTHEST:
         raise ValueError(f"{told}.")
-    if low < -1.0 or high > 1.0 or (look and low >= 0.0):
+    if low < -1.0 or high > 1.0:
+        warnings.warn(f"{told}; what comes of them means little.", stacklevel=2)
+    elif look and low >= 0.0:
         warnings.warn(f"{told}; unless these are bright all over, what comes of them means little.", stacklevel=2)
 
 

@@ -135,13 +135,13 @@ def check_images(images: Any, image_shape: tuple[int, int, int], what: str, *, r
     told = f"Images are floats in [-1, 1], such as image / 127.5 - 1 of bytes. Received: {what} in [{low:g}, {high:g}]"
     if not (low >= -1.0 and high <= 1.0):
         raise ValueError(f"{told}.")
-    if low < 0.0 or read_here:
+    if low < 0.0:
         return
     levels = np.asarray(images, np.float64) * 255.0
     of_bytes = np.abs(levels - np.rint(levels)).max() < 1e-3  # in [-1, 1] these are odd numbers of 255ths, and never 0
     if low == 0.0 or (of_bytes and (np.rint(levels) % 2 == 0).any()):
         raise ValueError(f"{told}.")
-    if not of_bytes:
+    if not (of_bytes or read_here):
         warnings.warn(f"{told}; unless these are bright all over, they are in another range.", stacklevel=2)
 
 

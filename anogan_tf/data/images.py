@@ -392,11 +392,11 @@ def _decoded(path, raw_mode=None, near=None):
             )
         return ImageOps.exif_transpose(path), _raw_mode_of(path)
     try:
-        if raw_mode is None:
-            _check_sums(path)
         with _stream(path) as stream, Image.open(stream) as file:
             if raw_mode:
                 _read_as(file, raw_mode)
+            elif file.format == "PNG":
+                _check_sums(path)
             raw_mode = _raw_mode_of(file)
             if near:
                 file.draft(None, (near, near))
@@ -411,8 +411,7 @@ def _decoded(path, raw_mode=None, near=None):
 def _check_sums(path):
     """Raises an error if the sums of a PNG file are not those of its bytes: Pillow decodes damaged pixels otherwise."""
     with _stream(path) as stream, Image.open(stream) as file:
-        if file.format == "PNG":
-            file.verify()
+        file.verify()
 
 
 def _format_of(path):
