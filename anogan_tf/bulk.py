@@ -284,7 +284,8 @@ def _cluster(ray, address):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\.")
             if ours:
-                ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL)
+                started = {} if address else {"include_dashboard": False}  # it costs CPU, and listens
+                ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **started)
             yield
     finally:
         if ours:
@@ -354,13 +355,15 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
     figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=counts["error"], run=run)
     figures["mind"] = read_run(run).get("diagnosis", [])
     with table.ScoreTable(out) as scored:
-        rows = [{name: row.get(name) for name in table.COLUMNS} for row in most]
-        scored.add(rows, [json.loads(row["regions"] or "[]") for row in most])
+        for start in range(0, len(most), BLOCK):
+            rows = [{name: row.get(name) for name in table.COLUMNS} for row in most[start : start + BLOCK]]
+            scored.add(rows, [json.loads(row["regions"] or "[]") for row in most[start : start + BLOCK]])
         scored.finish(skipped)
+    del most[pictures:]  # which nothing needs any more, and which is much
     decided = {decision: counts[decision] for decision in thresholds.DECISIONS}
     report.show(
         out,
-        _drawn(scorer, out, most[:pictures]),
+        _drawn(scorer, out, most),
         figures,
         figures["pixel_threshold"],
         skipped,

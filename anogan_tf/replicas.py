@@ -8,14 +8,18 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+REWRITTEN = ("arithmetic_optimization", "remapping")  # of a graph, by the names that its operations have
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
 def strategy() -> tf.distribute.Strategy:
     """How this process trains: as one worker of those that `TF_CONFIG` lists, else on all GPUs (or logical CPUs).
 
-    To be called before TensorFlow computes anything.
+    To be called before TensorFlow computes anything. Of what TensorFlow does to make a graph faster it switches off what
+    goes by the names of operations, which differ between replicas of one process and of several: sums would round in
+    another order, and weights have other bits.
     """
+    tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITTEN, False))
     if os.environ.get("TF_CONFIG"):
         return tf.distribute.MultiWorkerMirroredStrategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -30,7 +30,8 @@ if fault == "dies" and '"index": 1' in os.environ["TF_CONFIG"]:
             os.kill(os.getpid(), signal.SIGKILL)
     StopOnNaN.on_epoch_begin = die
 options = "--workers auto --latent-dim 6 --width 4 --batch-size 16 --epochs {EPOCHS} --self-supervision none --steps 2"
-main(["train", "digits", "--out", out, *options.split(), "--score", "paper", *more])
+options += " --encoder-epochs 5 --score paper"
+main(["train", "digits", "--out", out, *options.split(), *more])
 """
 TWO = """
 import json, os, subprocess, sys
@@ -76,32 +77,25 @@ def weights(run, *networks):
     return {(Path(file).name, name): values for (file, name), values in found.items()}
 
 
-@pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
-    """A run that was trained on two replicas in one process."""
-    out = tmp_path_factory.mktemp("replicas") / "run"
-    isolated(TRAIN, out, "mirrored")
-    return out
-
-
 @pytest.mark.slow
-def test_a_lost_worker_ends_the_others_and_all_started_again_reach_the_weights_of_two_replicas(mirrored, tmp_path):
-    (code, told), (killed, _) = by_two(tmp_path / "run", "dies")
+@pytest.mark.parametrize("method", ["anogan", "f-anogan"])  # a DCGAN and a WGAN-GP, each with an encoder
+def test_a_lost_worker_ends_the_others_and_all_started_again_reach_the_weights_of_two_replicas(method, tmp_path):
+    of_two, mirrored = tmp_path / "of two", tmp_path / "mirrored"
+    isolated(TRAIN, mirrored, "mirrored", "--method", method)
+    (code, told), (killed, _) = by_two(of_two, "dies", "--method", method)
     assert (code, killed) == (1, -9), told
     assert told.splitlines()[-1].startswith("Error: Another worker was lost. Start all workers again")
-    (code, told), (other_code, other) = by_two(tmp_path / "run")
+    (code, told), (other_code, other) = by_two(of_two, "none", "--method", method)
     assert (code, other_code) == (0, 0), told + other
-    run, expected_run = (json.loads((path / "run.json").read_text()) for path in (tmp_path / "run", mirrored))
+    run, expected_run = (json.loads((path / "run.json").read_text()) for path in (of_two, mirrored))
     assert run["complete"]
     assert run["settings"] == expected_run["settings"]
-    expected = weights(mirrored, "generator", "discriminator")
-    for name, values in weights(tmp_path / "run", "generator", "discriminator").items():
+    expected = weights(mirrored, "generator", "discriminator", "encoder")
+    found = weights(of_two, "generator", "discriminator", "encoder")
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
-    expected = weights(mirrored, "encoder")
-    for name, values in weights(tmp_path / "run", "encoder").items():  # the same but for rounding, over 804 steps
-        np.testing.assert_allclose(values, expected[name], atol=1e-4, err_msg=name)
-    scores, expected_scores = (sorted(each["calibration"]["scores"]) for each in (run, expected_run))
-    np.testing.assert_allclose(scores, expected_scores, rtol=1e-4)
+    assert sorted(run["calibration"]["scores"]) == sorted(expected_run["calibration"]["scores"])
 
 
 def test_replicas_share_a_batch_evenly():
