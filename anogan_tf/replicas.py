@@ -15,7 +15,7 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
 def strategy() -> tf.distribute.Strategy:
     """How this process trains: as one worker of those that `TF_CONFIG` lists, else on all GPUs (or logical CPUs).
 
-    To be called before TensorFlow computes anything. Of what TensorFlow does to make a graph faster it switches off what
+    To be called before TensorFlow computes anything. Of what TensorFlow does to make graphs faster it switches off what
     goes by the names of operations, which differ between replicas of one process and of several: sums would round in
     another order, and weights have other bits.
     """
