@@ -22,7 +22,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anogan_tf import atomic
+from anogan_tf import atomic, threads
 
 LISTING, SCORES = "listing.parquet", "scores"
 LISTED = pa.schema(
@@ -138,7 +138,7 @@ def contents(block: dict[str, Any], places: Iterable[int] | None = None) -> list
         found = _in_parquet(block)
         return [found[place] for place in places]
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(_content, (block["paths"][place] for place in places)))
+        return threads.mapped(_content, (block["paths"][place] for place in places), pool)
 
 
 def _content(path):

@@ -158,7 +158,8 @@ def text(name: str) -> str:
 
 def _write_regions(folder, regions):
     with atomic.replacing(folder / "regions.json") as partial:
-        partial.write_text(json.dumps(regions, indent=2) + "\n", encoding="utf-8")
+        lines = (f"{json.dumps(name)}: {json.dumps(few)}" for name, few in regions.items())
+        partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 class _Growing:

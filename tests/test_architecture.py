@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    precision
+    precision · threads
     data.images · data.records · augmentation · atomic · losses · search · subspace · principal · stages · ranks
     resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies · architectures
     networks · metrics · pretrained · differences · registration

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from anogan_tf import threads
 from anogan_tf.data import cache as cached
 from anogan_tf.data import images, inspection, pictures, pipeline, sources
 from anogan_tf.data.images import Crop, Encoded, Source, content_hash
@@ -361,7 +362,7 @@ def read_files(
         files: See `list_files`; or pictures in memory, whose ids are their numbers, from 1, and of which only those
             that are `Encoded` have a `file`, themselves.
         preprocessing: A `Preprocessing`.
-        batch_size: Files read at once, in parallel.
+        batch_size: Files read at once, in parallel where that is faster.
         skipped: A list that gets a pair of id and reason for each file that cannot be read.
 
     Warns:
@@ -382,7 +383,7 @@ def read_files(
     files = iter(enumerate(files, start=1))
     with ThreadPoolExecutor() as pool:
         while some := list(itertools.islice(files, batch_size)):
-            found = list(pool.map(read, some))
+            found = threads.mapped(read, some, pool)
             skipped.extend((name, reason[0]) for name, *reason in found if len(reason) == 1)
             good = [row for row in found if len(row) == 4]
             one_size = preprocessing.scale is None
