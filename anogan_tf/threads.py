@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-TRIED = 2  # things that tell how long one takes
-SHORT = 1e-3  # seconds for one
+SHORT = 1e-3  # seconds for one thing
 
 Thing = TypeVar("Thing")
 Found = TypeVar("Found")
@@ -17,11 +16,10 @@ Found = TypeVar("Found")
 def mapped(function: Callable[[Thing], Found], things: Iterable[Thing], pool: Executor) -> list[Found]:
     """What a function says of each thing, in their order.
 
-    By the pool, unless the first ones take under a millisecond each, as small files do that the system has at hand:
-    threads that wait for each other cost several times as much then.
+    One after the other as long as they take under a millisecond each, as small files do that the system has at hand:
+    threads that wait for each other cost several times as much then. The rest by the pool.
     """
-    things = list(things)
-    start = time.monotonic()
-    found = [function(thing) for thing in things[:TRIED]]
-    short = time.monotonic() - start < SHORT * len(found)
-    return found + list((map if short else pool.map)(function, things[TRIED:]))
+    things, found, start = list(things), [], time.monotonic()
+    while len(found) < len(things) and time.monotonic() - start < SHORT * (len(found) + 1):
+        found.append(function(things[len(found)]))
+    return found + list(pool.map(function, things[len(found) :]))
