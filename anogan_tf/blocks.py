@@ -170,6 +170,7 @@ def find(source: str, pattern: str | None, suffixes: tuple[str, ...], size: int)
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
+        OSError: If a file system does not tell what is there.
         ValueError: For a Parquet file without these columns.
     """
     found = _found(source)
@@ -198,7 +199,12 @@ def _found(source):
         found = [path for path in found if os.path.exists(path)]
     else:
         system, path = fsspec.core.url_to_fs(source)
-        names = system.glob(path) if glob.has_magic(path) else system.find(path)
+        try:
+            names = system.glob(path) if glob.has_magic(path) else system.find(path)
+        except FileNotFoundError:  # such as a bucket that does not exist
+            names = []
+        except Exception as error:  # file systems raise anything
+            raise OSError(f"{source} cannot be listed ({type(error).__name__}: {error}).") from error
         found = [system.unstrip_protocol(name) for name in sorted(names)]
     if not found:
         raise FileNotFoundError(f"There is nothing at {source}: name a folder, a glob pattern, or a Parquet file.")

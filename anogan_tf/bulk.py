@@ -89,7 +89,7 @@ def score(
         ImportError: Without Ray, before anything is read.
         FileNotFoundError: If there is no such run or source.
         ValueError: If `out` holds scores of another run, source or threshold; if there is nothing to score.
-        OSError: If `out` cannot be written into, or holds files that no report wrote.
+        OSError: If `out` cannot be written into, or holds files that no report wrote; if a source cannot be listed.
     """
     out = Path(out)
     ray = _ray()

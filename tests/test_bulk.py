@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 import anogan_tf as agt
@@ -249,6 +250,22 @@ def test_what_is_no_source_is_told(run, in_process, tmp_path):
     with pytest.raises(ValueError, match="There are no pictures to score at"):
         bulk.score(run, tmp_path / "*.txt", tmp_path / "out")
     assert not (tmp_path / "out" / "listing.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "raised", "told"),
+    [
+        (FileNotFoundError("no such bucket"), FileNotFoundError, "There is nothing at memory://parts"),
+        (RuntimeError("no credentials"), OSError, r"memory://parts cannot be listed \(RuntimeError: no credentials\)"),
+    ],
+)
+def test_what_a_file_system_says_is_told_of_the_source(run, in_process, tmp_path, monkeypatch, said, raised, told):
+    def find(self, path):
+        raise said
+
+    monkeypatch.setattr(MemoryFileSystem, "find", find)
+    with pytest.raises(raised, match=told):
+        bulk.score(run, "memory://parts", tmp_path / "out")
 
 
 def test_options_of_ray_go_with_ray(run, pictures, tmp_path):
