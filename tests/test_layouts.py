@@ -395,6 +395,9 @@ def test_links_to_folders_are_followed_but_not_in_a_loop(folder):
     assert counts(splits) == {**OWN_TEST, "test": (3, 4, 4)}
     assert "test/cut/again, a link to a folder that it lies in" in splits.describe()
     assert "lost, a link to nothing" in splits.describe()
+    with pytest.warns(UserWarning, match=r"Links to nothing are left out of .*: 1, such as lost\."):
+        files = data.list_files([folder.path])
+    assert len(files) == len(set(files)) > 0
 
 
 def test_a_folder_of_nothing_else_says_what_it_holds(folder):

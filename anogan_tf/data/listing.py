@@ -19,6 +19,7 @@ MASK_FOLDER = re.compile(rf"(?:(?P<class_name>.+)[_\- ])?{MASK_WORDS}", re.IGNOR
 MASK_FILE = re.compile(rf"(?P<stem>.+?)[_\-. ](?:{MASK_WORDS}|seg)[_\-]?\d*", re.IGNORECASE)
 AMBIGUOUS = re.compile(r"labels?|annotations?|segmentations?", re.IGNORECASE)
 OTHER_SENSORS = ("xyz", "depth", "ir", "nir", "infrared", "thermal", "pointcloud", "pcd")
+NOTHING = ", a link to nothing"
 OURS = (re.compile(r"test_image_\d+\.png"), re.compile(r"epoch_\d+\.png"))
 
 
@@ -39,6 +40,11 @@ class Listing:
     masks: tuple[Names, ...]
     others: tuple[Names, ...]
     left_out: tuple[str, ...]
+
+    @property
+    def dangling(self) -> list[str]:
+        """The links to nothing."""
+        return [what.removesuffix(NOTHING) for what in self.left_out if what.endswith(NOTHING)]
 
     def file(self, path: Names) -> Path:
         return self.folder.joinpath(*path)
@@ -113,7 +119,7 @@ def _walk(folder, path, above, left_out):
         elif entry.is_file():
             yield inside
         elif entry.is_symlink():
-            left_out.append(f"{'/'.join(inside)}, a link to nothing")
+            left_out.append("/".join(inside) + NOTHING)
 
 
 def _written_by_us(folder):

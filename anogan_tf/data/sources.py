@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -242,9 +243,16 @@ def _classifier(features, normal, name):
 
 
 def image_files_in(folder: str | os.PathLike, pattern: str | None = None) -> list[Path]:
-    """All pictures in a folder and below, in the order of their names; neither masks nor what this package wrote."""
+    """All pictures in a folder and below, in the order of their names; neither masks nor what this package wrote.
+
+    Warns:
+        UserWarning: If there are links to nothing, which are left out.
+    """
     listing = list_folder(folder, pattern)
     listing.check(pattern)
+    if listing.dangling:
+        n, first = len(listing.dangling), listing.dangling[0]
+        warnings.warn(f"Links to nothing are left out of {folder}: {n}, such as {first}.", stacklevel=2)
     return [listing.file(path) for path in listing.pictures]
 
 
