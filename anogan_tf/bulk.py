@@ -355,9 +355,10 @@ def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
     figures = judging.unlabelled_figures(scorer, threshold, n=n, skipped=counts["error"], run=run)
     figures["mind"] = read_run(run).get("diagnosis", [])
     with table.ScoreTable(out) as scored:
-        for start in range(0, len(most), BLOCK):
-            rows = [{name: row.get(name) for name in table.COLUMNS} for row in most[start : start + BLOCK]]
-            scored.add(rows, [json.loads(row["regions"] or "[]") for row in most[start : start + BLOCK]])
+        scored.add(
+            [{name: row.get(name) for name in table.COLUMNS} for row in most],
+            [json.loads(row["regions"] or "[]") for row in most],
+        )
         scored.finish(skipped)
     del most[pictures:]  # which nothing needs any more, and which is much
     decided = {decision: counts[decision] for decision in thresholds.DECISIONS}
