@@ -4,6 +4,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker, and threads that wait for each other cost both
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +20,12 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 tf.config.experimental.enable_op_determinism()
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures
+def pytest_runtest_setup():
+    """What has no seed of its own, such as a test's Keras layers, is the same in every run."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
