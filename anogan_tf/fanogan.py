@@ -53,10 +53,11 @@ class FAnoGAN(keras.Model):
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
             (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
-            was done to x, -log p(t | t(x)). With these the encoder only draws the map. `"paper"`: A(x) = R + κ D.
+            was done to x, -log p(t | t(x)). `"density"`: how unlikely its feature maps, averaged over the image, are
+            under a Gaussian (`kinds.Density`). With these the encoder only draws the map. `"paper"`: A(x) = R + κ D.
             `"residual"`: R. `"discrimination"`: D. `"difference"`: how unusual the difference of x and G(z) in local
             features is, with a map of its own (`differences.Differences`). Several joined by `+`, such as
-            `"transformations+residual"`: their blend (`reference.Reference`).
+            `"transformations+density"`: their blend (`reference.Reference`).
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide
             as the discriminator, and residual if that is.

@@ -11,8 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import differences
+from anogan_tf.gaussian import Gaussian
 from anogan_tf.local_features import SMALLEST
+from anogan_tf.networks import feature_extractor, feature_maps
 from anogan_tf.subspace import PrincipalSubspace
+
+KNOWN = 0.7  # share of what was done to normal images that D tells, from which on that decides alone
 
 
 class Seen(NamedTuple):
@@ -63,6 +67,10 @@ class Kind:
     def score(self, evidence: np.ndarray, learned: Any = None) -> np.ndarray:
         """The score of each row of evidence, `(batch,)`."""
         return np.asarray(evidence) if learned is None else learned(evidence)
+
+    def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
+        """What it counts for in a blend, by the evidence of each kind in normal images."""
+        return 1.0
 
     def map(self, evidence: np.ndarray, learned: Any) -> np.ndarray:
         """The anomaly map of each row of evidence, `(batch, rows, columns)`, of a kind that has `maps`."""
@@ -116,6 +124,32 @@ class Transformations(Kind):
         transformations = seen.gan.transformations
         logits = seen.gan.tell_transformations(transformations.of_all(seen.images), training=False)
         return {"anomaly_score": -tf.reduce_mean(transformations.log_likelihood_of_all(logits), axis=1)}
+
+
+class Density(Kind):
+    """How unlikely the colours and textures of x are: D's feature maps, each averaged over the image, under a Gaussian.
+
+    Beside `Transformations` it counts for w = max(0, 1 - I / 0.7), with I = 1 - E[-log p(t | t(x))] / log |T|, the
+    share of what was done to normal images that D can tell, 0 where it guesses: the less it can, the less that says.
+
+    References:
+        Sohn et al., "Learning and Evaluating Representations for Deep One-Class Classification", arXiv 2011.02578,
+        section 3.1 (a Gaussian density of features that a second task taught).
+    """
+
+    name = "density"
+    learned = Gaussian
+
+    def evidence(self, seen: Seen) -> tf.Tensor:
+        maps = feature_extractor(seen.gan.discriminator, feature_maps(seen.gan.discriminator))
+        means = [tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps(seen.images).values()]
+        return tf.concat(means, axis=1)  # (batch, filters of all maps)
+
+    def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
+        if "transformations" not in evidence:
+            return 1.0
+        known = 1.0 - evidence["transformations"].mean() / np.log(len(gan.transformations))
+        return float(np.clip(1.0 - known / KNOWN, 0.0, 1.0))
 
 
 class Paper(Kind):
@@ -177,7 +211,8 @@ class Difference(Kind):
 
 
 KINDS = {
-    kind.name: kind for kind in (Features(), Transformations(), Paper(), Residual(), Discrimination(), Difference())
+    kind.name: kind
+    for kind in (Features(), Transformations(), Density(), Paper(), Residual(), Discrimination(), Difference())
 }
 
 

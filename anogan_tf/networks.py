@@ -253,6 +253,13 @@ def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None =
     return keras.Model(discriminator.inputs[0], {name: found[name] for name in names}, name="features")
 
 
+def feature_maps(discriminator: keras.Model) -> tuple[str, ...]:
+    """The names of a discriminator's feature maps, `features_1`, …; of another network than ours of its deepest."""
+    found = _layer_outputs(discriminator)
+    named = tuple(name for name, output in found.items() if name.startswith("features_") and len(output.shape) == 4)
+    return named or (_deepest_features(discriminator, found),)
+
+
 def hidden_output(network: keras.Model) -> keras.KerasTensor:
     """The tensor that the last layer of a network takes."""
     return _nodes(network)[network.layers[-1].name].input_tensors[0]

@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-from sklearn.covariance import LedoitWolf
+
+from anogan_tf.gaussian import whitening
 
 LEAST = 0.05  # added to the spread of a feature, before its logarithm
 SHARES = np.array([2.0, 1.0]) / 3.0  # in a score, of what is found at places, and of the whole
-REGULARISATION = 1e-3  # of variances, of descriptions scaled to a variance of 1
 TINY = 1e-30  # in place of a division by 0
 NARROWEST = 1e-3  # deviation of log-scores
 
@@ -21,17 +21,13 @@ class Overview:
 
     A picture is described by the mean m of each feature over all places, and by log(s + 0.05), s its standard
     deviation. The distance is (v - μ)ᵀ Σ⁻¹ (v - μ) / k of such descriptions v of k numbers, with the mean μ and the
-    covariance Σ of normal pictures', the latter shrunk, as they are few. It sees what no single place shows: another
-    material, an organ of another brightness, a blur all over. Features are those without direction
-    (`local_features.undirected`).
+    covariance Σ of normal pictures', the latter shrunk, as they are few (`gaussian.whitening`). It sees what no single
+    place shows: another material, an organ of another brightness, a blur all over. Features are those without
+    direction (`local_features.undirected`).
 
     Args:
         mean: μ, `(k,)`.
         whitening: W with W Wᵀ = Σ⁻¹, `(k, k)`.
-
-    References:
-        Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of
-        Multivariate Analysis 2004, section 3 (how much Σ is shrunk).
     """
 
     mean: np.ndarray
@@ -41,11 +37,8 @@ class Overview:
     def fit(cls, features: np.ndarray) -> Overview:
         """Learns from `(n, rows, columns, features)`, of at least 2 normal pictures."""
         described = np.stack([_described(picture) for picture in features])
-        scale = np.maximum(described.std(axis=0), LEAST)
-        covariance = LedoitWolf().fit(described / scale).covariance_
-        factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
-        whitening = np.linalg.inv(factor).T / scale[:, None]
-        return cls(described.mean(axis=0), np.ascontiguousarray(whitening))  # another layout rounds in another way
+        factor = whitening(described, LEAST)
+        return cls(described.mean(axis=0), np.ascontiguousarray(factor))  # another layout rounds in another way
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures with features `(n, rows, columns, features)`, `(n,)`; one after the other."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,16 +13,29 @@ LOWEST = 1e-7  # of a score, before its logarithm
 SPREAD = "log_scores/"  # names of the arrays of a blend
 
 
+class Share(NamedTuple):
+    """A kind's share in a blend.
+
+    Attributes:
+        mean: Of its log-scores over normal images.
+        deviation: Their standard deviation.
+        weight: What it counts for.
+    """
+
+    mean: float
+    deviation: float
+    weight: float = 1.0
+
+
 class Reference:
     """The score of evidence: of one kind, or of several.
 
-    One kind of evidence has its own score. Of several the score is the mean of their log-scores, each standardised with
-    its mean and deviation over normal images, so that no kind outweighs another by its unit.
+    One kind of evidence has its own score. Of several the score is the weighted mean of their log-scores, each
+    standardised with its mean and deviation over normal images, so that no kind outweighs another by its unit.
 
     Args:
         learned: What each kind learned, by its name, see `kinds.Kind`; without those that learn nothing.
-        log_scores: For several kinds a dict of the mean and the standard deviation of each kind's log-scores over
-            normal images; None for one kind.
+        log_scores: For several kinds a dict of each one's share; None for one kind.
 
     Attributes:
         fingerprint: Of the networks that the evidence was of, see `scoring.fingerprint`; None where nobody told.
@@ -31,7 +44,7 @@ class Reference:
     def __init__(
         self,
         learned: dict[str, Any] | None = None,
-        log_scores: dict[str, tuple[float, float]] | None = None,
+        log_scores: dict[str, Share] | None = None,
         fingerprint: str | None = None,
     ) -> None:
         self.learned = learned or {}
@@ -39,8 +52,10 @@ class Reference:
         self.fingerprint = fingerprint
 
     @classmethod
-    def fit(cls, evidence: dict[str, np.ndarray], seed: int = 0) -> Reference:
+    def fit(cls, evidence: dict[str, np.ndarray], seed: int = 0, gan: Any = None) -> Reference:
         """Learns from `evidence` of n normal images, a dict of arrays `(n, …)`, see `Comparison.evidence`.
+
+        The GAN that it is of is for the weights in a blend, see `kinds.Kind.weight`.
 
         The spread of log-scores comes from a random half of the images with what was learned from the other half:
         images that a subspace was fitted to lie closer to it than new ones.
@@ -56,7 +71,9 @@ class Reference:
         halves = (order[:half], order[half:]) if half >= 2 else (order, order)
         one, other = ({name: values[half] for name, values in evidence.items()} for half in halves)
         logs = cls(_learned(one))._logs(other)
-        return cls(learned, {name: (float(log.mean()), float(log.std() + LOWEST)) for name, log in logs.items()})
+        weights = {name: KINDS[name].weight(gan, evidence) for name in logs}
+        spread = ((name, float(log.mean()), float(log.std() + LOWEST)) for name, log in logs.items())
+        return cls(learned, {name: Share(mean, std, weights[name]) for name, mean, std in spread})
 
     def __call__(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
         """The score of each image, `(batch,)`."""
@@ -64,15 +81,16 @@ class Reference:
             (scores,) = self._scores(evidence).values()
             return scores
         logs = self._logs(evidence)
-        return np.mean([(logs[name] - mean) / std for name, (mean, std) in self.log_scores.items()], axis=0)
+        standard = [(logs[name] - mean) / std for name, (mean, std, _) in self.log_scores.items()]
+        return np.average(standard, axis=0, weights=self._weights.astype(standard[0].dtype))
 
     def tensor(self, scores: dict[str, tf.Tensor]) -> tf.Tensor:
         """The score of each image, `(batch,)`, from those of each kind, for what is saved."""
         if self.log_scores is None:
             (only,) = scores.values()
             return only
-        logs = [(tf.math.log(scores[name] + LOWEST) - mean) / std for name, (mean, std) in self.log_scores.items()]
-        return tf.add_n(logs) / len(logs)
+        shares = zip(self.log_scores.items(), self._weights / self._weights.sum(), strict=True)
+        return tf.add_n([w * (tf.math.log(scores[name] + LOWEST) - mean) / std for (name, (mean, std, _)), w in shares])
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -80,14 +98,14 @@ class Reference:
         arrays = {
             _place(name, key): array for name, learned in self.learned.items() for key, array in learned.arrays.items()
         }
-        return arrays | {SPREAD + name: np.array(pair) for name, pair in (self.log_scores or {}).items()}
+        return arrays | {SPREAD + name: np.array(share) for name, share in (self.log_scores or {}).items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Reference:
         """The reference whose `arrays` these are."""
         spread = {
-            place.removeprefix(SPREAD): tuple(map(float, pair))
-            for place, pair in arrays.items()
+            place.removeprefix(SPREAD): Share(*map(float, share))  # without a weight in runs of before there were any
+            for place, share in arrays.items()
             if place.startswith(SPREAD)
         }
         own = {name: {} for name in KINDS}
@@ -96,6 +114,10 @@ class Reference:
             own[name or "features"][key] = arrays[place]
         learned = {name: KINDS[name].learned.from_arrays(found) for name, found in own.items() if found}
         return cls(learned, spread or None)
+
+    @property
+    def _weights(self) -> np.ndarray:
+        return np.array([share.weight for share in (self.log_scores or {}).values()], np.float32)
 
     def _scores(self, evidence: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: KINDS[name].score(values, self.learned.get(name)) for name, values in evidence.items()}

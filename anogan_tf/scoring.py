@@ -415,7 +415,7 @@ def fit_reference(scorer: Any, data: Images) -> None:
     if not found:
         raise ValueError("There are no images to learn from.")
     evidence = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    scorer.reference = Reference.fit(evidence, scorer.seed)
+    scorer.reference = Reference.fit(evidence, scorer.seed, scorer.gan)
     scorer.reference.fingerprint = scorer.fingerprint
     scorer.calibration = None  # it was of another score
 

@@ -14,7 +14,7 @@ from anogan_tf.kinds import KINDS
 from anogan_tf.scoring import Scorer, unwrapped
 from tests.conftest import small_gan
 
-BLENDS = ["features+transformations", "transformations+residual", "features+difference"]
+BLENDS = ["transformations+density", "transformations+residual", "features+difference"]
 OF_KINDS = {f"AnoGAN {score}": score for score in (*KINDS, *BLENDS)}
 NAMES = [
     *OF_KINDS,

@@ -51,7 +51,7 @@ def scorers(images, large, encoder):
     gan.generator.set_weights([3 * weight for weight in gan.generator.get_weights()])  # z makes a difference
     images = images[:12]
     scorers = {
-        "blend": calibrated(agt.AnoGAN(told, score="features+transformations", chunk=8), images),
+        "blend": calibrated(agt.AnoGAN(told, score="features+transformations+density", chunk=8), images),
         "search": calibrated(agt.AnoGAN(gan, score="paper", steps=3, restarts=2, prior_weight=0.1, chunk=8), images),
         "encoder": calibrated(agt.FAnoGAN(gan, encoder=encoder, chunk=8), images),
         "difference": calibrated(agt.FAnoGAN(gan, encoder=encoder, score="difference", chunk=8), images),

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from anogan_tf import reference
+from anogan_tf.kinds import KINDS, Seen
 from anogan_tf.subspace import PrincipalSubspace
+from tests.conftest import small_gan
 
 
 def test_principal_subspace_distance_is_pca_reconstruction_error():
@@ -34,8 +37,9 @@ def test_blended_log_scores_are_standardised_on_normal_images():
         "transformations": np.exp(rng.normal(3.0, 0.5, size=400)).astype(np.float32),
     }
     learned = reference.Reference.fit(evidence)
-    mean, deviation = learned.log_scores["transformations"]
+    mean, deviation, weight = learned.log_scores["transformations"]
     assert (mean, deviation) == pytest.approx((3.0, 0.5), abs=0.1)
+    assert weight == 1.0
     new = {
         "features": rng.normal(size=(400, 20)).astype(np.float32),
         "transformations": np.exp(rng.normal(3.0, 0.5, size=400)).astype(np.float32),
@@ -61,3 +65,42 @@ def test_arrays_hold_all_that_was_learned(names):
     evidence = {name: evidence[name] for name in names}
     learned = reference.Reference.fit(evidence)
     np.testing.assert_array_equal(reference.Reference.from_arrays(learned.arrays)(evidence), learned(evidence))
+
+
+def test_a_kind_counts_in_a_blend_for_its_weight():
+    rng = np.random.default_rng(3)
+    evidence = {name: np.exp(rng.normal(size=50)) for name in ("transformations", "residual")}
+    shares = {"transformations": reference.Share(0.5, 2.0), "residual": reference.Share(-0.5, 1.0, 0.25)}
+    standard = {name: (np.log(evidence[name]) - shares[name].mean) / shares[name].deviation for name in shares}
+    blend = reference.Reference(log_scores=shares)
+    expected = 0.8 * standard["transformations"] + 0.2 * standard["residual"]
+    np.testing.assert_allclose(blend(evidence), expected, atol=1e-5)
+    scores = {name: tf.constant(values, tf.float32) for name, values in evidence.items()}
+    np.testing.assert_allclose(blend.tensor(scores), expected, atol=1e-5)
+    assert reference.Reference.from_arrays(blend.arrays).log_scores == shares
+
+
+def test_blends_of_before_there_were_weights_count_each_kind_alike():
+    arrays = {"log_scores/transformations": np.array([0.5, 2.0]), "log_scores/residual": np.array([-0.5, 1.0])}
+    shares = reference.Reference.from_arrays(arrays).log_scores
+    assert shares == {"transformations": (0.5, 2.0, 1.0), "residual": (-0.5, 1.0, 1.0)}
+
+
+def test_the_density_counts_the_less_the_more_is_told_of_what_was_done():
+    gan = small_gan(self_supervision="rotation")
+    guessed, halved, told = np.log(4.0), 0.5 * np.log(4.0), 0.0  # -log p over four rotations
+    weights = [KINDS["density"].weight(gan, {"transformations": np.full(3, mean)}) for mean in (guessed, halved, told)]
+    assert weights == pytest.approx([1.0, 1.0 - 0.5 / 0.7, 0.0])
+    assert KINDS["density"].weight(small_gan(), {"features": np.zeros((3, 4))}) == 1.0
+
+
+def test_the_density_sees_each_feature_map_averaged_over_the_image():
+    gan, images = small_gan(), np.random.default_rng(4).uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32)
+    found, x = [], images
+    for layer in gan.discriminator.layers[1:]:
+        x = layer(x)
+        if layer.name.startswith("features_"):
+            found.append(x.numpy().mean(axis=(1, 2)))
+    assert len(found) > 1
+    evidence = KINDS["density"].evidence(Seen(gan, images, {}))
+    np.testing.assert_allclose(evidence, np.concatenate(found, axis=1), atol=1e-6)

@@ -165,8 +165,9 @@ SCORER = [
     click.option(
         "--score",
         "score_kind",
-        help="What decides: neighbours; of the discriminator features or transformations; of the reconstruction "
-        "residual, difference, discrimination or paper; several of these joined by +. Default the recipe's.",
+        help="What decides: neighbours; of the discriminator features, transformations or density; of the "
+        "reconstruction residual, difference, discrimination or paper; several of these joined by +. Default the "
+        "recipe's.",
     ),
     click.option(
         "--features",

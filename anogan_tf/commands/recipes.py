@@ -23,7 +23,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "photos": {
         "self_supervision": ("rotation", "shift"),
-        "score_kind": "transformations",
+        "score_kind": "transformations+density",
         "width": 48,
         "batch_size": 16,
         "training_steps": 5000,
