@@ -986,6 +986,18 @@ def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
     assert settings.with_recipe(given, channels=3)["learning_rate"] == rate
 
 
+def test_a_high_quality_trains_three_times_the_steps_of_the_recipe(parts):
+    given = ["x", "--out", "run", "--recipe", "photos"]
+    standard, high = (
+        settings.with_recipe(options.of_training([*given, "--quality", quality]), channels=3)
+        for quality in ("standard", "high")
+    )
+    assert high == standard | {"training_steps": 3 * standard["training_steps"]}
+    both = options.of_training([*given, "--quality", "high", "--epochs", "4"])
+    with pytest.raises(ValueError, match=r"--quality is of the recipe's steps\. Received: epochs=4 too"):
+        settings.with_recipe(both, channels=3)
+
+
 @pytest.mark.parametrize(
     ("options", "epochs"), [({}, 1), ({"epochs": 7}, 7), ({"mode": "izi_f"}, None), ({"start": "prior"}, None)]
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from anogan_tf.commands.recipes import RECIPES
+from anogan_tf.commands.recipes import QUALITIES, RECIPES
 
 
 class Number(click.FloatRange):
@@ -138,6 +138,12 @@ MODEL = [
     ),
     click.option("--epochs", type=AT_LEAST_1, help="Default: as many as make the recipe's steps."),
     click.option("--training-steps", type=AT_LEAST_1, help="At least so many, in whole epochs; default the recipe's."),
+    click.option(
+        "--quality",
+        type=click.Choice(list(QUALITIES)),
+        default="standard",
+        help="How long networks are trained: high takes three times the recipe's steps.",
+    ),
     click.option("--batch-size", type=AT_LEAST_1, help="Default the recipe's."),
     click.option(
         "--learning-rate",
@@ -219,7 +225,7 @@ SECTIONS = {  # in which help lists options; of a command with many, the common 
     ),
     "Model": (
         "method", "recipe", "gan", "architecture", "width", "latent_dim", "prior", "self_supervision", "augment", "ema",
-        "epochs", "training_steps", "batch_size", "learning_rate", "seed", "seeds", "quick", "digits",
+        "epochs", "training_steps", "quality", "batch_size", "learning_rate", "seed", "seeds", "quick", "digits",
     ),
     "Encoder": ("encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate"),
     "Score": (

@@ -48,6 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "feature_weight": 0.0,
     },
 }
+QUALITIES = {"standard": 1, "high": 3}  # how many times the recipe's steps networks are trained
 PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "architecture": "dcgan",
     "latent_dim": 64,

@@ -53,10 +53,20 @@ def with_recipe(settings: dict, channels: int) -> dict:
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named.
 
     Where z is asked to be found as in the papers, all of how it is found is theirs, and so are networks but of parts.
+    The quality is not kept, but the training steps that it makes of the recipe's.
+
+    Raises:
+        ValueError: If a high quality is asked for and the training steps are given.
     """
+    times = recipes.QUALITIES[settings.get("quality", "standard")]
+    settings = {name: value for name, value in settings.items() if name != "quality"}
+    given = [name for name in ("epochs", "training_steps") if settings.get(name) is not None]
+    if times > 1 and given:
+        raise ValueError(f"--quality is of the recipe's steps. Received: {given[0]}={settings[given[0]]} too.")
     chosen = settings["recipe"] or recipes.of_source(is_files(settings["source"]), channels)
     settings = settings | {"recipe": chosen}
     recipe = recipes.PAPERS | recipes.RECIPES[chosen]
+    recipe["training_steps"] *= times
     if settings["method"] == "f-anogan" or settings["start"] == "prior":
         networks = () if chosen == "parts" else ("architecture", "latent_dim")  # of few parts a GAN learns no others
         recipe |= {name: recipes.PAPERS[name] for name in (*OF_Z, *networks)}
