@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -109,6 +110,24 @@ def same_place(monkeypatch):
         return Choice(Places, (described or Filters()).of_pictures(pictures))
 
     monkeypatch.setattr(neighbours, "chosen", chosen)
+
+
+@pytest.fixture
+def one_critic_step(monkeypatch):
+    """A WGAN-GP takes one critic step a batch: five are traced five times. test_gan.py is about five, and several."""
+    monkeypatch.setitem(agt.WGANGP.compile.__kwdefaults__, "critic_steps", 1)
+
+
+class KeepFirst(keras.callbacks.Callback):
+    """Copies the checkpoint of the first epoch, from `unbroken` to `broken`: what a kill after it would leave."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            shutil.copytree(self.folder / "unbroken", self.folder / "broken")
 
 
 def small_gan(kind="DCGAN", **options):

@@ -9,7 +9,7 @@ from anogan_tf.augmentation import moved
 from anogan_tf.callbacks import Checkpoint
 from anogan_tf.search import sample_prior
 from anogan_tf.training import step_seed
-from tests.conftest import small_gan
+from tests.conftest import KeepFirst, small_gan
 
 MODES = pytest.mark.parametrize(
     "options",
@@ -22,7 +22,7 @@ MODES = pytest.mark.parametrize(
 def gan(digits):
     """A Wasserstein GAN trained for a few epochs, enough to be no longer at its initial weights."""
     gan = small_gan("WGANGP")
-    gan.compile()
+    gan.compile(critic_steps=1)
     gan.fit(digits.train, epochs=2, shuffle=False, verbose=0)
     return gan
 
@@ -34,8 +34,9 @@ def encoder_on(gan, digits, epochs=1, **options):
     return fanogan
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fanogan(gan, digits):
+    """Trained and calibrated once, as no test changes it."""
     fanogan = encoder_on(gan, digits)
     fanogan.fit_reference(digits.reference)
     fanogan.calibrate(digits.validation)
@@ -215,16 +216,14 @@ def test_saving_keeps_networks_optimizer_and_settings(options, gan, digits, quer
     ids=["ziz", "variational", "joint"],
 )
 def test_resumed_training_equals_an_unbroken_one(options, gan, digits, tmp_path):
-    def train(epochs, folder):
+    def train(folder, *callbacks):
         fanogan = agt.FAnoGAN(moving_gan() if options["mode"] == "joint" else gan, **options)
         fanogan.compile()
         checkpoint = Checkpoint(tmp_path / folder / "checkpoint.weights.h5", every_seconds=0)
-        fanogan.fit(digits.train, epochs=epochs, shuffle=False, verbose=0, callbacks=[checkpoint])
+        fanogan.fit(digits.train, epochs=3, shuffle=False, verbose=0, callbacks=[checkpoint, *callbacks])
         return fanogan
 
-    unbroken = train(4, "unbroken")
-    train(2, "broken")
-    resumed = train(4, "broken")
+    unbroken, resumed = train("unbroken", KeepFirst(tmp_path)), train("broken")
     for x, y in zip(unbroken.variables, resumed.variables, strict=True):
         np.testing.assert_array_equal(x, y)
 

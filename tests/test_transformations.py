@@ -78,11 +78,12 @@ def oriented(n=96, seed=0):
     return x
 
 
-@pytest.fixture(scope="module", params=[agt.DCGAN, agt.WGANGP], ids=["dcgan", "wgan-gp"])
+@pytest.fixture(scope="module", params=[(agt.DCGAN, {}), (agt.WGANGP, {"critic_steps": 1})], ids=["dcgan", "wgan-gp"])
 def told(request):
     """A GAN whose discriminator learned to tell how `oriented` images were turned."""
-    gan = request.param((8, 8, 1), 4, width=8, self_supervision="rotation")
-    gan.compile(*(keras.optimizers.Adam(3e-3, beta_1=0.5) for _ in range(2)))
+    kind, options = request.param
+    gan = kind((8, 8, 1), 4, width=8, self_supervision="rotation")
+    gan.compile(*(keras.optimizers.Adam(3e-3, beta_1=0.5) for _ in range(2)), **options)
     gan.losses_seen = gan.fit(
         tf.data.Dataset.from_tensor_slices(oriented()).batch(32), epochs=30, shuffle=False, verbose=0
     ).history
