@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("same_place")
 
 SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
 SMALL += ["--start", "prior", "--steps", "3"]
+UNDRAWN = ["--pictures", "0"]  # what is drawn is searched for, by graphs that every loaded run makes anew
 
 
 def run(*arguments):
@@ -71,16 +72,19 @@ def trained_run(parts, tmp_path_factory):
     return out, result
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)], ids=str)
-def test_help_answers_without_tensorflow(command):
+def test_help_answers_without_tensorflow():
+    """One process asks for that of every command, one after the other."""
+    commands = [[], *([name] for name in main.commands)]
     code = (
         "import sys; from anogan_tf.commands.cli import main\n"
-        f"try: main({[*command, '--help']})\n"
-        "finally: assert not {'tensorflow', 'keras', 'sklearn', 'matplotlib'} & set(sys.modules)"
+        f"for command in {commands}:\n"
+        "    try: main([*command, '--help'])\n"
+        "    except SystemExit as end: assert not end.code, command\n"
+        "    assert not {'tensorflow', 'keras', 'sklearn', 'matplotlib'} & set(sys.modules), command"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    assert "Usage:" in answer.stdout
+    assert answer.stdout.count("Usage:") == len(commands)
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")], ids=["not set", "set by the user"])
@@ -126,7 +130,7 @@ def test_test_writes_metrics_and_regions(trained_run, tmp_path):
 
 
 def test_test_takes_another_source_and_a_labelled_threshold(trained_run, parts, tmp_path):
-    result = run("test", trained_run[0], parts / "test", "--out", tmp_path, "--threshold", "f1")
+    result = run("test", trained_run[0], parts / "test", "--out", tmp_path, "--threshold", "f1", *UNDRAWN)
     assert result.exit_code == 0, result.output
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["n"], metrics["threshold_method"]) == (10, "f1")
@@ -226,7 +230,7 @@ def test_maps_are_made_once_for_decisions_and_drawings(trained_run, parts, tmp_p
 
 
 def test_command_line_and_library_give_the_same_scores(trained_run, parts, tmp_path):
-    run("score", trained_run[0], parts / "test" / "scratch", "--out", tmp_path)
+    run("score", trained_run[0], parts / "test" / "scratch", "--out", tmp_path, *UNDRAWN)
     with open(tmp_path / "scores.csv", newline="") as file:
         written = [float(row["anomaly_score"]) for row in csv.DictReader(file)]
     splits = agt.data.load(parts, image_shape=(64, 64, 1), cache=False)
@@ -435,8 +439,9 @@ def test_own_pictures_are_never_replaced_by_results(trained_run, parts, tmp_path
 
 
 def test_a_score_replaces_all_of_an_earlier_test(trained_run, parts, tmp_path):
-    assert run("test", trained_run[0], "--out", tmp_path).exit_code == 0
+    assert run("test", trained_run[0], "--out", tmp_path, "--pictures", "2").exit_code == 0
     assert (tmp_path / "search_path.png").exists()
+    assert len(list(tmp_path.glob("test_image_*.png"))) == 2
     result = run("score", trained_run[0], parts / "test" / "good" / "000.png", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.glob("*.png")} == {"histogram.png", "test_image_001.png"}
@@ -455,10 +460,10 @@ def test_the_pattern_of_the_training_says_what_is_tested_and_scored(parts, tmp_p
     shutil.copytree(source, tmp_path / "copy")
     for n, arguments in {
         10: ["test", tmp_path / "run", tmp_path / "copy"],
-        5: ["score", tmp_path / "run", source / "test" / "scratch", "--pictures", "0"],
-        20: ["score", tmp_path / "run", source / "test", "--pattern", "*.png", "--pictures", "0"],
+        5: ["score", tmp_path / "run", source / "test" / "scratch"],
+        20: ["score", tmp_path / "run", source / "test", "--pattern", "*.png"],
     }.items():
-        result = run(*arguments, "--out", tmp_path / str(n))
+        result = run(*arguments, "--out", tmp_path / str(n), *UNDRAWN)
         assert result.exit_code == 0, result.output
         assert json.loads((tmp_path / str(n) / "metrics.json").read_text())["n"] == n
         assert ("files named front/*.png" in result.output) == (n != 20)
@@ -476,7 +481,7 @@ def test_training_images_are_not_tested_on_wherever_they_lie(parts, tmp_path):
         json.loads((tmp_path / "run/run.json").read_text())["images"][part] for part in ("train", "validation")
     )
     (tmp_path / "classes").rename(tmp_path / "moved")
-    result = run("test", tmp_path / "run", tmp_path / "moved", "--out", tmp_path / "out")
+    result = run("test", tmp_path / "run", tmp_path / "moved", "--out", tmp_path / "out", *UNDRAWN)
     assert result.exit_code == 0, result.output
     assert f"Left out {learned} of 35 images" in result.output
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n"] == 35 - learned
@@ -493,7 +498,7 @@ def test_pictures_unlike_those_of_the_training_are_told(trained_run, parts, tmp_
         (("like", "dark"), None),
     ):
         files = [tmp_path / f"{name}.png" for name in names]
-        result = run("score", trained_run[0], *files, "--out", tmp_path / "out", "--pictures", "0")
+        result = run("score", trained_run[0], *files, "--out", tmp_path / "out", *UNDRAWN)
         assert result.exit_code == 0, result.output
         assert ("Mind: All these images are unlike" in result.output) == (told is not None)
         assert told is None or f"on: {told}" in result.output
@@ -505,20 +510,35 @@ def test_pictures_unlike_those_of_the_training_are_told(trained_run, parts, tmp_
         assert all(f"<li>{sentence}</li>" in page for sentence in mind)
 
 
-def test_changed_images_are_noticed(tmp_path, parts):
+def test_changed_images_are_noticed(own_run, tmp_path, parts):
     copy = tmp_path / "copy"
     shutil.copytree(parts, copy)
-    run("train", copy, "--out", tmp_path / "run", "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL)
+    description = json.loads((own_run / "run.json").read_text())
+    description["settings"]["source"] = str(copy)
+    (own_run / "run.json").write_text(json.dumps(description))
+    out = ["--out", tmp_path / "out", *UNDRAWN]
+    assert run("test", own_run, *out).exit_code == 0
     (copy / "train" / "good" / "000.png").rename(copy / "train" / "good" / "900.png")
-    result = run("test", tmp_path / "run", "--out", tmp_path / "out")
+    result = run("test", own_run, *out)
     assert result.exit_code == 1
     assert "changed since" in result.output
 
 
-def test_a_source_without_anomalies_cannot_be_tested_on(tmp_path, parts):
-    plain = parts / "train" / "good"
-    run("train", plain, "--out", tmp_path / "run", "--size", "16", "--channels", "1", "--alpha", "0.2", *SMALL)
-    result = run("test", tmp_path / "run", "--out", tmp_path / "out")
+@pytest.fixture(scope="module")
+def plain_run(parts, tmp_path_factory):
+    """A training on pictures of good parts alone, with a cache in a folder beside it: its folder and command."""
+    folder = tmp_path_factory.mktemp("plain")
+    given = ["--size", "16", "--alpha", "0.2", "--cache", "decoded"]
+    command = ["train", parts / "train" / "good", "--out", "run", *given, *SMALL]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = run(*command)
+    assert result.exit_code == 0, result.output
+    return folder, command
+
+
+def test_a_source_without_anomalies_cannot_be_tested_on(plain_run, tmp_path):
+    result = run("test", plain_run[0] / "run", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "no anomalous images to test on" in result.output
 
@@ -560,8 +580,9 @@ def test_a_run_saved_from_python_scores_and_tests(parts, tmp_path, trained_run):
     scorer = agt.load_run(trained_run[0])
     scorer.info = {}  # as one that was made in Python
     agt.save_run(tmp_path / "run", scorer)
-    assert run("score", tmp_path / "run", parts / "test" / "good", "--out", tmp_path / "out").exit_code == 0
-    assert run("test", tmp_path / "run", parts, "--out", tmp_path / "out").exit_code == 0
+    out = ["--out", tmp_path / "out", *UNDRAWN]
+    assert run("score", tmp_path / "run", parts / "test" / "good", *out).exit_code == 0
+    assert run("test", tmp_path / "run", parts, *out).exit_code == 0
     result = run("test", tmp_path / "run", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "names no source" in result.output
@@ -570,19 +591,19 @@ def test_a_run_saved_from_python_scores_and_tests(parts, tmp_path, trained_run):
     assert "other settings" in result.output
 
 
-def test_size_or_channels_alone_leave_the_other_to_the_source(tmp_path):
-    run("train", "digits", "--out", tmp_path / "run", "--size", "12", *SMALL)
+def test_size_or_channels_alone_leave_the_other_to_the_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_train_gan", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))  # the run has begun
+    assert run("train", "digits", "--out", tmp_path / "run", "--size", "12", *SMALL).exit_code == 130
     assert json.loads((tmp_path / "run" / "run.json").read_text())["preprocessing"]["image_shape"] == [12, 12, 1]
 
 
-def test_a_relative_cache_folder_means_the_same_when_it_exists(parts, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = ["train", parts, "--out", "run", "--size", "16", "--alpha", "0.2", "--cache", "decoded", *SMALL]
-    assert run(*options).exit_code == 0
-    assert (tmp_path / "decoded").is_dir()
-    assert "trained already" in run(*options).output
-    given = {"source": str(parts), "cache": "decoded"}
-    assert settings.settings_of_gan("run", given)["cache"] == str(tmp_path / "decoded")
+def test_a_relative_cache_folder_means_the_same_when_it_exists(plain_run, monkeypatch):
+    folder, command = plain_run
+    monkeypatch.chdir(folder)
+    assert (folder / "decoded").is_dir()
+    assert "trained already" in run(*command).output
+    given = {"source": str(command[1]), "cache": "decoded"}
+    assert settings.settings_of_gan("run", given)["cache"] == str(folder / "decoded")
 
 
 def test_only_unreadable_images_say_why(trained_run, tmp_path):
@@ -623,14 +644,15 @@ def test_a_run_without_a_threshold_says_what_to_do(trained_run, parts, tmp_path)
         result = run(*arguments, "--out", tmp_path / "out")
         assert result.exit_code == 1
         assert "No threshold yet: call calibrate" in result.output
-    assert run("test", tmp_path / "run", parts, "--threshold", "f1", "--out", tmp_path / "out").exit_code == 0
+    tested = run("test", tmp_path / "run", parts, "--threshold", "f1", "--out", tmp_path / "out", *UNDRAWN)
+    assert tested.exit_code == 0
 
 
 @pytest.mark.parametrize("kept", ["good", "scratch"])
 def test_a_test_set_of_one_class_leaves_figures_undefined(trained_run, parts, tmp_path, kept):
     shutil.copytree(parts, tmp_path / "parts")
     shutil.rmtree(tmp_path / "parts" / "test" / {"good": "scratch", "scratch": "good"}[kept])
-    result = run("test", trained_run[0], tmp_path / "parts", "--out", tmp_path / "out")
+    result = run("test", trained_run[0], tmp_path / "parts", "--out", tmp_path / "out", *UNDRAWN)
     assert result.exit_code == 0, result.output
     assert re.search(r"auroc +undefined", result.output)
     assert re.search(r"accuracy +[01]", result.output)
@@ -685,7 +707,7 @@ def test_completion_knows_commands_and_options():
 
 
 def test_programs_get_json_and_people_what_is_said(trained_run, parts, tmp_path):
-    scored = run("score", trained_run[0], parts / "test" / "good", "--out", tmp_path / "a", "--pictures", "0", "--json")
+    scored = run("score", trained_run[0], parts / "test" / "good", "--out", tmp_path / "a", *UNDRAWN, "--json")
     assert "images look anomalous" in scored.stderr
     told = json.loads(scored.stdout)
     with open(tmp_path / "a" / "scores.csv", newline="") as file:
@@ -728,7 +750,7 @@ def test_more_good_images_calibrate_a_run_once(own_run, parts, tmp_path):
     again = run("calibrate", own_run, good)
     assert again.exit_code == 1
     assert "There are no new images" in again.output
-    tested = run("test", own_run, parts / "test", "--out", tmp_path / "out")
+    tested = run("test", own_run, parts / "test", "--out", tmp_path / "out", *UNDRAWN)
     assert "Left out 5 of 10 images" in tested.output
 
 
@@ -824,7 +846,7 @@ def test_a_test_takes_the_names_of_its_own_classes(trained_run, parts, tmp_path)
         shutil.copytree(parts / "test" / name, tmp_path / "classes" / label)
     refused = run("test", trained_run[0], tmp_path / "classes", "--out", tmp_path / "out")
     assert "Name the normal class with normal= (--normal)" in refused.output
-    tested = run("test", trained_run[0], tmp_path / "classes", "--normal", "oak", "--out", tmp_path / "out")
+    tested = run("test", trained_run[0], tmp_path / "classes", "--normal", "oak", "--out", tmp_path / "out", *UNDRAWN)
     assert tested.exit_code == 0, tested.output
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["n"], metrics["auroc"]) == (10, 1.0)
@@ -833,10 +855,10 @@ def test_a_test_takes_the_names_of_its_own_classes(trained_run, parts, tmp_path)
 def test_pictures_that_nearly_all_look_anomalous_are_told(trained_run, parts, tmp_path):
     for n in range(2):
         shutil.copytree(parts / "test" / "scratch", tmp_path / "new" / str(n))
-    result = run("score", trained_run[0], tmp_path / "new", "--out", tmp_path / "out", "--pictures", "0")
+    result = run("score", trained_run[0], tmp_path / "new", "--out", tmp_path / "out", *UNDRAWN)
     assert "Mind: 10 of 10 images look anomalous. If most of them are good, they differ as a whole" in result.output
     assert "If most of them are good" in (tmp_path / "out" / "index.html").read_text()
-    few = run("score", trained_run[0], tmp_path / "new" / "0", "--out", tmp_path / "few", "--pictures", "0")
+    few = run("score", trained_run[0], tmp_path / "new" / "0", "--out", tmp_path / "few", *UNDRAWN)
     assert "If most of them are good" not in few.output
 
 
@@ -857,20 +879,20 @@ def test_a_score_takes_another_rate_or_threshold_and_writes_masks(trained_run, p
         with open(tmp_path / "out" / "scores.csv", newline="") as file:
             return list(csv.DictReader(file))
 
-    assert {row["prediction"] for row in rows("--threshold", "-100")} == {"1"}
+    assert {row["prediction"] for row in rows("--threshold", "-100", *UNDRAWN)} == {"1"}
     calibration = agt.load_run(trained_run[0]).calibration
     thresholds = calibration.at(0.5).threshold, calibration.at(0.5).strict[0]
-    for row in rows("--alpha", "0.5", "--masks"):
+    for row in rows("--alpha", "0.5", *UNDRAWN):
         above = sum(float(row["anomaly_score"]) > threshold for threshold in thresholds)
         assert row["decision"] == ("normal", "suspicious", "anomalous")[above]
         assert row["prediction"] == str(int(above > 0))
     assert list(row)[-1] == "error"
     regions = json.loads((tmp_path / "out" / "regions.json").read_text())
-    found = {row["id"] for row in rows() if row["prediction"] == "1"}
+    judged = rows("--masks")
+    found = {row["id"] for row in judged if row["prediction"] == "1"}
     assert found
     assert found <= set(regions)
-    rows("--masks")
-    number = 1 + [row["decision"] for row in rows("--masks")].index("anomalous")
+    number = 1 + [row["decision"] for row in judged].index("anomalous")
     mask = np.asarray(Image.open(tmp_path / "out" / f"mask_{number:03d}.png"))
     assert set(np.unique(mask)) == {0, 255}
     both = run("score", trained_run[0], parts / "test", "--out", tmp_path / "no", "--alpha", "0.5", "--threshold", "1")
@@ -892,6 +914,7 @@ def scoring_weights(folder):
     return weights
 
 
+@pytest.mark.usefixtures("one_critic_step")
 def test_f_anogan_interrupted_in_both_phases_ends_as_if_it_was_not(parts, tmp_path, monkeypatch):
     options = ["--size", "16", "--channels", "1", "--alpha", "0.2"]
     command = ["--method", "f-anogan", "--encoder-epochs", "2", *options, *SMALL]
@@ -904,12 +927,12 @@ def test_f_anogan_interrupted_in_both_phases_ends_as_if_it_was_not(parts, tmp_pa
             raise KeyboardInterrupt
         on_epoch_end(self, epoch, logs)
 
-    monkeypatch.setattr(Progress, "on_epoch_end", interrupt)
-    for phase in ("wgan_gp", "fanogan"):
-        broken = run("train", parts, "--out", tmp_path / "broken", *command)
-        assert broken.exit_code == 130
-        assert f"Training {phase}" in broken.output
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_epoch_end", interrupt)
+        for phase in ("wgan_gp", "fanogan"):
+            broken = run("train", parts, "--out", tmp_path / "broken", *command)
+            assert broken.exit_code == 130
+            assert f"Training {phase}" in broken.output
     resumed = run("train", parts, "--out", tmp_path / "broken", *command)
     assert resumed.exit_code == 0, resumed.output
     expected, found = (scoring_weights(tmp_path / name) for name in ("unbroken", "broken"))
@@ -928,7 +951,7 @@ def test_another_encoder_is_trained_for_the_gan_of_a_run(trained_run, tmp_path):
     earlier, scorer = (agt.load_run(path).scorer for path in (trained_run[0], tmp_path / "izi"))
     assert (type(scorer).__name__, scorer.mode, scorer.variational) == ("FAnoGAN", "izi", True)
     np.testing.assert_array_equal(scorer.gan.generate(2), earlier.gan.generate(2))
-    tested = run("test", tmp_path / "izi", "--out", tmp_path / "results")
+    tested = run("test", tmp_path / "izi", "--out", tmp_path / "results", "--pictures", "1")
     assert tested.exit_code == 0, tested.output
     assert not (tmp_path / "results" / "search_path.png").exists()
 
@@ -954,6 +977,7 @@ def test_an_encoder_may_stand_for_a_search(trained_run, tmp_path):
     assert not [name for name in ("search_path.png", "mapping_loss.png") if (tmp_path / "results" / name).exists()]
 
 
+@pytest.mark.usefixtures("one_critic_step")
 @pytest.mark.parametrize("method", ["anogan", "f-anogan"])
 def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_path):
     options = ["--patches", "--size", "16", "--channels", "1", "--encoder-epochs", "1", "--alpha", "0.2"]
