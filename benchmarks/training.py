@@ -28,6 +28,7 @@ SHAPE, BATCH, STEPS = (28, 28, 1), 64, 40
 AGAIN = ", again"
 CACHES = {"in memory, the default": "auto", "read anew each epoch": False}
 FOLDER_SHAPE, PICTURE_SIDE, PICTURES = (64, 64, 3), 256, 400
+CRITIC_STEPS = 5  # of a WGAN-GP for each of its generator's
 
 
 def measure(shape, width, steps, pictures):
@@ -41,7 +42,7 @@ def measure(shape, width, steps, pictures):
     models["encoder"], loops["encoder"] = (wrap(agt.DCGAN(**options)) for wrap in (agt.FAnoGAN, encoder_step))
     ways = {}
     for name, model in models.items():
-        model.compile()
+        model.compile(**({"critic_steps": CRITIC_STEPS} if name == "WGAN-GP" else {}))
         ways[name] = fitted(model, data)
         for again in ("", AGAIN):
             ways[f"{name}, bare loop{again}"] = looped(loops[name], data)
@@ -91,7 +92,7 @@ def wgan_gp_step(gan):
 
     @tf.function(autograph=False)
     def step(images):
-        for _ in range(5):
+        for _ in range(CRITIC_STEPS):
             generated = gan.generator(noise(gan), training=True)
             with tf.GradientTape() as tape:
                 real, fake = (gan.discriminator(batch, training=True) for batch in (images, generated))
@@ -176,7 +177,7 @@ def main():
     parser = measuring.arguments(__doc__, "training")
     options = parser.parse_args()
     started_on = measuring.machine()
-    sizes = ((8, 8, 1), 4, 2, 100) if options.quick else (SHAPE, 16, STEPS, PICTURES)
+    sizes = ((8, 8, 1), 4, 2, 30) if options.quick else (SHAPE, 16, STEPS, PICTURES)
     figures = measure(*sizes)
     print(table(figures))
     for name, waited in figures["waiting_for_data"].items():

@@ -59,6 +59,9 @@ def test_time_to_quality(monkeypatch, tmp_path):
 
 
 def test_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "FOLDER_SHAPE", (16, 16, 3))
+    monkeypatch.setattr(training, "CRITIC_STEPS", 1)
+    monkeypatch.setattr(measuring, "REPETITIONS", 1)  # of passes over the folder
     figures = quick(training, monkeypatch, tmp_path)
     assert set(figures["bare_loop_over_fit"]) == {"DCGAN", "WGAN-GP", "encoder"}
     assert all(0 < waited["share"] < 1 for waited in figures["waiting_for_data"].values())
