@@ -27,12 +27,11 @@ import os, signal, sys
 from pathlib import Path
 from anogan_tf import bulk
 from anogan_tf.commands.cli import main
-from benchmarks.bulk import dying
 
-deadly = Path(sys.argv[2]).read_bytes()
+deadly = Path(sys.argv[1]).read_bytes()
 
 
-class Worker(dying(Path(sys.argv[1]), [2])):
+class Worker(bulk.Worker):
     tries = 1
 
     def judged(self, contents):
@@ -43,7 +42,7 @@ class Worker(dying(Path(sys.argv[1]), [2])):
 
 bulk.BLOCK = 8
 bulk.Worker = Worker
-main(sys.argv[3:])
+main(sys.argv[2:])
 """
 
 
@@ -113,14 +112,12 @@ def in_process(monkeypatch, scorer):
 
 
 def test_ray_gives_the_rows_and_the_page_of_one_process_though_workers_die(run, pictures, alone, tmp_path):
-    """One is killed at block 2, and one dies at a picture of block 6 whenever it is judged."""
-    (tmp_path / "marks").mkdir()
+    """One dies at a picture of block 6 whenever it is judged: with its block, and alone, after which it is left out."""
     deadly = pictures / f"{DEADLY:03d}.png"
     options = ["--engine", "ray", "--workers", "1", "--pictures", "2"]
     command = ["score", run, pictures, "--out", tmp_path / "out", *options]
-    done = isolated(sys.executable, "-c", RAY, tmp_path / "marks", deadly, *command)
+    done = isolated(sys.executable, "-c", RAY, deadly, *command)
     assert done.returncode == 0, done.stderr
-    assert [mark.name for mark in (tmp_path / "marks").iterdir()] == ["2"]
     expected = {name: row["anomaly_score"] or row["error"] for name, row in alone.items()}
     expected[str(deadly)] = bulk.DIED
     figures = {"images": N, "unreadable": 3, "twice": 0, "lost": 0, "other_bits": 0}
