@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 import anogan_tf as agt
-from anogan_tf import neighbours
+from anogan_tf import neighbours, plots
 from anogan_tf.choice import Choice
 from anogan_tf.distances import Places
 from anogan_tf.local_features import Filters
@@ -110,6 +111,13 @@ def same_place(monkeypatch):
         return Choice(Places, (described or Filters()).of_pictures(pictures))
 
     monkeypatch.setattr(neighbours, "chosen", chosen)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figure is drawn, which takes longer than a tiny training."""
+    monkeypatch.setattr(plots, "samples", lambda *_, **__: Figure())
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from anogan_tf.commands.cli import main
 
 pytestmark = pytest.mark.usefixtures("same_place")
 
-SMALL = ["--epochs", "2", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
+SMALL = ["--epochs", "1", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
 SMALL += ["--start", "prior", "--steps", "3"]
 UNDRAWN = ["--pictures", "0"]  # what is drawn is searched for, by graphs that every loaded run makes anew
 
@@ -264,6 +264,7 @@ def test_other_settings_do_not_overwrite_a_run(trained_run, parts):
     assert "--encoder-only" not in result.output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_training_goes_on_and_says_how(tmp_path, monkeypatch):
     """Also with other settings of what had not begun: a mistyped --alpha costs nothing."""
     options = ["train", "digits", "--out", tmp_path / "run", *SMALL]
@@ -447,6 +448,7 @@ def test_a_score_replaces_all_of_an_earlier_test(trained_run, parts, tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == {"histogram.png", "test_image_001.png"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_pattern_of_the_training_says_what_is_tested_and_scored(parts, tmp_path):
     """As where each part is photographed from two sides."""
     source = tmp_path / "source"
@@ -455,7 +457,7 @@ def test_the_pattern_of_the_training_says_what_is_tested_and_scored(parts, tmp_p
             (source / file.relative_to(parts).parent / side).mkdir(parents=True, exist_ok=True)
             shutil.copy(file, source / file.relative_to(parts).parent / side / file.name)
     options = ["--size", "16", "--channels", "1", "--alpha", "0.2", "--pattern", "front/*.png"]
-    result = run("train", source, "--out", tmp_path / "run", *options, *SMALL, "--epochs", "1")
+    result = run("train", source, "--out", tmp_path / "run", *options, *SMALL)
     assert result.exit_code == 0, result.output
     shutil.copytree(source, tmp_path / "copy")
     for n, arguments in {
@@ -469,12 +471,13 @@ def test_the_pattern_of_the_training_says_what_is_tested_and_scored(parts, tmp_p
         assert ("files named front/*.png" in result.output) == (n != 20)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_images_are_not_tested_on_wherever_they_lie(parts, tmp_path):
     """The good images of class folders, which another training would split otherwise."""
     classes = tmp_path / "classes"
     shutil.copytree(parts / "train" / "good", classes / "good")
     shutil.copytree(parts / "test" / "scratch", classes / "scratch")
-    options = ["--normal", "good", "--size", "16", "--channels", "1", "--alpha", "0.5", *SMALL, "--epochs", "1"]
+    options = ["--normal", "good", "--size", "16", "--channels", "1", "--alpha", "0.5", *SMALL]
     result = run("train", classes, "--out", tmp_path / "run", *options)
     assert result.exit_code == 0, result.output
     learned = sum(
@@ -914,10 +917,10 @@ def scoring_weights(folder):
     return weights
 
 
-@pytest.mark.usefixtures("one_critic_step")
+@pytest.mark.usefixtures("one_critic_step", "undrawn")
 def test_f_anogan_interrupted_in_both_phases_ends_as_if_it_was_not(parts, tmp_path, monkeypatch):
     options = ["--size", "16", "--channels", "1", "--alpha", "0.2"]
-    command = ["--method", "f-anogan", "--encoder-epochs", "2", *options, *SMALL]
+    command = ["--method", "f-anogan", *options, *SMALL, "--epochs", "2", "--encoder-epochs", "2"]
     unbroken = run("train", parts, "--out", tmp_path / "unbroken", *command)
     assert unbroken.exit_code == 0, unbroken.output
     on_epoch_end = Progress.on_epoch_end
@@ -977,7 +980,7 @@ def test_an_encoder_may_stand_for_a_search(trained_run, tmp_path):
     assert not [name for name in ("search_path.png", "mapping_loss.png") if (tmp_path / "results" / name).exists()]
 
 
-@pytest.mark.usefixtures("one_critic_step")
+@pytest.mark.usefixtures("one_critic_step", "undrawn")
 @pytest.mark.parametrize("method", ["anogan", "f-anogan"])
 def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_path):
     options = ["--patches", "--size", "16", "--channels", "1", "--encoder-epochs", "1", "--alpha", "0.2"]
