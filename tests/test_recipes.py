@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from click.testing import CliRunner
-from matplotlib.figure import Figure
 from PIL import Image
 
-from anogan_tf import plots
 from anogan_tf.commands.cli import main
 
-pytestmark = pytest.mark.usefixtures("same_place")
+pytestmark = pytest.mark.usefixtures("same_place", "one_critic_step", "undrawn")
 
 TEXT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -25,10 +23,11 @@ TINY = {  # click takes the last value of an option that is given again
         *("--epochs", "1", "--encoder-epochs", "1", "--width", "2", "--latent-dim", "4", "--batch-size", "8"),
         *("--steps", "1", "--chunk", "8", "--alpha", "0.5", "--data-dir", "sets"),
     ],
-    "test": ["--pictures", "1"],
-    "score": ["--pictures", "1"],
+    "test": ["--pictures", "0"],
+    "score": ["--pictures", "0"],
 }
-SLOW = {"hq-128", "hq-256", "oct-paper"}  # as others, with networks that take long to build
+SMALLER = ["--size", "32"]  # in place of a size that is given
+SLOW = {"hq-128", "hq-256", "oct-paper"}  # as others, with networks that take long to build, as large as they are
 EXAMPLES = 40
 CLASSES = {
     "mnist": list("0123456789"),
@@ -94,19 +93,13 @@ def sources(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than these trainings, and is tested elsewhere."""
-    monkeypatch.setattr(plots, "samples", lambda *_, **__: Figure())
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
-
-
-@pytest.fixture(autouse=True)
 def no_download(monkeypatch):
     """A pretrained network is one with random weights."""
 
     def untrained(**options):
         levels = keras.Input((None, None, 3))
-        return keras.Model(levels, keras.layers.Conv2D(4, 8, 8, "same")(levels))
+        weights = keras.initializers.GlorotUniform(seed=0)
+        return keras.Model(levels, keras.layers.Conv2D(4, 8, 8, "same", kernel_initializer=weights)(levels))
 
     untrained.__module__ = keras.applications.EfficientNetV2B0.__module__
     monkeypatch.setattr(keras.applications, "EfficientNetV2B0", untrained)
@@ -124,7 +117,9 @@ def test_recipe_runs(recipe, sources, tmp_path, monkeypatch):
     with tfds.testing.mock_data(num_examples=EXAMPLES, data_dir=sources / "sets"):
         for program, command, *arguments in recipe:
             assert program == "anogan-tf"
-            result = CliRunner().invoke(main, [command, *arguments, *TINY[command]], catch_exceptions=False)
+            smaller = SMALLER if "--size" in arguments and name_of(recipe) not in SLOW else []
+            line = [command, *arguments, *TINY[command], *smaller]
+            result = CliRunner().invoke(main, line, catch_exceptions=False)
             assert result.exit_code == 0, result.output
             out = Path(arguments[arguments.index("--out") + 1])
             assert (out / {"train": "run.json", "test": "metrics.json", "score": "scores.csv"}[command]).exists()
