@@ -140,10 +140,17 @@ class Density(Kind):
     name = "density"
     learned = Gaussian
 
+    def check(self, gan: Any) -> None:
+        if not feature_maps(gan.discriminator):
+            raise ValueError(
+                'score="density" is of the discriminator\'s feature maps, (batch, rows, columns, filters). Received: a '
+                f"discriminator without any, of layers {[layer.name for layer in gan.discriminator.layers]}."
+            )
+
     def evidence(self, seen: Seen) -> tf.Tensor:
-        maps = feature_extractor(seen.gan.discriminator, feature_maps(seen.gan.discriminator))
-        means = [tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps(seen.images).values()]
-        return tf.concat(means, axis=1)  # (batch, filters of all maps)
+        extractor = feature_extractor(seen.gan.discriminator, feature_maps(seen.gan.discriminator))
+        maps = extractor(seen.images, training=False).values()
+        return tf.concat([tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps], axis=1)
 
     def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
         if "transformations" not in evidence:

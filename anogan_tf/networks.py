@@ -254,10 +254,9 @@ def feature_extractor(discriminator: keras.Model, layers: Iterable[str] | None =
 
 
 def feature_maps(discriminator: keras.Model) -> tuple[str, ...]:
-    """The names of a discriminator's feature maps, `features_1`, …; of another network than ours of its deepest."""
-    found = _layer_outputs(discriminator)
-    named = tuple(name for name, output in found.items() if name.startswith("features_") and len(output.shape) == 4)
-    return named or (_deepest_features(discriminator, found),)
+    """The names of a discriminator's feature maps, `features_1`, …; of another network than ours all maps."""
+    maps = _maps(discriminator, _layer_outputs(discriminator))
+    return tuple(name for name in maps if name.startswith("features_")) or tuple(maps)
 
 
 def hidden_output(network: keras.Model) -> keras.KerasTensor:
@@ -353,8 +352,12 @@ def _layer_outputs(network):
 
 
 def _deepest_features(discriminator, outputs):
-    inputs = {layer.name for layer in discriminator.layers if isinstance(layer, keras.layers.InputLayer)}
-    maps = [name for name, output in outputs.items() if len(output.shape) == 4 and name not in inputs]
+    maps = _maps(discriminator, outputs)
     if not maps:
         raise ValueError("The discriminator has no feature map: name the layers that make f(x) with feature_layers=.")
     return maps[-1]
+
+
+def _maps(discriminator, outputs):
+    inputs = {layer.name for layer in discriminator.layers if isinstance(layer, keras.layers.InputLayer)}
+    return [name for name, output in outputs.items() if len(output.shape) == 4 and name not in inputs]

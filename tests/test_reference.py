@@ -1,7 +1,9 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import anogan_tf as agt
 from anogan_tf import reference
 from anogan_tf.kinds import KINDS, Seen
 from anogan_tf.subspace import PrincipalSubspace
@@ -104,3 +106,16 @@ def test_the_density_sees_each_feature_map_averaged_over_the_image():
     assert len(found) > 1
     evidence = KINDS["density"].evidence(Seen(gan, images, {}))
     np.testing.assert_allclose(evidence, np.concatenate(found, axis=1), atol=1e-6)
+
+
+def test_the_density_is_of_all_maps_of_an_own_discriminator_and_needs_one():
+    generator = small_gan().generator
+
+    def gan(*layers):
+        layers = [keras.Input((8, 8, 1)), *layers, keras.layers.Flatten(), keras.layers.Dense(1)]
+        return agt.DCGAN(generator=generator, discriminator=keras.Sequential(layers))
+
+    mapped = gan(keras.layers.Conv2D(2, 3, name="near"), keras.layers.Conv2D(3, 3, name="far"))
+    assert KINDS["density"].evidence(Seen(mapped, np.zeros((4, 8, 8, 1), np.float32), {})).shape == (4, 5)
+    with pytest.raises(ValueError, match=r"feature maps.*Received: a discriminator without any, of layers \['flatten"):
+        KINDS["density"].check(gan())
