@@ -71,9 +71,11 @@ class Reference:
         halves = (order[:half], order[half:]) if half >= 2 else (order, order)
         one, other = ({name: values[half] for name, values in evidence.items()} for half in halves)
         logs = cls(_learned(one))._logs(other)
-        weights = {name: KINDS[name].weight(gan, evidence) for name in logs}
-        spread = ((name, float(log.mean()), float(log.std() + LOWEST)) for name, log in logs.items())
-        return cls(learned, {name: Share(mean, std, weights[name]) for name, mean, std in spread})
+        shares = {
+            name: Share(float(log.mean()), float(log.std() + LOWEST), KINDS[name].weight(gan, evidence))
+            for name, log in logs.items()
+        }
+        return cls(learned, shares)
 
     def __call__(self, evidence: dict[str, np.ndarray]) -> np.ndarray:
         """The score of each image, `(batch,)`."""
@@ -82,15 +84,25 @@ class Reference:
             return scores
         logs = self._logs(evidence)
         standard = [(logs[name] - mean) / std for name, (mean, std, _) in self.log_scores.items()]
-        return np.average(standard, axis=0, weights=self._weights.astype(standard[0].dtype))
+        weights = np.array([share.weight for share in self.log_scores.values()], standard[0].dtype)
+        return np.average(standard, axis=0, weights=weights)
 
     def tensor(self, scores: dict[str, tf.Tensor]) -> tf.Tensor:
         """The score of each image, `(batch,)`, from those of each kind, for what is saved."""
         if self.log_scores is None:
             (only,) = scores.values()
             return only
-        shares = zip(self.log_scores.items(), self._weights / self._weights.sum(), strict=True)
-        return tf.add_n([w * (tf.math.log(scores[name] + LOWEST) - mean) / std for (name, (mean, std, _)), w in shares])
+        logs = {name: tf.math.log(scores[name] + LOWEST) for name in self.log_scores}
+        standard = {name: (logs[name] - mean) / std for name, (mean, std, _) in self.log_scores.items()}
+        return tf.add_n([part * standard[name] for name, part in self.parts.items()])
+
+    @property
+    def parts(self) -> dict[str, float] | None:
+        """What part of a blend each kind makes, together 1; None for one kind."""
+        if self.log_scores is None:
+            return None
+        total = sum(share.weight for share in self.log_scores.values())
+        return {name: share.weight / total for name, share in self.log_scores.items()}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -114,10 +126,6 @@ class Reference:
             own[name or "features"][key] = arrays[place]
         learned = {name: KINDS[name].learned.from_arrays(found) for name, found in own.items() if found}
         return cls(learned, spread or None)
-
-    @property
-    def _weights(self) -> np.ndarray:
-        return np.array([share.weight for share in (self.log_scores or {}).values()], np.float32)
 
     def _scores(self, evidence: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: KINDS[name].score(values, self.learned.get(name)) for name, values in evidence.items()}

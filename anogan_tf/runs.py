@@ -74,7 +74,7 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
         "gan": _gan_settings(gan),
         "encoder": encoder and _encoder_settings(encoder),
         "features": features and {**features.source, "sha256": _sums(path)},
-        "reference": {name: getattr(scorer.reference, name, None) for name in ("fingerprint", "in_words")},
+        "reference": {name: getattr(scorer.reference, name, None) for name in ("fingerprint", "in_words", "parts")},
         "calibration": scorer.calibration and vars(scorer.calibration),
         **scorer.info,
         **info,

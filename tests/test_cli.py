@@ -24,6 +24,7 @@ from anogan_tf import judging, report, runs, scoring
 from anogan_tf.callbacks import Progress
 from anogan_tf.commands import cli, options, settings, train
 from anogan_tf.commands.cli import main
+from tests.conftest import small_gan
 
 pytestmark = pytest.mark.usefixtures("same_place")
 
@@ -833,6 +834,17 @@ def test_info_tells_what_a_run_is(trained_run):
         assert re.search(line, result.output), line
     bars = re.findall(r"^ +\S+ #* +(\d+)", result.output, re.MULTILINE)
     assert sum(map(int, bars)) == 30
+
+
+def test_info_tells_what_part_each_kind_of_a_blend_has(images, tmp_path):
+    scorer = agt.AnoGAN(small_gan(self_supervision="rotation"), score="transformations+density", steps=0, chunk=8)
+    scorer.fit_reference(images[:20])
+    scorer.calibrate(images[20:], alpha=0.2)
+    agt.save_run(tmp_path, scorer)
+    parts = scorer.reference.parts
+    of_each = ", ".join(f"{name} {part:.0%}" for name, part in parts.items())
+    assert f"score 'transformations+density' ({of_each})" in run("info", tmp_path).output
+    assert 0.0 < parts["density"] < 1.0
 
 
 def test_info_of_a_training_that_has_not_finished_says_so(own_run):

@@ -80,6 +80,7 @@ def test_a_kind_counts_in_a_blend_for_its_weight():
     scores = {name: tf.constant(values, tf.float32) for name, values in evidence.items()}
     np.testing.assert_allclose(blend.tensor(scores), expected, atol=1e-5)
     assert reference.Reference.from_arrays(blend.arrays).log_scores == shares
+    assert blend.parts == {"transformations": 0.8, "residual": 0.2}
 
 
 def test_blends_of_before_there_were_weights_count_each_kind_alike():

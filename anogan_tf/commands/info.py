@@ -81,7 +81,9 @@ def _what_decides(description):
     if "local-neighbours" in description.get("around", []):
         compared_with = description.get("reference", {}).get("in_words") or "the nearest of good pictures"
         return f"{_features(description)}, against {compared_with}"
-    return f"the networks, score {description['scorer'].get('score')!r}"
+    parts = (description.get("reference", {}).get("parts") or {}).items()
+    of_each = f" ({', '.join(f'{name} {part:.0%}' for name, part in parts)})" if parts else ""
+    return f"the networks, score {description['scorer'].get('score')!r}{of_each}"
 
 
 def _features(description):
