@@ -16,7 +16,7 @@ from anogan_tf.local_features import SMALLEST
 from anogan_tf.networks import feature_extractor, feature_maps
 from anogan_tf.subspace import PrincipalSubspace
 
-KNOWN = 0.7  # share of what was done to normal images that D tells, from which on that decides alone
+GUESSED, KNOWN = 0.15, 0.7  # shares of what was done to normal images that D tells: hardly any; enough to decide alone
 
 
 class Seen(NamedTuple):
@@ -97,7 +97,11 @@ class Features(Kind):
 
 
 class Transformations(Kind):
-    """How badly a self-supervised discriminator tells what was done to x: the mean of -log p(t | t(x)) over all t."""
+    """How badly a self-supervised discriminator tells what was done to x: the mean of -log p(t | t(x)) over all t.
+
+    In a blend it counts for min(1, I / 0.15), where I = 1 - E[-log p(t | t(x))] / log |T| is the share of what was done
+    to normal images that D can tell, 0 where it guesses: then this is noise.
+    """
 
     name = "transformations"
 
@@ -119,6 +123,9 @@ class Transformations(Kind):
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
         return tf.reduce_mean(each, axis=0)  # (batch,)
 
+    def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
+        return float(np.clip(_known(gan, evidence) / GUESSED, 0.0, 1.0))
+
     def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
         """The same, but all transformations in one batch: not all formats have loops that stack what they find."""
         transformations = seen.gan.transformations
@@ -129,8 +136,8 @@ class Transformations(Kind):
 class Density(Kind):
     """How unlikely the colours and textures of x are: D's feature maps, each averaged over the image, under a Gaussian.
 
-    Beside `Transformations` it counts for w = max(0, 1 - I / 0.7), with I = 1 - E[-log p(t | t(x))] / log |T|, the
-    share of what was done to normal images that D can tell, 0 where it guesses: the less it can, the less that says.
+    Beside `Transformations` it counts for max(0, 1 - I / 0.7), with I as there: the less D can tell of what was done to
+    normal images, the less that says of others.
 
     References:
         Sohn et al., "Learning and Evaluating Representations for Deep One-Class Classification", arXiv 2011.02578,
@@ -153,10 +160,7 @@ class Density(Kind):
         return tf.concat([tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps], axis=1)
 
     def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
-        if "transformations" not in evidence:
-            return 1.0
-        known = 1.0 - evidence["transformations"].mean() / np.log(len(gan.transformations))
-        return float(np.clip(1.0 - known / KNOWN, 0.0, 1.0))
+        return float(np.clip(1.0 - _known(gan, evidence) / KNOWN, 0.0, 1.0)) if "transformations" in evidence else 1.0
 
 
 class Paper(Kind):
@@ -236,3 +240,8 @@ def of_score(score: str) -> tuple[Kind, ...]:
     if len(set(names)) < len(names) or not all(name in KINDS for name in names):
         raise ValueError(f"score is one of {tuple(KINDS)}, or several of them joined by +. Received: score={score!r}.")
     return tuple(KINDS[name] for name in names)
+
+
+def _known(gan: Any, evidence: dict[str, np.ndarray]) -> float:
+    """The share of what was done to normal images that D can tell, at most 1; 0 where it guesses."""
+    return 1.0 - float(evidence["transformations"].mean()) / np.log(len(gan.transformations))

@@ -55,7 +55,7 @@ class Reference:
     def fit(cls, evidence: dict[str, np.ndarray], seed: int = 0, gan: Any = None) -> Reference:
         """Learns from `evidence` of n normal images, a dict of arrays `(n, …)`, see `Comparison.evidence`.
 
-        The GAN that it is of is for the weights in a blend, see `kinds.Kind.weight`.
+        Of the GAN that it is of come the weights in a blend, see `kinds.Kind.weight`; without it all count alike.
 
         The spread of log-scores comes from a random half of the images with what was learned from the other half:
         images that a subspace was fitted to lie closer to it than new ones.
@@ -72,7 +72,7 @@ class Reference:
         one, other = ({name: values[half] for name, values in evidence.items()} for half in halves)
         logs = cls(_learned(one))._logs(other)
         shares = {
-            name: Share(float(log.mean()), float(log.std() + LOWEST), KINDS[name].weight(gan, evidence))
+            name: Share(float(log.mean()), float(log.std() + LOWEST), KINDS[name].weight(gan, evidence) if gan else 1.0)
             for name, log in logs.items()
         }
         return cls(learned, shares)

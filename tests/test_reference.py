@@ -89,11 +89,13 @@ def test_blends_of_before_there_were_weights_count_each_kind_alike():
     assert shares == {"transformations": (0.5, 2.0, 1.0), "residual": (-0.5, 1.0, 1.0)}
 
 
-def test_the_density_counts_the_less_the_more_is_told_of_what_was_done():
+def test_weights_go_by_what_is_told_of_what_was_done():
+    """By -log p over four rotations, of one that tells less than by chance, guesses, knows a tenth, a half, and all."""
     gan = small_gan(self_supervision="rotation")
-    guessed, halved, told = np.log(4.0), 0.5 * np.log(4.0), 0.0  # -log p over four rotations
-    weights = [KINDS["density"].weight(gan, {"transformations": np.full(3, mean)}) for mean in (guessed, halved, told)]
-    assert weights == pytest.approx([1.0, 1.0 - 0.5 / 0.7, 0.0])
+    evidence = [{"transformations": np.full(3, part * np.log(4.0))} for part in (1.5, 1.0, 0.9, 0.5, 0.0)]
+    weights = {name: [KINDS[name].weight(gan, each) for each in evidence] for name in ("transformations", "density")}
+    assert weights["transformations"] == pytest.approx([0.0, 0.0, 0.1 / 0.15, 1.0, 1.0])
+    assert weights["density"] == pytest.approx([1.0, 1.0, 1.0 - 0.1 / 0.7, 1.0 - 0.5 / 0.7, 0.0])
     assert KINDS["density"].weight(small_gan(), {"features": np.zeros((3, 4))}) == 1.0
 
 
