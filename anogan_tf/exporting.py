@@ -203,12 +203,15 @@ def _functions(scorer, *, draw, many, loops):
     spec = tf.TensorSpec((None if many else 1, None, None, 3), tf.uint8, name=formats.INPUT)
     function = tf.function(lambda pictures: answers(scorer, pictures, draw=draw), autograph=False)
     concrete = function.get_concrete_function(spec)
-    names = sorted(concrete.structured_outputs)
+    shapes = {name: value.shape for name, value in sorted(concrete.structured_outputs.items())}
     constant = convert_variables_to_constants_v2(concrete, lower_control_flow=loops)
 
     @tf.function(input_signature=[spec], autograph=False)
     def serving_default(pictures):
-        return {name: tf.identity(value, name) for name, value in zip(names, constant(pictures), strict=True)}
+        outputs = {name: tf.identity(value, name) for name, value in zip(shapes, constant(pictures), strict=True)}
+        for name, value in outputs.items():
+            value.set_shape(shapes[name])  # which loops forget when they are lowered
+        return outputs
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string, name="encoded")], autograph=False)
     def of_encoded(encoded):

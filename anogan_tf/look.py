@@ -107,6 +107,11 @@ def compared(image: np.ndarray, reconstruction: np.ndarray) -> dict[str, np.ndar
     }
 
 
+def spread(values: np.ndarray) -> np.ndarray:
+    """A map of one row or column as one of two, as contours need."""
+    return np.pad(values, [(0, int(side < 2)) for side in values.shape], "edge")
+
+
 def resized(anomaly_map: np.ndarray, longest: int) -> np.ndarray:
     """A map of at most `longest` pixels a side, in its own shape."""
     scale = min(1.0, longest / max(anomaly_map.shape))

@@ -84,7 +84,7 @@ def _with_map(picture, anomaly_map, pixel_threshold, boxes):
     draw = ImageDraw.Draw(picture, "RGBA")
     if pixel_threshold is not None:
         scale = np.divide(picture.size, values.shape[::-1])
-        for line in contourpy.contour_generator(z=values).lines(pixel_threshold):
+        for line in contourpy.contour_generator(z=look.spread(values)).lines(pixel_threshold):
             _line(draw, (line + 0.5) * scale, 2)
     scale = np.divide(picture.size, anomaly_map.shape[::-1])
     for top, left, bottom, right in boxes:

@@ -214,7 +214,7 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 def _starts_tensor(length: tf.Tensor, side: int, overlap: float) -> tf.Tensor:
     """As `_starts`, of a length that a tensor tells."""
     stride = max(1, int(side * (1.0 - overlap)))
-    gaps = -((side - length) // stride)
+    gaps = (length - side + stride - 1) // stride  # without a negative number, which ONNX rounds in another way
     return (length - side) * tf.range(gaps + 1) // tf.maximum(gaps, 1)
 
 

@@ -78,7 +78,7 @@ def _overlay(axis, picture, anomaly_map, pixel_threshold, boxes):
     axis.imshow(look.heat(values, pixel_threshold), extent=extent)
     if pixel_threshold is not None and values.min() < pixel_threshold < values.max():
         line = {"colors": look.OUTLINE, "linewidths": 1.5, "origin": "upper", "extent": extent}
-        axis.contour(values, [pixel_threshold], **line).set_path_effects(HALO)
+        axis.contour(look.spread(values), [pixel_threshold], **line).set_path_effects(HALO)
     for top, left, bottom, right in boxes:
         corner = (left - 0.5, top - 0.5)
         frame = Rectangle(corner, right - left + 1, bottom - top + 1, fill=False, ec=look.OUTLINE, ls=":", lw=1.5)

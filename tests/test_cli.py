@@ -1035,6 +1035,18 @@ def test_a_high_quality_trains_three_times_the_steps_of_the_recipe(parts):
         settings.with_recipe(both, channels=3)
 
 
+@pytest.mark.parametrize(("recipe", "score"), [("photos", "density"), ("shapes", "features"), ("parts", "neighbours")])
+def test_without_a_second_task_a_recipe_has_no_score_of_it(recipe, score):
+    given = options.of_training(["x", "--out", "run", "--recipe", recipe, "--self-supervision", "none"])
+    assert settings.with_recipe(given, channels=3)["score_kind"] == score
+
+
+def test_a_high_quality_is_not_for_the_gan_of_a_run(trained_run, tmp_path):
+    result = run("train", "--encoder-only", trained_run[0], "--quality", "high", "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "--quality is of a GAN's training, and" in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "epochs"), [({}, 1), ({"epochs": 7}, 7), ({"mode": "izi_f"}, None), ({"start": "prior"}, None)]
 )

@@ -1080,6 +1080,18 @@ def test_copies_never_straddle_a_split(tmp_path, seed):
     assert "20 images are copies of others; equal ones are kept together" in splits.describe()
 
 
+@pytest.mark.parametrize(("kinds", "copies"), [(12, 10), (40, 3)])
+def test_many_copies_leave_the_split_as_it_should_be(tmp_path, kinds, copies):
+    rng = np.random.default_rng(0)
+    for kind in range(kinds):
+        picture = Image.fromarray(rng.integers(0, 255, (20, 20), np.uint8))
+        for copy in range(copies):
+            picture.save(tmp_path / f"{kind:02}-{copy}.png")
+    held_out = data.load(tmp_path).samples.part("validation")
+    assert abs(len(held_out) - 0.2 * kinds * copies) <= copies
+    assert len(set(held_out.contents)) * copies == len(held_out)
+
+
 def test_copies_of_tested_images_are_not_trained_on(tmp_path):
     names = [("train/good/000.png", "test/good/000.png"), ("train/good/001.png", "test/bad/000.png")]
     splits = load(noise(tmp_path, [*names, *[f"train/good/{i:03}.png" for i in range(2, 12)]]))
@@ -1248,6 +1260,7 @@ def test_half_a_folder_of_another_suffix_is_not_left_out(tmp_path, suffix):
         ([(20, 25)], {}, (64, 64)),  # not long
         ([(20, 50), (20, 30)], {}, (64, 64)),  # not alike
         ([(20, 50), (20, 52)], {}, (40, 104)),
+        ([(8, 400)], {}, (16, 256)),  # as large as networks may be
         ([(20, 50)], {"crop": "square"}, (64, 64)),
         ([(40, 50)], {"crop": (10, 40)}, (32, 128)),
         ([(20, 50)], {"image_shape": (32, None, None)}, (32, 64)),

@@ -47,6 +47,24 @@ def test_a_folder_that_is_not_understood_is_refused_in_a_line(folder, tmp_path):
     assert not (tmp_path / "sheet.png").exists()
 
 
+def test_a_sheet_replaces_a_sheet_and_no_other_file(folder, tmp_path):
+    own = tmp_path / "data.png"
+    Image.new("RGB", (9, 9)).save(own)
+    before = own.read_bytes()
+    refused = data(folder, "--out", own)
+    assert refused.exit_code == 1
+    assert "is there, and no contact sheet" in refused.output
+    assert own.read_bytes() == before
+    for _ in range(2):
+        assert data(folder, "--out", tmp_path / "sheet.png").exit_code == 0
+
+
+def test_a_file_that_is_no_source_is_told_apart_from_a_name(folder, monkeypatch):
+    monkeypatch.chdir(folder / "train/good")
+    for file in ("000.png", folder / "train/good/000.png"):
+        assert f"This is a file, and no .npz or .csv: {file}." in data(file).output
+
+
 def test_a_sheet_among_the_pictures_is_refused(folder):
     result = data(folder, "--out", folder / "train/sheet.png")
     assert result.exit_code == 1

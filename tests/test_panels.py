@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from anogan_tf import look, metrics, panels
+from anogan_tf import look, metrics, panels, plots
 
 RNG = np.random.default_rng(0)
 CYAN = np.array(ImageColor.getrgb(look.OUTLINE))
@@ -47,6 +47,20 @@ def test_pictures_of_any_shape_are_drawn_as_large_as_is_of_use(shape, size):
     sheet = panels.drawn(**picture(32, 32, 1), picture=RNG.uniform(-1, 1, (*shape, 3)))
     assert sheet.width == (sheet.height - 4 * panels.GAP - 3 * panels.LINE) // 3 + size[0] + 3 * panels.GAP
     assert np.ptp(map_panel(sheet, size)) > 200
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1), (2, 800)])
+@pytest.mark.parametrize("drawn", [panels.drawn, plots.result])
+def test_strips_of_a_pixel_have_a_map(shape, drawn):
+    seen = picture(*shape) | {"anomaly_map": np.linspace(0.0, 2.0, shape[0] * shape[1]).reshape(shape)}
+    drawn(**seen, pixel_threshold=0.5)
+
+
+def test_what_exceeds_the_threshold_in_a_strip_is_outlined():
+    seen = picture(1, 40) | {"image": np.full((1, 40, 1), -1.0)}
+    seen["anomaly_map"][0, 20:] = 1.0
+    panel = map_panel(panels.drawn(**seen, pixel_threshold=0.5), (760, 19))
+    assert np.abs(panel - CYAN).max(axis=-1).min() < 3
 
 
 def test_a_long_title_goes_on_in_another_line_and_signs_are_no_formulas():

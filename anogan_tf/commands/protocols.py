@@ -165,11 +165,14 @@ def _sources(name, source, cases):
     else:
         known = {path.parent.name: str(path.parent) for path in sorted(Path(source).glob("*/train"))}
     cases = cases or (protocol.cases if name == "npz" else tuple(known))
-    missing = [case for case in cases if case not in known]
-    if missing or not known:
+    if not known:
         raise ValueError(
-            f"{name} has the cases {', '.join(known) or 'none'}. Received: {', '.join(missing) or source}."
+            f"{name} is of category folders, with train/good and test/CLASS in each, or of one of them. Received: "
+            f"{source}, without any train."
         )
+    missing = [case for case in cases if case not in known]
+    if missing:
+        raise ValueError(f"{name} has the cases {', '.join(known)}. Received: {', '.join(missing)}.")
     return protocol, known, cases
 
 

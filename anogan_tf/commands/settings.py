@@ -41,6 +41,8 @@ def settings_of_gan(run: str | Path, given: dict) -> dict:
     earlier = read_run(run).get("settings")
     if not earlier:
         raise ValueError(f"{run} was saved from Python, so its data are not known: use FAnoGAN(load_run(path).gan).")
+    if given.get("quality", "standard") != "standard":
+        raise ValueError(f"--quality is of a GAN's training, and {run} has one: give --encoder-epochs.")
     taken = {name: value for name, value in earlier.items() if name not in OF_ENCODER_AND_SCORE}
     given = jsonable(resolved(given))
     changed = {name: value for name, value in given.items() if name in taken and value != taken[name]}
@@ -75,6 +77,8 @@ def with_recipe(settings: dict, channels: int) -> dict:
     filled = settings | {name: value for name, value in recipe.items() if settings.get(name) is None}
     if filled["mode"] != "joint":
         filled["epochs"] = settings["epochs"]  # only a joint training goes on with the GAN
+    if settings["score_kind"] is None and settings["self_supervision"] == ("none",):  # then nothing is told
+        filled["score_kind"] = "+".join(kind for kind in filled["score_kind"].split("+") if kind != "transformations")
     names = filled["score_kind"].split("+")
     if all(name in KINDS and KINDS[name].of_reconstruction for name in names) and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are

@@ -21,7 +21,7 @@ NAMED = 5  # examples in a sentence
 LOOKED_AT = 64  # files, to tell what they have in common
 LONG = 1.4  # of the longer side over the shorter, from which pictures are not made square
 ALIKE = 0.1  # to which the proportions of pictures agree that have them in common
-STEP = 8  # pixels, of which sides are multiples
+STEP, LARGEST = 8, 256  # pixels, of which sides are multiples; that networks take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,8 @@ def sides(samples: Samples, side: int, crop: image_files.Crop = None) -> tuple[i
     common = np.median(ratios)
     if abs(common) < np.log(LONG) or np.abs(ratios - common).max() > ALIKE:
         return side, side
-    height, width = (STEP * max(2, round(side * np.exp(sign * common / 2) / STEP)) for sign in (1, -1))
+    lengths = (STEP * max(2, round(side * np.exp(sign * common / 2) / STEP)) for sign in (1, -1))
+    height, width = (min(length, LARGEST) for length in lengths)
     return height, width
 
 

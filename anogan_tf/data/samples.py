@@ -23,6 +23,7 @@ Use: TypeAlias = Callable[[int, np.ndarray, tuple[int, int]], None]  # of an ind
 LISTED = 10  # of images that cannot be read
 FEWEST = 2  # images to train on, as a reference takes
 MOST_GROUPS = 2000  # of which all sums are looked at
+MOST_COPIES = 1.5  # times as many images as are wanted, from which on copies are drawn together in place of images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -384,10 +385,15 @@ def _assigned(samples, copies, fractions, seed):
     held_out = ("test",) if ours else ()
     held_out += () if "validation" in parts else ("validation",)
     for part in held_out:
-        chosen = _chosen(parts, groups, fractions[part], (seed, ("test", "validation").index(part)))
-        parts[chosen] = part
+        draw = fractions[part], (seed, ("test", "validation").index(part))
+        chosen = _chosen(parts, groups, *draw)
         if copies is not None:
-            parts[(parts == "train") & np.isin(copies, copies[chosen])] = part
+            alike = np.flatnonzero((parts == "train") & np.isin(copies, copies[chosen]))
+            if groups is None and len(alike) > MOST_COPIES * len(chosen):
+                wanted, together = len(chosen), _chosen(parts, copies, *draw)
+                alike = together if len(together) * MOST_COPIES > wanted else alike
+            chosen = alike
+        parts[chosen] = part
     return parts
 
 

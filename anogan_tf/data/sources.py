@@ -190,6 +190,8 @@ def _prepared(tfds, name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        if Path(name).is_file():
+            raise ValueError(f"This is a file, and no .npz or .csv: {name}.") from None
         raise ValueError(
             f"No such source: {name!r} is no folder ({Path(name).absolute()}), no .npz file, and no data set of "
             f"TensorFlow Datasets ({str(error).partition(chr(10))[0]})."
