@@ -276,6 +276,8 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
 
         Where anomaly maps come of a search, as with most runs of a GAN alone, regions are made with `map=true` only.
         """
+        if unknown := sorted(set(request.query_params) - {"map"}):
+            raise HTTPException(400, f"There is no {unknown[0]} to ask for: /score takes map=true, or nothing.")
         with service.admitted():
             (verdict,) = await service.verdicts([await service.body(request)], map)
             values = {name: getattr(verdict, name) for name in DATATYPES}

@@ -187,6 +187,12 @@ def test_of_several_pictures_it_is_told_which_is_none(client, plain):
     assert (answer.status_code, answer.json()["error"]) == (400, "inputs.0.name: Input should be 'picture'.")
 
 
+def test_what_cannot_be_asked_for_is_refused(client, photos):
+    answer = client.post("/score?alpha=0.5", content=next(photos.iterdir()).read_bytes())
+    assert answer.status_code == 400
+    assert "There is no alpha to ask for" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=edge"])
 def test_a_body_that_is_too_large_is_refused(client, content_type):
     answer = client.post("/score", content=iter([b"x" * 50_000] * 5), headers={"content-type": content_type})
