@@ -116,7 +116,7 @@ def same_weights(run, other):
 
 
 def kill_scoring(n, images=400, seed=0):
-    """Kills the scoring of a folder n times in a row at random moments, then lets it finish.
+    """Kills the scoring of a folder n times in a row, first as it begins, then at random moments, and lets it finish.
 
     Returns:
         A dict: how many signals ended it, and whether `scores.csv` is that of an unbroken one.
@@ -130,8 +130,8 @@ def kill_scoring(n, images=400, seed=0):
         command = ["score", folder / "run", folder / "images", "--pictures", "0", "--out"]
         finish([*command, folder / "unbroken"])
         killed, out = 0, folder / "killed"
-        for _ in range(n):
-            killed += kill([*command, out], lambda: list(out.glob("scores.*.part")), rng.uniform(0, 1.0))
+        for number in range(n):  # the first at once: how long it takes depends on the machine
+            killed += kill([*command, out], lambda: list(out.glob("scores.*.part")), rng.uniform(0, number / n))
             if (out / "scores.csv").exists():
                 break
         finish([*command, out])
