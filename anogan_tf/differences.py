@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import local_features
+from anogan_tf.learned import Learned, check_enough
 
 LARGER, LARGEST = 4, 256  # how much larger images are compared, so that places are two pixels apart; pixels a side
 MOST = 0.05  # part of the places that makes the score, its highest
@@ -33,7 +34,7 @@ def _features(images):
     return tf.map_fn(local_features.of_image, larger)
 
 
-class Differences:
+class Differences(Learned):
     """How unusual the differences d between local features of images and of their reconstructions are.
 
     The distance at a place is ‖W (d - μ)‖² / k over k features, where μ is the mean of normal images there, and W
@@ -51,6 +52,8 @@ class Differences:
         Shi et al., "Unsupervised anomaly segmentation via deep feature reconstruction", arXiv 2012.07122, section 3.3.
     """
 
+    ARRAYS = ("mean", "whitening")
+
     def __init__(self, mean: np.ndarray, whitening: np.ndarray) -> None:
         self.mean = np.asarray(mean, np.float32)
         self.whitening = np.ascontiguousarray(whitening, np.float32)  # another layout rounds in another way
@@ -63,8 +66,7 @@ class Differences:
             ValueError: For fewer than 2 images.
         """
         n, *_, size = differences.shape
-        if n < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {n}.")
+        check_enough(n)
         mean = differences.mean(axis=0)
         covariances = np.stack([_covariances(row) for row in np.moveaxis(differences - mean, 0, 2)])
         everywhere = covariances.mean(axis=(0, 1))
@@ -72,16 +74,6 @@ class Differences:
         added = REGULARISATION * np.trace(everywhere) / size + LEAST_VARIANCE
         factors = np.linalg.cholesky(pulled + added * np.eye(size))
         return cls(mean, np.swapaxes(np.linalg.inv(factors), -1, -2))
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All that was learned, as a dict of arrays."""
-        return {"mean": self.mean, "whitening": self.whitening}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Differences:
-        """What has these `arrays`."""
-        return cls(arrays["mean"], arrays["whitening"])
 
     def __call__(self, differences: np.ndarray) -> np.ndarray:
         """The score of each image, `(batch,)`."""

@@ -6,10 +6,12 @@ import numpy as np
 import tensorflow as tf
 from sklearn.covariance import LedoitWolf
 
+from anogan_tf.learned import Learned, check_enough
+
 REGULARISATION = 1e-3  # of variances, of vectors scaled to a variance of 1
 
 
-class Gaussian:
+class Gaussian(Learned):
     """How unlikely feature vectors are under a Gaussian of those of normal images.
 
     The score is the squared Mahalanobis distance (v - μ)ᵀ Σ⁻¹ (v - μ) / k of a vector v of k elements, with the mean μ
@@ -24,6 +26,8 @@ class Gaussian:
         arXiv 1807.03888, eq. 2; of one class here.
     """
 
+    ARRAYS = ("mean", "whitening")
+
     def __init__(self, mean: np.ndarray, whitening: np.ndarray) -> None:
         self.mean = np.asarray(mean, np.float32)
         self.whitening = np.ascontiguousarray(whitening, np.float32)  # another layout rounds in another way
@@ -35,20 +39,9 @@ class Gaussian:
         Raises:
             ValueError: For fewer than 2 vectors.
         """
-        if len(vectors) < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
+        check_enough(len(vectors))
         vectors = np.asarray(vectors, np.float64)
         return cls(vectors.mean(axis=0), whitening(vectors, least=1e-6))
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All that was learned, as a dict of arrays."""
-        return {"mean": self.mean, "whitening": self.whitening}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Gaussian:
-        """The Gaussian whose `arrays` these are."""
-        return cls(arrays["mean"], arrays["whitening"])
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""

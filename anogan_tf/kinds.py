@@ -48,8 +48,8 @@ class Kind:
         name: What `score=` calls it.
         of_reconstruction: Whether it is made of the reconstruction G(z), so that each image needs its z.
         maps: Whether it has anomaly maps of its own; otherwise they are of the residual.
-        learned: What it learns from normal images: a class with `fit(evidence)`, `arrays`, `from_arrays(arrays)`, which
-            is called with evidence; None for nothing.
+        learned: What it learns from normal images: a class of `Learned` with `fit(evidence)`, which is called with
+            evidence; None for nothing.
     """
 
     name = ""

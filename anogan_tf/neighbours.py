@@ -18,6 +18,7 @@ from anogan_tf.choice import Choice, Way, chosen
 from anogan_tf.distances import Places, Scales, Usual
 from anogan_tf.folds import alike, linked
 from anogan_tf.folds import folds as folds_of
+from anogan_tf.learned import check_enough
 from anogan_tf.local_features import SMALLEST, VERSION, Features, Filters
 from anogan_tf.overview import Joined, Overview
 from anogan_tf.registration import moved, moved_back
@@ -312,8 +313,7 @@ class LocalNeighbours(wrapper.Wrapper):
         if groups is not None:
             rows = _grouped(rows, groups)
         rows = scoring.sample(rows, REMEMBERED, self.seed)
-        if len(rows) < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(rows)}.")
+        check_enough(len(rows))
         return rows
 
     @stages.stage("Choosing the distances")

@@ -82,8 +82,7 @@ class Reference:
         if self.log_scores is None:
             (scores,) = self._scores(evidence).values()
             return scores
-        logs = self._logs(evidence)
-        standard = [(logs[name] - mean) / std for name, (mean, std, _) in self.log_scores.items()]
+        standard = list(self._standardised(self._logs(evidence)).values())
         weights = np.array([share.weight for share in self.log_scores.values()], standard[0].dtype)
         return np.average(standard, axis=0, weights=weights)
 
@@ -92,8 +91,7 @@ class Reference:
         if self.log_scores is None:
             (only,) = scores.values()
             return only
-        logs = {name: tf.math.log(scores[name] + LOWEST) for name in self.log_scores}
-        standard = {name: (logs[name] - mean) / std for name, (mean, std, _) in self.log_scores.items()}
+        standard = self._standardised({name: tf.math.log(scores[name] + LOWEST) for name in self.log_scores})
         return tf.add_n([part * standard[name] for name, part in self.parts.items()])
 
     @property
@@ -126,6 +124,10 @@ class Reference:
             own[name or "features"][key] = arrays[place]
         learned = {name: KINDS[name].learned.from_arrays(found) for name, found in own.items() if found}
         return cls(learned, spread or None)
+
+    def _standardised(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The log-scores of each kind, in deviations above the mean of normal images'."""
+        return {name: (logs[name] - mean) / deviation for name, (mean, deviation, _) in self.log_scores.items()}
 
     def _scores(self, evidence: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: KINDS[name].score(values, self.learned.get(name)) for name, values in evidence.items()}

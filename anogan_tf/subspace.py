@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
+from anogan_tf.learned import Learned, check_enough
+
 
 def projected(train: np.ndarray, images: np.ndarray, n_components: int) -> np.ndarray:
     """Images `(m, …)` projected on the mean and the first principal components of training images `(n, …)`."""
@@ -14,7 +16,7 @@ def projected(train: np.ndarray, images: np.ndarray, n_components: int) -> np.nd
     return model.inverse_transform(model.transform(images.reshape(len(images), -1))).reshape(images.shape)
 
 
-class PrincipalSubspace:
+class PrincipalSubspace(Learned):
     """How far feature vectors lie outside the principal subspace of those of normal images.
 
     The score is mean((v - v̂)²) over elements, where v̂ is the projection of v on the first principal components of
@@ -29,6 +31,8 @@ class PrincipalSubspace:
         Technometrics 1979, eq. 2.1 (the Q statistic).
     """
 
+    ARRAYS = ("mean", "components")
+
     def __init__(self, mean: np.ndarray, components: np.ndarray) -> None:
         self.mean = np.asarray(mean, np.float32)
         self.components = np.ascontiguousarray(components, np.float32)  # another layout rounds in another way
@@ -40,20 +44,9 @@ class PrincipalSubspace:
         Raises:
             ValueError: For fewer than 2 vectors.
         """
-        if len(vectors) < 2:
-            raise ValueError(f"A reference takes at least 2 normal images. Received: {len(vectors)}.")
+        check_enough(len(vectors))
         pca = PCA(min(n_components, *(side // 2 for side in vectors.shape)), random_state=0).fit(vectors)
         return cls(pca.mean_, pca.components_)
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All that was learned, as a dict of arrays."""
-        return {"mean": self.mean, "components": self.components}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> PrincipalSubspace:
-        """The subspace whose `arrays` these are."""
-        return cls(arrays["mean"], arrays["components"])
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """The score of each vector, `(batch,)`; one at a time, as a matrix product rounds a row by its place."""

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
-    precision · threads
+    precision · threads · learned
     data.images · data.records · augmentation · atomic · losses · search · subspace · gaussian · principal · stages
     ranks · resampling · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies
     architectures

@@ -77,9 +77,10 @@ def with_recipe(settings: dict, channels: int) -> dict:
     filled = settings | {name: value for name, value in recipe.items() if settings.get(name) is None}
     if filled["mode"] != "joint":
         filled["epochs"] = settings["epochs"]  # only a joint training goes on with the GAN
-    if settings["score_kind"] is None and settings["self_supervision"] == ("none",):  # then nothing is told
-        filled["score_kind"] = "+".join(kind for kind in filled["score_kind"].split("+") if kind != "transformations")
     names = filled["score_kind"].split("+")
+    if settings["score_kind"] is None and settings["self_supervision"] == ("none",):  # then nothing is told
+        names = [name for name in names if name != "transformations"]
+        filled["score_kind"] = "+".join(names)
     if all(name in KINDS and KINDS[name].of_reconstruction for name in names) and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
     if filled["score_kind"] == "paper":

@@ -212,8 +212,7 @@ def load(
     elif is_folder or (is_list and Path(source).is_file()):
         samples, plan = sources.from_folder(source, normal=normal, pattern=pattern, group_by=group_by)
     elif is_list or str(source).startswith((os.sep, ".")):
-        if Path(source).is_file():
-            raise ValueError(f"This is a file, and no .npz or .csv: {source}.")
+        sources.check_no_file(source)
         raise FileNotFoundError(f"No such {'file' if is_list else 'folder'}: {source}.")
     else:
         # patches are of the set's own images, which are cropped and scaled when they are read

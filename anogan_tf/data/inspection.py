@@ -13,6 +13,7 @@ import numpy as np
 
 from anogan_tf.data import images as image_files
 from anogan_tf.data.samples import Samples
+from anogan_tf.networks import MAX_SIDE
 
 NEARLY_FLAT = 4  # levels of 255
 MOSTLY = 0.5  # of a picture, more than which a defect seldom covers
@@ -21,7 +22,7 @@ NAMED = 5  # examples in a sentence
 LOOKED_AT = 64  # files, to tell what they have in common
 LONG = 1.4  # of the longer side over the shorter, from which pictures are not made square
 ALIKE = 0.1  # to which the proportions of pictures agree that have them in common
-STEP, LARGEST = 8, 256  # pixels, of which sides are multiples; that networks take
+STEP = 8  # pixels, of which sides are multiples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def sides(samples: Samples, side: int, crop: image_files.Crop = None) -> tuple[i
     if abs(common) < np.log(LONG) or np.abs(ratios - common).max() > ALIKE:
         return side, side
     lengths = (STEP * max(2, round(side * np.exp(sign * common / 2) / STEP)) for sign in (1, -1))
-    height, width = (min(length, LARGEST) for length in lengths)
+    height, width = (min(length, MAX_SIDE) for length in lengths)
     return height, width
 
 

@@ -186,12 +186,17 @@ def from_tfds(
     return Samples(ids, labels, classes, parts, images, np.arange(len(ids)), sizes, contents=contents)
 
 
+def check_no_file(source: str | os.PathLike) -> None:
+    """Raises a ValueError if what is no source is a file."""
+    if Path(source).is_file():
+        raise ValueError(f"This is a file, and no .npz or .csv: {source}.")
+
+
 def _prepared(tfds, name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        if Path(name).is_file():
-            raise ValueError(f"This is a file, and no .npz or .csv: {name}.") from None
+        check_no_file(name)
         raise ValueError(
             f"No such source: {name!r} is no folder ({Path(name).absolute()}), no .npz file, and no data set of "
             f"TensorFlow Datasets ({str(error).partition(chr(10))[0]})."
