@@ -140,8 +140,8 @@ class Density(Kind):
     normal images, the less that says of others.
 
     References:
-        Sohn et al., "Learning and Evaluating Representations for Deep One-Class Classification", arXiv 2011.02578,
-        section 3.1 (a Gaussian density of features that a second task taught).
+        Sohn et al., "Learning and Evaluating Representations for Deep One-Class Classification", arXiv 2011.02578
+        (densities of what a self-supervised task taught, in place of how well it is done).
     """
 
     name = "density"
