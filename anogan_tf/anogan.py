@@ -327,6 +327,8 @@ class AnoGAN:
         )
 
     def _best_restart(self, z, loss):
+        if self.restarts == 1:  # a graph leaves out what nothing is made of, such as the loss
+            return z
         best = tf.argmin(tf.reshape(loss, (-1, self.restarts)), axis=1)
         every = tf.reshape(z, (-1, self.restarts, self.gan.latent_dim))
         return tf.gather(every, best, batch_dims=1)

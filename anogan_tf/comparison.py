@@ -149,4 +149,4 @@ class Comparison:
 
 def _in_pixels(maps: np.ndarray | tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Maps `(batch, rows, columns)` as large as images."""
-    return tf.image.resize(maps[..., None], images.shape[1:3])[..., 0]
+    return tf.squeeze(tf.image.resize(tf.expand_dims(maps, -1), images.shape[1:3]), -1)

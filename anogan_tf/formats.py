@@ -113,7 +113,7 @@ def _write_litert(functions, folder):
 def _load_litert(folder):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(folder / "model.tflite"), num_threads=os.cpu_count())
+    interpreter = Interpreter(str(folder / "model.tflite"))  # of one thread: several cost more than they save
     call = interpreter.get_signature_runner()
     return lambda pictures: call(**{INPUT: pictures})
 

@@ -111,7 +111,8 @@ def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
     if version == 1:
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)
     _, rows, columns = maps.shape
-    return tf.image.resize(maps[..., None], (times * rows, times * columns))[..., 0]
+    larger = tf.image.resize(tf.expand_dims(maps, -1), (times * rows, times * columns))
+    return tf.squeeze(larger, -1)  # an index copies
 
 
 def of_image(image: tf.Tensor, version: int = VERSION) -> tf.Tensor:
@@ -159,16 +160,22 @@ def _mirrored(maps, margin):
     """Maps `(n, height, width, k)` with a margin in which they are mirrored at the border, as often as it takes."""
     while margin:
         step = min(margin, *maps.shape[1:3])
-        maps = tf.pad(maps, ((0, 0), (step, step), (step, step), (0, 0)), "SYMMETRIC")
+        for axis in (1, 2):  # pad(…, "SYMMETRIC") takes LiteRT long
+            first, last = (tf.reverse(end, [axis]) for end in _ends(maps, axis, step))
+            maps = tf.concat([first, maps, last], axis)
         margin -= step
     return maps
+
+
+def _ends(maps, axis, step):
+    """The first and the last `step` places along an axis, 1 or 2."""
+    return (maps[:, :step], maps[:, -step:]) if axis == 1 else (maps[:, :, :step], maps[:, :, -step:])
 
 
 def _amplitudes(maps, sigma):
     """|x * ψ| of every orientation, `(channels, height, width, orientations)`; mirrored at the border."""
     waves = _morlets(sigma)[:, :, None]  # (side, side, 1, orientations)
-    margin = len(waves) // 2
-    padded = tf.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "SYMMETRIC")
+    padded = _mirrored(maps, len(waves) // 2)
     both = np.concatenate([waves.real, waves.imag], axis=-1).astype(np.float32)  # one product, as wide as two
     real, imaginary = tf.split(tf.nn.conv2d(padded, both, 1, "VALID"), 2, axis=-1)
     return tf.sqrt(tf.square(real) + tf.square(imaginary) + 1e-12)

@@ -214,7 +214,7 @@ class LocalNeighbours(wrapper.Wrapper):
         one = images.shape[0] == 1  # not all formats have loops that stack what they find
         if one:
             image = tf.reshape(images, self.image_shape)  # converters confuse axes that are taken away and added
-            found = {name: value[None] for name, value in self._decide_tensor(image).items()}
+            found = {name: tf.expand_dims(value, 0) for name, value in self._decide_tensor(image).items()}
         else:
             decided = {"anomaly_score": tf.float32, "anomaly_map": tf.float32}
             found = tf.map_fn(self._decide_tensor, images, fn_output_signature=decided)
@@ -269,7 +269,7 @@ class LocalNeighbours(wrapper.Wrapper):
         described = self._described(reference.version)
         features = described.of_image(image)
         pixels = reference.tensor(features, image.shape)
-        scores = self._score_tensor(pixels[None])  # (1,)
+        scores = self._score_tensor(tf.expand_dims(pixels, 0))  # (1,)
         if reference.joined is not None:
             whole = reference.overview.tensor(described.undirected(features))
             scores = reference.joined.tensor(tf.stack([scores, whole], axis=1))

@@ -63,7 +63,7 @@ def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     kernel = tf.constant((kernel / kernel.sum())[None, :, None, None], tf.float32)
     for _ in range(2):  # along the columns, then along the rows: oneDNN overruns its memory by kernels of over 150 rows
         maps = tf.gather(maps, _mirrored(_sides(maps)[1], reach), axis=2)
-        maps = tf.nn.conv2d(tf.expand_dims(maps, -1), kernel, 1, "VALID")[..., 0]
+        maps = tf.squeeze(tf.nn.conv2d(tf.expand_dims(maps, -1), kernel, 1, "VALID"), -1)
         maps = tf.transpose(maps, (0, 2, 1))
     return maps
 
