@@ -2,4 +2,13 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("ANOGAN_TF_QUICK", "1")
+SLOW = ("03_f_anogan", "05_inside_the_latent_space")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW and item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.slow)

@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +23,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 tf.config.experimental.enable_op_determinism()
+
+gc.freeze()  # what has been imported lives as long as the tests
+gc.set_threshold(50_000, 20, 100)  # graphs are many small objects that live long
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures
@@ -103,14 +107,16 @@ def scorer(traced_scorer):
     vars(traced_scorer).update(before)
 
 
-@pytest.fixture
-def same_place(monkeypatch):
+@pytest.fixture(scope="module")
+def same_place():
     """How pictures are compared is not looked for: at the same place. test_choice.py and the notebooks look for it."""
 
     def chosen(pictures, scores, seed=0, described=None):
         return Choice(Places, (described or Filters()).of_pictures(pictures))
 
-    monkeypatch.setattr(neighbours, "chosen", chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "chosen", chosen)
+        yield
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ def test_search_throughput(monkeypatch, tmp_path):
         assert all(ratio > 0 for ratio in ratios.values())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Keras 2
 def test_time_to_quality(monkeypatch, tmp_path):
     ways = quick(time_to_quality, monkeypatch, tmp_path)["ways"]
@@ -58,6 +59,7 @@ def test_time_to_quality(monkeypatch, tmp_path):
     assert 0 <= ways["one pass"]["auroc"] <= 1
 
 
+@pytest.mark.slow
 def test_training(monkeypatch, tmp_path):
     monkeypatch.setattr(training, "FOLDER_SHAPE", (16, 16, 3))
     monkeypatch.setattr(training, "CRITIC_STEPS", 1)

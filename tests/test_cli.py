@@ -927,6 +927,7 @@ def scoring_weights(folder):
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_critic_step", "undrawn")
 def test_f_anogan_interrupted_in_both_phases_ends_as_if_it_was_not(parts, tmp_path, monkeypatch):
     options = ["--size", "16", "--channels", "1", "--alpha", "0.2"]
@@ -991,7 +992,7 @@ def test_an_encoder_may_stand_for_a_search(trained_run, tmp_path):
 
 
 @pytest.mark.usefixtures("one_critic_step", "undrawn")
-@pytest.mark.parametrize("method", ["anogan", "f-anogan"])
+@pytest.mark.parametrize("method", ["anogan", pytest.param("f-anogan", marks=pytest.mark.slow)])
 def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_path):
     options = ["--patches", "--size", "16", "--channels", "1", "--encoder-epochs", "1", "--alpha", "0.2"]
     result = run("train", parts, "--out", tmp_path / "run", "--method", method, *options, *SMALL)

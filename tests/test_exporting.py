@@ -129,7 +129,7 @@ def test_an_alarm_without_a_pixel_above_the_threshold_has_its_strongest_region(s
     assert all(0 < np.mean(each["anomaly_mask"]) < 0.1 for each in found)
 
 
-@pytest.mark.parametrize("name", ["saved_model", "onnx"])
+@pytest.mark.parametrize("name", [pytest.param("saved_model", marks=pytest.mark.slow), "onnx"])
 def test_tiles_of_a_picture_of_any_size_leave_with_their_loops(scorers, name, tmp_path):
     for package in formats.FORMATS[name].needs:
         pytest.importorskip(package)

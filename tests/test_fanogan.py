@@ -212,8 +212,11 @@ def test_saving_keeps_networks_optimizer_and_settings(options, gan, digits, quer
 
 @pytest.mark.parametrize(
     "options",
-    [{"mode": "ziz"}, {"mode": "izi_f", "variational": True}, {"mode": "joint"}],
-    ids=["ziz", "variational", "joint"],
+    [
+        pytest.param({"mode": "ziz"}, id="ziz", marks=pytest.mark.slow),
+        pytest.param({"mode": "izi_f", "variational": True}, id="variational"),
+        pytest.param({"mode": "joint"}, id="joint"),
+    ],
 )
 def test_resumed_training_equals_an_unbroken_one(options, gan, digits, tmp_path):
     def train(folder, *callbacks):

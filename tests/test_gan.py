@@ -181,7 +181,7 @@ def test_saving_keeps_networks_optimisers_and_options(kind, options, images, tmp
     ("kind", "architecture", "broken"),
     [
         ("DCGAN", "dcgan", "given more epochs"),
-        ("DCGAN", "hazelnut", "killed"),
+        pytest.param("DCGAN", "hazelnut", "killed", marks=pytest.mark.slow),
         ("WGANGP", "dcgan", "killed"),
         pytest.param("WGANGP", "residual", "killed", marks=pytest.mark.slow),
     ],
@@ -408,8 +408,8 @@ def test_a_critic_with_batch_normalisation_is_refused():
 def test_each_kind_of_gan_learns_with_each_architecture(architecture, digits):
     """The Wasserstein estimate falls, as samples come closer to the images."""
     gan = small_gan("WGANGP", architecture=architecture, width=8)
-    gan.compile(*(keras.optimizers.Adam(2e-3, beta_1=0.0, beta_2=0.9) for _ in range(2)))
-    history = gan.fit(digits.train, epochs=40, shuffle=False, verbose=0).history
+    gan.compile(*(keras.optimizers.Adam(2e-3, beta_1=0.0, beta_2=0.9) for _ in range(2)), critic_steps=3)
+    history = gan.fit(digits.train, epochs=30, shuffle=False, verbose=0).history
     assert history["wasserstein_estimate"][-1] < 0.5 * max(history["wasserstein_estimate"])
     assert history["gradient_penalty"][-1] < 0.2
 

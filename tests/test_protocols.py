@@ -10,6 +10,8 @@ from anogan_tf.commands import protocols
 from anogan_tf.commands.cli import main
 from tests.test_cli import parts  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("same_place")
+
 
 def row(case, auroc, seed=0, **figures):
     none = dict.fromkeys(protocols.MEASURED) | {"auroc_paper": 0.5, "n": 100, "n_paper": 100}
@@ -67,7 +69,6 @@ def test_a_case_that_is_done_is_not_done_again(done, monkeypatch):
     assert "made by another command" in result.output
 
 
-@pytest.mark.usefixtures("same_place")
 def test_categories_are_folders(parts, tmp_path, monkeypatch):  # noqa: F811
     small = ("--size", "16", "--channels", "1", "--alpha", "0.2", "--start", "prior")
     monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2", *small))

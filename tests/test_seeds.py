@@ -150,7 +150,7 @@ def as_dataset(builder, split, **_):
     return tf.data.Dataset.from_tensor_slices({"image": images, "label": generator.integers(0, 10, 80)})
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_mulkong_auto_encoder_and_variational_encoder_of_one_gan(name, tmp_path):
     """MNIST and CIFAR-10, a DCGAN, an encoder trained on images (izi), alone and as a variational one; AUROC."""
 
