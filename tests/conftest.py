@@ -1,3 +1,4 @@
+import functools
 import gc
 import os
 import shutil
@@ -132,6 +133,13 @@ def undrawn(monkeypatch):
 def one_critic_step(monkeypatch):
     """A WGAN-GP takes one critic step a batch: five are traced five times. test_gan.py is about five, and several."""
     monkeypatch.setitem(agt.WGANGP.compile.__kwdefaults__, "critic_steps", 1)
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Trainings make no graphs: to trace one takes longer than a few batches without. test_gan.py trains in graphs."""
+    untraced = functools.partialmethod(keras.Model.compile, run_eagerly=True)
+    monkeypatch.setattr(keras.Model, "compile", untraced)
 
 
 class KeepFirst(keras.callbacks.Callback):

@@ -26,7 +26,7 @@ from anogan_tf.commands import cli, options, settings, train
 from anogan_tf.commands.cli import main
 from tests.conftest import small_gan
 
-pytestmark = pytest.mark.usefixtures("same_place")
+pytestmark = pytest.mark.usefixtures("same_place", "untraced")
 
 SMALL = ["--epochs", "1", "--width", "4", "--latent-dim", "6", "--chunk", "8", "--batch-size", "8"]
 SMALL += ["--start", "prior", "--steps", "3"]
