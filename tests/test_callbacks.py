@@ -11,6 +11,9 @@ from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN, Ten
 from tests.conftest import small_gan
 
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
+
 @pytest.fixture
 def gan():
     gan = small_gan()

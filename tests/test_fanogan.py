@@ -124,6 +124,7 @@ def test_an_encoder_finds_the_z_of_generated_images(architecture):
     assert np.mean((found - z) ** 2) < 0.1 * np.var(z)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_losses_are_those_of_the_paper(gan, queries):
     """The terms of one step before its update, computed by hand."""
     e, g, d = agt.FAnoGAN(gan).encoder, gan.generator, gan.discriminator
@@ -197,6 +198,7 @@ def test_calibrated_it_tests_and_writes_a_results_folder(fanogan, digits, tmp_pa
     assert (tmp_path / "index.html").exists()
 
 
+@pytest.mark.usefixtures("untraced")
 @MODES
 def test_saving_keeps_networks_optimizer_and_settings(options, gan, digits, queries, tmp_path):
     fanogan = encoder_on(gan, digits, **options)
@@ -249,6 +251,7 @@ def test_a_step_on_two_replicas_equals_one_on_the_whole_batch(queries, mirrored)
     np.testing.assert_allclose(steps[0], steps[1], atol=1e-6)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_own_networks_take_the_place_of_ours(digits, queries):
     generator = keras.Sequential([keras.Input((5,)), keras.layers.Dense(64, "tanh"), keras.layers.Reshape((8, 8, 1))])
     discriminator = keras.Sequential(
