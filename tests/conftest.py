@@ -115,18 +115,13 @@ def scorer(traced_scorer):
 @pytest.fixture
 def same_place(monkeypatch):
     """How pictures are compared is not looked for: at the same place. test_choice.py and the notebooks look for it."""
-
-    def chosen(pictures, scores, seed=0, described=None):
-        return Choice(Places, (described or Filters()).of_pictures(pictures))
-
-    monkeypatch.setattr(neighbours, "chosen", chosen)
+    compare_at_the_same_place(monkeypatch)
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """No figure is drawn, which takes longer than a tiny training."""
-    monkeypatch.setattr(plots, "samples", lambda *_, **__: Figure())
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture
@@ -138,8 +133,23 @@ def one_critic_step(monkeypatch):
 @pytest.fixture
 def untraced(monkeypatch):
     """Trainings make no graphs: to trace one takes longer than a few batches without. test_gan.py trains in graphs."""
-    untraced = functools.partialmethod(keras.Model.compile, run_eagerly=True)
-    monkeypatch.setattr(keras.Model, "compile", untraced)
+    train_without_graphs(monkeypatch)
+
+
+def compare_at_the_same_place(patch):
+    def chosen(pictures, scores, seed=0, described=None):
+        return Choice(Places, (described or Filters()).of_pictures(pictures))
+
+    patch.setattr(neighbours, "chosen", chosen)
+
+
+def draw_nothing(patch):
+    patch.setattr(plots, "samples", lambda *_, **__: Figure())
+    patch.setattr(Figure, "savefig", lambda *_, **__: None)
+
+
+def train_without_graphs(patch):
+    patch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
 
 
 class KeepFirst(keras.callbacks.Callback):

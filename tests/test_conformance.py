@@ -12,7 +12,7 @@ import anogan_tf as agt
 from anogan_tf.distances import Scales
 from anogan_tf.kinds import KINDS
 from anogan_tf.scoring import Scorer, unwrapped
-from tests.conftest import small_gan
+from tests.conftest import compare_at_the_same_place, small_gan
 
 BLENDS = ["transformations+density", "transformations+residual", "features+difference"]
 OF_KINDS = {f"AnoGAN {score}": score for score in (*KINDS, *BLENDS)}
@@ -25,6 +25,13 @@ NAMES = [
     "Patched",
     "Patched LocalNeighbours",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_place():
+    with pytest.MonkeyPatch.context() as patch:
+        compare_at_the_same_place(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
