@@ -33,6 +33,12 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 100)
 
 
+def pytest_sessionfinish():
+    """Of the many objects of all tests pytest looks five times for dead ones that cannot be freed: once is enough."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before fixtures
 def pytest_runtest_setup():
     """What has no seed of its own, such as a test's Keras layers, is the same in every run."""

@@ -15,7 +15,6 @@ import anogan_tf as agt
 from anogan_tf import plots
 from anogan_tf.commands.cli import main
 
-
 pytestmark = pytest.mark.usefixtures("untraced")
 
 
