@@ -1,3 +1,4 @@
+import functools
 import gc
 import os
 import shutil
@@ -24,8 +25,18 @@ tf.config.set_logical_device_configuration(
 )
 tf.config.experimental.enable_op_determinism()
 
-gc.freeze()  # what has been imported lives as long as the tests
-gc.set_threshold(50_000, 20, 100)  # graphs are many small objects that live long
+
+def pytest_collection_finish():
+    """Python looks seldom for cycles of dead objects, and never among what was imported, of which none dies."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def pytest_sessionfinish():
+    """Of the many objects of all tests pytest looks five times for dead ones that cannot be freed: once is enough."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures
@@ -122,14 +133,28 @@ def same_place():
 @pytest.fixture
 def undrawn(monkeypatch):
     """No figure is drawn, which takes longer than a tiny training."""
-    monkeypatch.setattr(plots, "samples", lambda *_, **__: Figure())
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture
 def one_critic_step(monkeypatch):
     """A WGAN-GP takes one critic step a batch: five are traced five times. test_gan.py is about five, and several."""
     monkeypatch.setitem(agt.WGANGP.compile.__kwdefaults__, "critic_steps", 1)
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Trainings make no graphs: to trace one takes longer than a few batches without. test_gan.py trains in graphs."""
+    train_without_graphs(monkeypatch)
+
+
+def draw_nothing(patch):
+    patch.setattr(plots, "samples", lambda *_, **__: Figure())
+    patch.setattr(Figure, "savefig", lambda *_, **__: None)
+
+
+def train_without_graphs(patch):
+    patch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
 
 
 class KeepFirst(keras.callbacks.Callback):

@@ -8,6 +8,8 @@ import tensorflow as tf
 from anogan_tf.augmentation import augmented, check_policies, moved, widest_move
 from tests.conftest import small_gan
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SHAPES = [(16, 16, 1), (24, 40, 3)]
 SEED = tf.constant([3, 4], tf.int64)
 

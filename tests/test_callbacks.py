@@ -10,6 +10,8 @@ from anogan_tf import plots
 from anogan_tf.callbacks import Checkpoint, Progress, SampleGrid, StopOnNaN, TensorBoard
 from tests.conftest import small_gan
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.fixture
 def gan():

@@ -421,6 +421,7 @@ def test_npz_gives_patches_of_its_images(tmp_path):
     assert next(iter(splits.validation))["image"].shape == (1, 20, 24, 1)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_an_untrained_gan_takes_patches_end_to_end(folder):
     splits = load(folder, image_shape=(8, 8, 1))
     gan = small_gan()

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from anogan_tf.commands import protocols
 from anogan_tf.commands.cli import main
+from tests.conftest import draw_nothing
 from tests.test_cli import parts  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("same_place")
@@ -30,6 +31,7 @@ def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2"))
+        draw_nothing(patch)
         yield out, benchmark("digits", "--quick", "--case", "3", "--out", out)
 
 
@@ -69,6 +71,7 @@ def test_a_case_that_is_done_is_not_done_again(done, monkeypatch):
     assert "made by another command" in result.output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_categories_are_folders(parts, tmp_path, monkeypatch):  # noqa: F811
     small = ("--size", "16", "--channels", "1", "--alpha", "0.2", "--start", "prior")
     monkeypatch.setattr(protocols, "QUICK", ("--training-steps", "2", "--width", "4", "--steps", "2", *small))

@@ -12,14 +12,22 @@ from anogan_tf import formats, published
 from anogan_tf.commands.cli import main
 
 
-@pytest.fixture
-def shelf(trained, digits, tmp_path, monkeypatch):
-    """A folder of published runs with one in it, `tiny`, named by the environment; and another folder to stand in."""
+@pytest.fixture(scope="module")
+def sealed(trained, digits, tmp_path_factory):
+    """A folder of published runs with one in it, `tiny`."""
+    folder = tmp_path_factory.mktemp("sealed")
     anogan = agt.AnoGAN(trained, steps=2, chunk=8)
     anogan.fit_reference(digits.reference)
     anogan.calibrate(digits.validation)
-    agt.save_run(tmp_path / "shelf" / "tiny", anogan)
-    published.seal(tmp_path / "shelf" / "tiny")
+    agt.save_run(folder / "tiny", anogan)
+    published.seal(folder / "tiny")
+    return folder
+
+
+@pytest.fixture
+def shelf(sealed, tmp_path, monkeypatch):
+    """A copy of the folder of published runs, named by the environment; and another folder to stand in."""
+    shutil.copytree(sealed, tmp_path / "shelf")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("ANOGAN_TF_WEIGHTS", str(tmp_path / "shelf"))

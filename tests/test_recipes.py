@@ -14,20 +14,21 @@ from PIL import Image
 
 from anogan_tf.commands.cli import main
 
-pytestmark = pytest.mark.usefixtures("same_place", "one_critic_step", "undrawn")
+pytestmark = pytest.mark.usefixtures("same_place", "one_critic_step", "undrawn", "untraced")
 
 TEXT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 RECIPES = [[shlex.split(line) for line in block.replace("\\\n", "").splitlines()] for block in BLOCKS]
 TINY = {  # click takes the last value of an option that is given again
     "train": [
-        *("--epochs", "1", "--encoder-epochs", "1", "--width", "2", "--latent-dim", "4", "--batch-size", "8"),
+        *("--epochs", "1", "--encoder-epochs", "1", "--width", "2", "--latent-dim", "4", "--batch-size", "16"),
         *("--steps", "1", "--chunk", "8", "--alpha", "0.5", "--data-dir", "sets"),
     ],
     "test": ["--pictures", "0"],
     "score": ["--pictures", "0"],
 }
-SMALLER = ["--size", "32"]  # in place of a size that is given
+SMALLER = ["--size", "16"]  # in place of a size that is given
+PATCHES = ["--size", "32"]  # and of a patch, of which smaller pictures would have more
 LARGE = {"hq-128", "hq-256", "oct-paper"}  # networks of the size that is given, and of no smaller one
 SLOW = {*LARGE, "bag", "bedroom", "celeba", "hazelnut-pretrained"}  # as others, on other data or by other features
 EXAMPLES = 40
@@ -119,7 +120,9 @@ def test_recipe_runs(recipe, sources, tmp_path, monkeypatch):
     with tfds.testing.mock_data(num_examples=EXAMPLES, data_dir=sources / "sets"):
         for program, command, *arguments in recipe:
             assert program == "anogan-tf"
-            smaller = SMALLER if "--size" in arguments and name_of(recipe) not in LARGE else []
+            smaller = PATCHES if "--patches" in arguments else SMALLER
+            if "--size" not in arguments or name_of(recipe) in LARGE:
+                smaller = []
             line = [command, *arguments, *TINY[command], *smaller]
             result = CliRunner().invoke(main, line, catch_exceptions=False)
             assert result.exit_code == 0, result.output

@@ -74,6 +74,7 @@ def test_a_signal_ends_a_training_with_the_command_to_go_on(number, tmp_path):
     gan.load_weights(tmp_path / "run" / "checkpoint.weights.h5")
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_full_disk_leaves_the_last_checkpoint(images, tmp_path):
     gan = small_gan()
     gan.compile()
@@ -204,6 +205,7 @@ def test_a_run_json_of_another_kind_is_refused(run, content):
         agt.load_run(run)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_training_stops_when_weights_are_no_longer_finite_and_keeps_the_checkpoint(images, tmp_path):
     gan = small_gan()
     gan.compile()

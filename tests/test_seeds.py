@@ -15,6 +15,8 @@ import anogan_tf as agt
 from anogan_tf import plots
 from anogan_tf.commands.cli import main
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.fixture
 def mnist_like():
@@ -159,7 +161,7 @@ def test_mulkong_auto_encoder_and_variational_encoder_of_one_gan(name, tmp_path)
         assert result.exit_code == 0, result.output
 
     encoder = ["--method", "f-anogan", "--mode", "izi", "--encoder-epochs", "1", "--score", "paper", "--alpha", "0.5"]
-    gan = ["--gan", "dcgan", "--latent-dim", "100", "--width", "2", "--epochs", "1", "--batch-size", "2"]
+    gan = ["--gan", "dcgan", "--latent-dim", "100", "--width", "2", "--epochs", "1", "--batch-size", "4"]
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
         run("train", name, "--normal", "8", "--out", tmp_path / "ae", *gan, *encoder)
         run("train", "--encoder-only", tmp_path / "ae", "--out", tmp_path / "vae", "--variational", *encoder)

@@ -144,6 +144,7 @@ def test_a_plain_gan_cannot_score_transformations(trained):
         agt.AnoGAN(trained, score="transformations")
 
 
+@pytest.mark.usefixtures("untraced")
 def test_plain_gans_train_as_without_the_option():
     data = tf.data.Dataset.from_tensor_slices(oriented()).batch(32)
     weights = []
@@ -156,6 +157,7 @@ def test_plain_gans_train_as_without_the_option():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_own_discriminators_can_have_a_second_task():
     generator = agt.Generator((8, 8, 1), 4, width=8)
     discriminator = keras.Sequential(
