@@ -477,20 +477,19 @@ def _halved(features):
 
 def _each_shift(padded, shape):
     """Of an array padded by `REACH`, what lies at each of the `SHIFTS` from every place, as a list."""
-    return [_shift(padded, shift, shape) for shift in SHIFTS]
-
-
-def _shift(padded, shift, shape):
-    (row, column), (rows, columns) = shift, shape[:2]
-    return padded[REACH + row : REACH + row + rows, REACH + column : REACH + column + columns]
+    rows, columns = shape[:2]
+    return [padded[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns] for r, c in SHIFTS]
 
 
 def _shifted(maps, sign, outside):
     """Maps `(rows, columns, 9, …)`, each as it is at its one of the `SHIFTS`, or at minus that, from every place."""
     margins = [[REACH, REACH]] * 2 + [[0, 0]] * (len(maps.shape) - 2)
-    padded = tf.pad(maps, margins, constant_values=outside)
-    each = (_shift(padded[:, :, i], shift, maps.shape) for i, shift in enumerate(SHIFTS[::sign]))
-    return tf.stack(list(each), axis=2)
+    padded, (rows, columns) = tf.pad(maps, margins, constant_values=outside), maps.shape[:2]
+    each = [
+        padded[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns, i]
+        for i, (r, c) in enumerate(SHIFTS[::sign])
+    ]
+    return tf.stack(each, axis=2)
 
 
 def _place_whitening(features, mean, added):
