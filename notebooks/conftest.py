@@ -5,7 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("ANOGAN_TF_QUICK", "1")
-SLOW = ("03_f_anogan", "05_inside_the_latent_space")
+SLOW = ("02_train_anogan", "03_f_anogan", "05_inside_the_latent_space")
 
 
 def pytest_collection_modifyitems(items):

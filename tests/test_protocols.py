@@ -71,6 +71,7 @@ def test_a_case_that_is_done_is_not_done_again(done, monkeypatch):
     assert "made by another command" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_categories_are_folders(parts, tmp_path, monkeypatch):  # noqa: F811
     small = ("--size", "16", "--channels", "1", "--alpha", "0.2", "--start", "prior")
