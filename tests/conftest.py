@@ -138,7 +138,7 @@ def undrawn(monkeypatch):
 
 @pytest.fixture
 def one_critic_step(monkeypatch):
-    """A WGAN-GP takes one critic step a batch: five are traced five times. test_gan.py is about five, and several."""
+    """A WGAN-GP takes one critic step a batch: five are traced five times. test_gan.py is about several."""
     monkeypatch.setitem(agt.WGANGP.compile.__kwdefaults__, "critic_steps", 1)
 
 
