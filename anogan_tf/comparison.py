@@ -12,6 +12,7 @@ from anogan_tf import kinds, losses
 from anogan_tf.kinds import Seen
 from anogan_tf.networks import feature_extractor
 from anogan_tf.reference import Reference
+from anogan_tf.resampling import bilinear
 
 
 class Comparison:
@@ -97,7 +98,7 @@ class Comparison:
         scores = {name: each.pop("anomaly_score") for name, each in found.items()}
         maps = {}
         if self.mapping:
-            maps = {"anomaly_map": _in_pixels(found[self.mapping.name]["anomaly_map"], images)}
+            maps = {"anomaly_map": bilinear(found[self.mapping.name]["anomaly_map"], images.shape[1:3])}
         return outputs | maps | {"anomaly_score": (reference or Reference()).tensor(scores)}
 
     def scored(
@@ -122,7 +123,7 @@ class Comparison:
         if self.mapping:
             learned = self._known(reference).learned[self.mapping.name]
             maps = self.mapping.map(evidence[self.mapping.name], learned)
-            outputs["anomaly_map"] = _in_pixels(maps, images).numpy()
+            outputs["anomaly_map"] = bilinear(maps, images.shape[1:3]).numpy()
         if not decide:
             return outputs
         if not self.of_reconstruction:
@@ -145,8 +146,3 @@ class Comparison:
 
     def _evidence(self, seen: Seen) -> dict[str, tf.Tensor]:
         return {kind.name: kind.evidence(seen) for kind in self.kinds}
-
-
-def _in_pixels(maps: np.ndarray | tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Maps `(batch, rows, columns)` as large as images."""
-    return tf.squeeze(tf.image.resize(tf.expand_dims(maps, -1), images.shape[1:3]), -1)

@@ -7,6 +7,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf import resampling
+
 Array: TypeAlias = np.ndarray | tf.Tensor
 
 BLURS = (1.0, 2.0, 4.0)  # σ in pixels
@@ -111,8 +113,7 @@ def upsampled(maps: tf.Tensor, times: int, version: int = VERSION) -> tf.Tensor:
     if version == 1:
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)
     _, rows, columns = maps.shape
-    larger = tf.image.resize(tf.expand_dims(maps, -1), (times * rows, times * columns))
-    return tf.squeeze(larger, -1)  # an index copies
+    return resampling.bilinear(maps, (times * rows, times * columns))
 
 
 def of_image(image: tf.Tensor, version: int = VERSION) -> tf.Tensor:

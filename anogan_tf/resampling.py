@@ -54,6 +54,11 @@ def resized_maps(maps: tf.Tensor, size: Sequence[Length]) -> tf.Tensor:
     return maps
 
 
+def bilinear(maps: np.ndarray | tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+    """Maps `(n, rows, columns)` at another `(height, width)`, by `tf.image.resize`."""
+    return tf.squeeze(tf.image.resize(tf.expand_dims(maps, -1), size), -1)  # [..., 0] would copy
+
+
 def smoothed(maps: tf.Tensor, sigma: float) -> tf.Tensor:
     """Maps `(n, rows, columns)` under a Gaussian of σ pixels, mirrored at the border, as `scipy.ndimage` has it."""
     if not sigma:
