@@ -33,14 +33,6 @@ LISTED = pa.schema(
         ("group", pa.int32()),  # of which this row group is the block
     ]
 )
-FETCHED = pa.schema(
-    [
-        ("block", pa.int64()),
-        ("ids", pa.list_(pa.string())),
-        ("contents", pa.list_(pa.large_binary())),  # null for what could not be read,
-        ("errors", pa.list_(pa.string())),  # and why
-    ]
-)
 SCORED = pa.schema(
     [
         ("id", pa.string()),
@@ -53,7 +45,7 @@ SCORED = pa.schema(
     ]
 )
 READERS = 16  # threads of a reading task, which wait for a disk or a network
-AT_ONCE = 256  # blocks of a listing in memory
+AT_ONCE = 16  # blocks of a listing in memory
 
 
 class Deaths:
@@ -120,15 +112,6 @@ def done(folder: Path) -> set[int]:
 def scores(folder: Path, block: int) -> Path:
     """The file of a block's scores."""
     return folder / SCORES / f"{block:08d}.parquet"
-
-
-def fetched(table: pa.Table) -> pa.Table:
-    """A table of `LISTED` blocks as one of `FETCHED` ones: their pictures' files, read as they are."""
-    rows = []
-    for block in table.to_pylist():
-        content, errors = zip(*contents(block), strict=True)
-        rows.append({"block": block["block"], "ids": block["ids"], "contents": content, "errors": errors})
-    return pa.Table.from_pylist(rows, FETCHED)
 
 
 def contents(block: dict[str, Any], places: Iterable[int] | None = None) -> list[tuple[bytes | None, str | None]]:

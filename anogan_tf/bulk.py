@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from anogan_tf import atomic, data, judging, page, plots, report, scoring, stages, table, thresholds
+from anogan_tf import atomic, data, judging, plots, report, scoring, stages, table, thresholds
 from anogan_tf.data.images import SUFFIXES, Encoded
 from anogan_tf.runs import files_of, fingerprint, load_run, read_run
 from anogan_tf.scoring import Scorer
@@ -33,6 +34,7 @@ except ImportError as error:
 
 BLOCK = 512  # pictures of a block, about
 FORMAT = 1
+LISTED = 1000  # pictures on the page, and no more in memory
 DRAWN_FROM = 100_000  # scores that the histogram shows, about
 TRIES = 3  # of a block, before its pictures are judged one by one
 DIED = "the process that scored it died, as of its block before."
@@ -97,7 +99,7 @@ def score(
     scorer = _scorer(run, alpha, threshold)
     source = os.fspath(source)
     job = _job(run, source, alpha, threshold, pattern)
-    with atomic.exclusive(out):
+    with atomic.exclusive(out), _system_memory():
         _check_job(out, job)
         if blocks.job_of(out) is None:
             blocks.list_blocks(out, _blocks(source, pattern, scorer.chunk), job)
@@ -183,13 +185,19 @@ class Worker:
         self.fingerprint = fingerprint
         self.threshold = threshold
         self.deaths = blocks.Deaths() if deaths is None else deaths
+        self._scoring = threading.Lock()
 
-    def __call__(self, fetched: pa.Table) -> pa.Table:
-        """Tables of `blocks.FETCHED` as tables of `block`, `rows`, and `content`, the Parquet file of its scores."""
+    def __call__(self, listed: pa.Table) -> pa.Table:
+        """Tables of `blocks.LISTED` as tables of `block`, `rows`, and `content`, the Parquet file of its scores.
+
+        Threads may call it: they read at the same time, and score one after the other.
+        """
         found = []
-        for block in fetched.to_pylist():
-            file = pa.BufferOutputStream()
-            pq.write_table(self._rows(block), file)
+        for block in listed.to_pylist():
+            read, file = blocks.contents(block), pa.BufferOutputStream()
+            with self._scoring:
+                scored = self._rows(block, read)
+            pq.write_table(scored, file)
             found.append({"block": block["block"], "rows": len(block["ids"]), "content": file.getvalue().to_pybytes()})
         return pa.Table.from_pylist(found)
 
@@ -197,14 +205,12 @@ class Worker:
         """As the function `judged`."""
         return judged(self.scorer, contents, self.threshold)
 
-    def _rows(self, block):
-        contents, errors = block["contents"], block["errors"]
-        readable = [content for content in contents if content is not None]
+    def _rows(self, block, read):
+        readable = [content for content, _ in read if content is not None]
         together = self.deaths.begin(block["block"]) < self.tries
         scored = iter(self.judged(readable) if together else self._one_by_one(block["block"], readable))
         self.deaths.end(block["block"])
-        pairs = zip(contents, errors, strict=True)
-        rows = [{"error": error} if content is None else next(scored) for content, error in pairs]
+        rows = [{"error": error} if content is None else next(scored) for content, error in read]
         named = [{**row, "id": name, "run": self.fingerprint} for name, row in zip(block["ids"], rows, strict=True)]
         return pa.Table.from_pylist(named, blocks.SCORED)
 
@@ -272,6 +278,17 @@ def _blocks(source, pattern, chunk):
 
 
 @contextlib.contextmanager
+def _system_memory():
+    """Arrow takes memory from the system, and gives it back; its own allocator keeps what it once had."""
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(pool)
+
+
+@contextlib.contextmanager
 def _cluster(ray, address):
     """Joins a cluster of Ray, or starts one on this machine, quietly; one that the process has joined is taken."""
     context = ray.data.DataContext.get_current()
@@ -301,13 +318,7 @@ def _judged_blocks(ray, out, left, task, workers, gpus_per_worker):
     files, *how = task
     listed = [ray.put(some) for some in blocks.listed(out, left)]
     dataset = ray.data.from_arrow_refs(listed).repartition(target_num_rows_per_block=1)
-    dataset = dataset.map_batches(
-        blocks.fetched,
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=0,  # it waits for disks and networks; and what reserves nothing is never kept waiting by workers
-        compute=ray.data.TaskPoolStrategy(size=2 * workers),
-    )
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2, enable_true_multi_threading=True)
     dataset = dataset.map_batches(
         Worker,
         fn_constructor_args=(files, *how, _Shared(ray)),
@@ -315,7 +326,8 @@ def _judged_blocks(ray, out, left, task, workers, gpus_per_worker):
         batch_format="pyarrow",
         num_cpus=RESERVED,
         num_gpus=gpus_per_worker or None,
-        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        compute=pool,
+        max_concurrency=2,  # so that one block is read while another is scored
         runtime_env={"env_vars": ENVIRONMENT | {ONEDNN: os.environ.get(ONEDNN, "1")}},
     )
     try:
@@ -348,7 +360,7 @@ def _workers(resources, workers, gpus_per_worker):
 
 def _show(scorer, out, n_blocks, run, pictures, threshold, masks):
     """The results page of the most anomalous images, which are read once more and drawn here."""
-    most, counts, skipped, scores = _summary(out, n_blocks, max(pictures, page.LISTED))
+    most, counts, skipped, scores = _summary(out, n_blocks, max(pictures, LISTED))
     n = counts["normal"] + counts["suspicious"] + counts["anomalous"]
     if not n:
         raise ValueError(f"There are no images to score: none of {counts['error']} could be read.")
@@ -396,7 +408,7 @@ def _summary(out, n_blocks, n):
         unread, rows = rows.filter(pc.is_valid(rows["error"])), rows.filter(pc.is_null(rows["error"]))
         counts.update(rows["decision"].to_pylist())
         counts["error"] += len(unread)
-        few = unread.slice(0, page.LISTED - len(skipped)).to_pylist()
+        few = unread.slice(0, LISTED - len(skipped)).to_pylist()
         skipped += [(row["id"], row["error"]) for row in few]
         scores.append(rows["anomaly_score"].to_numpy()[::step])
         if len(most) == n:

@@ -1,7 +1,7 @@
 """Bulk scoring: what it survives, and what it costs beyond scoring in one process.
 
     python -m benchmarks.bulk faults   # workers, a node and a driver are killed; 1 % of the files cannot be read
-    python -m benchmarks.bulk cost     # CPU seconds an image, and memory of the driver
+    python -m benchmarks.bulk cost     # CPU seconds an image, and memory of the command
 
 On MNIST as PNG files (`ANOGAN_TF_DATA`; with `--quick` a few random pictures), by a run of one pass whose networks were
 not trained. Ray listens beyond loopback, so both run in a network namespace that holds nothing else, which needs root.
@@ -93,9 +93,9 @@ def dying(marks, victims):
     """A worker that kills itself before it answers for each of these blocks, once; `marks` is a folder for notes."""
 
     class Dying(bulk.Worker):
-        def __call__(self, fetched):
-            answer = super().__call__(fetched)
-            for number in set(fetched["block"].to_pylist()) & set(victims):
+        def __call__(self, listed):
+            answer = super().__call__(listed)
+            for number in set(listed["block"].to_pylist()) & set(victims):
                 if _first(marks / str(number)):
                     os.kill(os.getpid(), signal.SIGKILL)
             return answer

@@ -102,7 +102,7 @@ def in_process(monkeypatch, scorer):
     def judged_blocks(ray, out, left, task, workers, gpus_per_worker):
         worker = bulk.Worker(*task)
         for listed in reversed(list(blocks.listed(out, left))):
-            for row in worker(blocks.fetched(listed)).to_pylist():
+            for row in worker(listed).to_pylist():
                 judged.append(row["block"])
                 yield row["block"], row["rows"], row["content"]
 
@@ -173,9 +173,8 @@ def test_a_picture_at_which_workers_die_is_passed_over(run, in_process, pictures
                 raise InterruptedError
             return super().judged(contents)
 
-    table = pa.Table.from_pylist(
-        [{"block": 4, "ids": list("abcdefgh"), "contents": files, "errors": [None] * 8}], blocks.FETCHED
-    )
+    (block,) = blocks.blocks_of(((file.name, str(file)) for file in sorted(pictures.iterdir())[20:28]), 8)
+    table = pa.Table.from_pylist([{"block": 4, **block}], blocks.LISTED)
     for _ in range(bulk.TRIES + len(deadly)):
         with pytest.raises(InterruptedError):
             Worker({}, "f", deaths=deaths)(table)
