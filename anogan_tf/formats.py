@@ -8,6 +8,7 @@ calls an export on each array of a file, with nothing but NumPy and its runtime.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import json
@@ -22,6 +23,7 @@ import numpy as np
 
 DESCRIPTION = "model.json"
 INPUT = "pictures"
+SHAPES = 8  # of pictures, for which OpenVINO keeps what it compiled
 Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -118,9 +120,37 @@ def _load_litert(folder):
     return lambda pictures: call(**{INPUT: pictures})
 
 
+def _write_openvino(functions, folder):
+    import openvino
+
+    with tempfile.TemporaryDirectory() as saved:
+        _write_saved_model(functions, Path(saved))
+        openvino.save_model(openvino.convert_model(saved), folder / "model.xml", compress_to_fp16=False)
+
+
+def _load_openvino(folder):
+    import openvino
+
+    core = openvino.Core()
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+
+    @functools.lru_cache(SHAPES)
+    def compiled(shape):  # for pictures of any shape the first call may give anything
+        model = core.read_model(folder / "model.xml")
+        model.reshape(list(shape))
+        return core.compile_model(model, "CPU", options)
+
+    def of_pictures(pictures):
+        found = compiled(pictures.shape)(pictures)
+        return {output.get_any_name(): value for output, value in found.items()}
+
+    return of_pictures
+
+
 FORMATS = {
     "saved_model": Format(_write_saved_model, _load_saved_model, loops=True),
     "onnx": Format(_write_onnx, _load_onnx, ("tf2onnx", "onnxruntime")),
+    "openvino": Format(_write_openvino, _load_openvino, ("openvino",), batches=False),
     "litert": Format(_write_litert, _load_litert, ("ai_edge_litert",), batches=False),
 }
 
@@ -157,7 +187,19 @@ def load(path: str | os.PathLike) -> Call:
         raise FileNotFoundError(
             f"{path} is no export: no {DESCRIPTION} in it. `anogan-tf export RUN {path}` makes one."
         )
-    return of_name(json.loads(file.read_text(encoding="utf-8"))["format"]).load(Path(path))
+    told = json.loads(file.read_text(encoding="utf-8"))
+    call = of_name(told["format"]).load(Path(path))
+    return call if told["inputs"][INPUT]["shape"][0] is None else _one_by_one(call)
+
+
+def _one_by_one(call):
+    """A function of several pictures, of one that takes one."""
+
+    def of_pictures(pictures):
+        each = [call(picture[None]) for picture in pictures]
+        return {name: np.concatenate([found[name] for found in each]) for name in each[0]}
+
+    return of_pictures
 
 
 def main() -> None:

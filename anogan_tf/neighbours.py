@@ -411,9 +411,9 @@ def _above_the_median(maps: np.ndarray, lowest: float) -> np.ndarray:
 
 
 def _highest_tensor(maps: tf.Tensor) -> tf.Tensor:
-    """As `_highest`."""
+    """As `_highest`; unsorted, as OpenVINO takes 400 times as long to sort."""
     flat = tf.reshape(maps, (-1, maps.shape[1] * maps.shape[2]))
-    return tf.reduce_mean(tf.math.top_k(flat, max(1, int(MOST * flat.shape[1]))).values, axis=1)
+    return tf.reduce_mean(tf.math.top_k(flat, max(1, int(MOST * flat.shape[1])), sorted=False).values, axis=1)
 
 
 def _median_tensor(maps: tf.Tensor) -> tf.Tensor:
