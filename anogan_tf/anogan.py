@@ -42,12 +42,13 @@ class AnoGAN:
         feature_weight: λ, from 0 (D is not computed) to 1.
         distance: `"l1"` for |·| or `"l2"` for (·)², in R and D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
-            was done to x, -log p(t | t(x)). `"density"`: how unlikely its feature maps, averaged over the image, are
-            under a Gaussian (`kinds.Density`). With these the search only draws the map. `"paper"`: A(x) = (1 - λ) R +
-            λ D. `"residual"`: R. `"discrimination"`: D. `"difference"`: how unusual the difference of x and G(z) in
-            local features is, with a map of its own (`differences.Differences`). Several joined by `+`, such as
-            `"transformations+density"`: their blend (`reference.Reference`).
+            (`subspace.PrincipalSubspace`). `"tasks"`: how badly a self-supervised discriminator tells what was done to
+            x, task by task (`surprise.Surprise`); `"transformations"`: the same without weights, -log p(t | t(x)).
+            `"density"`: how unlikely its feature maps, averaged over the image, are under a Gaussian (`kinds.Density`).
+            With these the search only draws the map. `"paper"`: A(x) = (1 - λ) R + λ D. `"residual"`: R.
+            `"discrimination"`: D. `"difference"`: how unusual the difference of x and G(z) in local features is, with a
+            map of its own (`differences.Differences`). Several joined by `+`, such as `"tasks+density"`: their blend
+            (`reference.Reference`).
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         restarts: Searches for each image, from different z₀; the best counts.
         prior_weight: w, the weight of `losses.latent_prior`.

@@ -52,12 +52,13 @@ class FAnoGAN(keras.Model):
             normal images lie anywhere, a few of them stand for many. `augmentation.widest_move` tells how far.
         distance: `"l2"` for (·)² or `"l1"` for |·|, in the residual R and in the discrimination D.
         score: What decides. `"features"`: the distance of f(x) to the principal subspace of normal images' features
-            (`subspace.PrincipalSubspace`). `"transformations"`: how badly a self-supervised discriminator tells what
-            was done to x, -log p(t | t(x)). `"density"`: how unlikely its feature maps, averaged over the image, are
-            under a Gaussian (`kinds.Density`). With these the encoder only draws the map. `"paper"`: A(x) = R + κ D.
-            `"residual"`: R. `"discrimination"`: D. `"difference"`: how unusual the difference of x and G(z) in local
-            features is, with a map of its own (`differences.Differences`). Several joined by `+`, such as
-            `"transformations+density"`: their blend (`reference.Reference`).
+            (`subspace.PrincipalSubspace`). `"tasks"`: how badly a self-supervised discriminator tells what was done to
+            x, task by task (`surprise.Surprise`); `"transformations"`: the same without weights, -log p(t | t(x)).
+            `"density"`: how unlikely its feature maps, averaged over the image, are under a Gaussian (`kinds.Density`).
+            With these the encoder only draws the map. `"paper"`: A(x) = R + κ D. `"residual"`: R. `"discrimination"`:
+            D. `"difference"`: how unusual the difference of x and G(z) in local features is, with a map of its own
+            (`differences.Differences`). Several joined by `+`, such as `"tasks+density"`: their blend
+            (`reference.Reference`).
         feature_layers: Names of discriminator layers that make f; None for the deepest feature map.
         encoder: Your own Functional network from images to z, ending in a linear layer; None for an `Encoder` as wide
             as the discriminator, and residual if that is.

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import differences
+from anogan_tf import differences, surprise
 from anogan_tf.gaussian import Gaussian
 from anogan_tf.local_features import SMALLEST
 from anogan_tf.networks import feature_extractor, feature_maps
 from anogan_tf.subspace import PrincipalSubspace
+from anogan_tf.surprise import Surprise
 
 GUESSED, KNOWN = 0.15, 0.7  # shares of what was done to normal images that D tells: hardly any; enough to decide alone
 
@@ -96,19 +97,20 @@ class Features(Kind):
         return tf.cast(tf.concat(flat, axis=1), tf.float32)  # (batch, elements)
 
 
-class Transformations(Kind):
-    """How badly a self-supervised discriminator tells what was done to x: the mean of -log p(t | t(x)) over all t.
+class Tasks(Kind):
+    """How badly a self-supervised discriminator tells what was done to x, task by task (`surprise.Surprise`).
 
     In a blend it counts for min(1, I / 0.15), where I = 1 - E[-log p(t | t(x))] / log |T| is the share of what was done
     to normal images that D can tell, 0 where it guesses: then this is noise.
     """
 
-    name = "transformations"
+    name = "tasks"
+    learned = Surprise
 
     def check(self, gan: Any) -> None:
         if not gan.transformations:
             raise ValueError(
-                'score="transformations" needs a discriminator that tells transformations, such as that of '
+                f'score="{self.name}" needs a discriminator that tells transformations, such as that of '
                 'DCGAN(self_supervision=("rotation", "shift")). Received: a GAN without self_supervision.'
             )
 
@@ -118,26 +120,42 @@ class Transformations(Kind):
         def one(number: tf.Tensor) -> tf.Tensor:
             numbers = tf.repeat(number, rows)
             logits = seen.gan.tell_transformations(transformations(seen.images, numbers), training=False)
-            return -transformations.log_likelihood(logits, numbers)
+            return transformations.log_likelihoods(logits, numbers)
 
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
-        return tf.reduce_mean(each, axis=0)  # (batch,)
+        return tf.transpose(each, (1, 0, 2))  # (batch, transformations, tasks)
 
     def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
         return float(np.clip(_known(gan, evidence) / GUESSED, 0.0, 1.0))
 
     def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
         """The same, but all transformations in one batch: not all formats have loops that stack what they find."""
+        return {"anomaly_score": learned.tensor(self._of_all(seen))}
+
+    def _of_all(self, seen: Seen) -> tf.Tensor:
         transformations = seen.gan.transformations
         logits = seen.gan.tell_transformations(transformations.of_all(seen.images), training=False)
-        return {"anomaly_score": -tf.reduce_mean(transformations.log_likelihood_of_all(logits), axis=1)}
+        return transformations.log_likelihoods_of_all(logits)
+
+
+class Transformations(Tasks):
+    """How badly D tells what was done to x, learning nothing: the mean of -log p(t | t(x)) over all t."""
+
+    name = "transformations"
+    learned = None
+
+    def evidence(self, seen: Seen) -> tf.Tensor:
+        return -tf.reduce_mean(tf.reduce_sum(super().evidence(seen), axis=2), axis=1)  # (batch,)
+
+    def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
+        return {"anomaly_score": -tf.reduce_mean(tf.reduce_sum(self._of_all(seen), axis=2), axis=1)}
 
 
 class Density(Kind):
     """How unlikely the colours and textures of x are: D's feature maps, each averaged over the image, under a Gaussian.
 
-    Beside `Transformations` it counts for max(0, 1 - I / 0.7), with I as there: the less D can tell of what was done to
-    normal images, the less that says of others.
+    Beside `Tasks` or `Transformations` it counts for max(0, 1 - I / 0.7), with I as there: the less D can tell of what
+    was done to normal images, the less that says of others.
 
     References:
         Sohn et al., "Learning and Evaluating Representations for Deep One-Class Classification", arXiv 2011.02578
@@ -160,7 +178,8 @@ class Density(Kind):
         return tf.concat([tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps], axis=1)
 
     def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
-        return float(np.clip(1.0 - _known(gan, evidence) / KNOWN, 0.0, 1.0)) if "transformations" in evidence else 1.0
+        beside = evidence.keys() & {"tasks", "transformations"}
+        return float(np.clip(1.0 - _known(gan, evidence) / KNOWN, 0.0, 1.0)) if beside else 1.0
 
 
 class Paper(Kind):
@@ -223,7 +242,9 @@ class Difference(Kind):
 
 KINDS = {
     kind.name: kind
-    for kind in (Features(), Transformations(), Density(), Paper(), Residual(), Discrimination(), Difference())
+    for kind in (
+        *(Features(), Tasks(), Transformations(), Density(), Paper(), Residual(), Discrimination(), Difference()),
+    )
 }
 
 
@@ -244,4 +265,6 @@ def of_score(score: str) -> tuple[Kind, ...]:
 
 def _known(gan: Any, evidence: dict[str, np.ndarray]) -> float:
     """The share of what was done to normal images that D can tell, at most 1; 0 where it guesses."""
+    if "tasks" in evidence:
+        return surprise.known(evidence["tasks"])
     return 1.0 - float(evidence["transformations"].mean()) / np.log(len(gan.transformations))

@@ -68,32 +68,35 @@ class Transformations:
         flat = tf.reshape(images, (-1, self._pixels.shape[1], self.image_shape[2]))
         return tf.reshape(tf.gather(flat, self._pixels, axis=1), (-1, *self.image_shape))
 
-    def log_likelihood_of_all(self, logits: tf.Tensor) -> tf.Tensor:
-        """`log_likelihood` of each transformation, `(batch, transformations)`, from the logits of all, see `of_all`."""
+    def log_likelihoods_of_all(self, logits: tf.Tensor) -> tf.Tensor:
+        """`log_likelihoods` of each transformation, `(batch, transformations, heads)`, from the logits of `of_all`."""
         logits = tf.reshape(tf.cast(logits, tf.float32), (-1, len(self), sum(self.classes)))
         heads = tf.split(logits, self.classes, axis=2)
         done = [np.eye(n, dtype=np.float32)[labels] for n, labels in zip(self.classes, self.labels.T, strict=True)]
-        each = [tf.nn.log_softmax(head) * one for head, one in zip(heads, done, strict=True)]
-        return tf.reduce_sum(tf.concat(each, axis=2), axis=2)
+        each = [tf.reduce_sum(tf.nn.log_softmax(head) * one, axis=2) for head, one in zip(heads, done, strict=True)]
+        return tf.stack(each, axis=2)
 
-    def log_likelihood(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """log p(t | t(x)), the sum over the heads of the log-probability of what was done.
+    def log_likelihoods(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """log p(t | t(x)) of each head: the log-probability of what was done.
 
         Args:
             logits: `(batch, sum(classes))`, the heads one after the other.
             numbers: Of the transformations done, `(batch,)`.
 
         Returns:
-            `(batch,)`, at most 0.
+            `(batch, heads)`, at most 0.
         """
         labels = tf.unstack(tf.gather(self.labels, numbers), axis=1)
         heads = tf.split(tf.cast(logits, tf.float32), self.classes, axis=1)
-        return -tf.add_n(
-            [
-                tf.nn.sparse_softmax_cross_entropy_with_logits(label, head)
-                for label, head in zip(labels, heads, strict=True)
-            ]
-        )
+        each = [
+            tf.nn.sparse_softmax_cross_entropy_with_logits(label, head)
+            for label, head in zip(labels, heads, strict=True)
+        ]
+        return -tf.stack(each, axis=1)
+
+    def log_likelihood(self, logits: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """The sum of `log_likelihoods` over the heads, `(batch,)`."""
+        return tf.add_n(tf.unstack(self.log_likelihoods(logits, numbers), axis=1))
 
 
 def transformation_head(discriminator: keras.Model, classes: Sequence[int], seed: int) -> keras.Model:

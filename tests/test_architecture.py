@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "anogan_tf"
 LAYERS = """
     precision · threads · learned · resampling
     data.images · data.records · augmentation · atomic · losses · search · subspace · gaussian · principal · stages
-    ranks · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies
+    surprise · ranks · decoding · formats · local_features · thresholds · folds · blocks · replicas · proxies
     architectures
     networks · metrics · pretrained · differences · registration
     outlines · data.listing · data.pictures · data.encoded · microbatches · data.samples · overview · drawing · look

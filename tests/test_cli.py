@@ -838,12 +838,12 @@ def test_info_tells_what_a_run_is(trained_run):
 
 
 def test_info_tells_what_part_each_kind_of_a_blend_has(images, tmp_path):
-    scorer = agt.AnoGAN(small_gan(self_supervision="rotation"), score="transformations+density", steps=0, chunk=8)
+    scorer = agt.AnoGAN(small_gan(self_supervision="rotation"), score="tasks+density", steps=0, chunk=8)
     scorer.fit_reference(images[:20])
     scorer.calibrate(images[20:], alpha=0.2)
     agt.save_run(tmp_path, scorer)
     of_each = ", ".join(f"{name} {part:.0%}" for name, part in scorer.reference.parts.items())
-    assert f"score 'transformations+density' ({of_each})" in run("info", tmp_path).output
+    assert f"score 'tasks+density' ({of_each})" in run("info", tmp_path).output
 
 
 def test_info_of_a_training_that_has_not_finished_says_so(own_run):

@@ -16,7 +16,7 @@ from tests.conftest import small_gan
 
 pytestmark = pytest.mark.usefixtures("same_place")
 
-BLENDS = ["transformations+density", "transformations+residual", "features+difference"]
+BLENDS = ["tasks+density", "transformations+residual", "features+difference"]
 OF_KINDS = {f"AnoGAN {score}": score for score in (*KINDS, *BLENDS)}
 NAMES = [
     *OF_KINDS,

@@ -50,6 +50,20 @@ def test_a_protocol_measures_us_and_what_we_must_beat(done):
     assert figures["seconds_training"] > 0
 
 
+def test_options_of_the_training_follow_a_protocol_without_a_source(monkeypatch):
+    asked = []
+    monkeypatch.setattr(protocols, "run", lambda *what, **how: asked.append((*what, how["source"], how["options"])))
+    benchmark("cifar10", "--", "--quality", "high")
+    benchmark("mvtec", ".", "--", "--width", "8")
+    assert asked == [
+        ("cifar10", "benchmark-cifar10", None, ["--quality", "high"]),
+        ("mvtec", "benchmark-mvtec", ".", ["--width", "8"]),
+    ]
+    result = benchmark("mvtec", "nowhere")
+    assert (result.exit_code, len(asked)) == (2, 2)
+    assert "there is no nowhere" in result.output
+
+
 def test_tables_hold_the_figures(done):
     out, result = done
     figures = json.loads((out / "3.json").read_text())

@@ -97,6 +97,9 @@ def test_weights_go_by_what_is_told_of_what_was_done():
     assert weights["transformations"] == pytest.approx([0.0, 0.0, 0.1 / 0.15, 1.0, 1.0])
     assert weights["density"] == pytest.approx([1.0, 1.0, 1.0 - 0.1 / 0.7, 1.0 - 0.5 / 0.7, 0.0])
     assert KINDS["density"].weight(small_gan(), {"features": np.zeros((3, 4))}) == 1.0
+    tasks = {"tasks": np.full((3, 4, 1), -0.9 * np.log(4.0))}
+    assert KINDS["tasks"].weight(gan, tasks) == pytest.approx(0.1 / 0.15)
+    assert KINDS["density"].weight(gan, tasks) == pytest.approx(1.0 - 0.1 / 0.7)
 
 
 def test_the_density_sees_each_feature_map_averaged_over_the_image():

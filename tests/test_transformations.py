@@ -7,7 +7,11 @@ import anogan_tf as agt
 from anogan_tf import transformations
 from anogan_tf.transformations import Transformations
 
-SELF_SUPERVISED = {"features": "features", "transformations": "transformations", "both": "features+transformations"}
+SELF_SUPERVISED = {
+    **{name: name for name in ("features", "tasks", "transformations")},
+    "both": "features+transformations",
+    "tasks beside features": "features+tasks",
+}
 
 
 def images(shape=(8, 8, 1), n=2, seed=0):
@@ -63,6 +67,12 @@ def test_log_likelihood_sums_what_each_head_says_of_what_was_done():
     for part, labels in zip(np.split(logits, [4, 7], axis=1), known.labels[numbers].T, strict=True):
         expected += (part - np.log(np.exp(part).sum(axis=1, keepdims=True)))[np.arange(5), labels]
     np.testing.assert_allclose(known.log_likelihood(logits, numbers), expected, rtol=1e-5)
+    all_logits = np.random.default_rng(1).normal(size=(3, 36, 10)).astype(np.float32)
+    each = [known.log_likelihoods(all_logits[:, t], np.full(3, t)) for t in range(36)]
+    np.testing.assert_allclose(known.log_likelihoods_of_all(all_logits), np.stack(each, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        known.log_likelihood(logits, numbers), known.log_likelihoods(logits, numbers).numpy().sum(1)
+    )
 
 
 @pytest.mark.parametrize("tasks", ["mirror", ("rotation", "paste"), ()])
@@ -105,9 +115,16 @@ def test_images_that_cannot_be_told_are_the_anomalous_ones(told):
     logits = [told.tell_transformations(known(symmetric, np.full(8, t)), training=False) for t in range(4)]
     expected = -np.mean([known.log_likelihood(logit, np.full(8, t)) for t, logit in enumerate(logits)], axis=0)
     np.testing.assert_allclose(odd, expected, rtol=1e-4)
+    weighed = agt.AnoGAN(told, steps=0, score="tasks", chunk=8)
+    weighed.fit_reference(oriented())
+    assert weighed.reference.learned["tasks"].power == 1.0  # it is sure
+    normal, odd = (weighed.score(x)["anomaly_score"] for x in (oriented(8, seed=1), symmetric))
+    assert normal.max() < odd.min()
+    wrong = 1.0 - np.exp([known.log_likelihood(logit, np.full(8, t)) for t, logit in enumerate(logits)])
+    np.testing.assert_allclose(odd, np.mean(wrong, axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("score", ["transformations", "features+transformations"])
+@pytest.mark.parametrize("score", ["transformations", "features+tasks"])
 @pytest.mark.parametrize("scorer_class", [agt.AnoGAN, agt.FAnoGAN])
 def test_score_does_not_depend_on_its_batch(told, scorer_class, score):
     options = {"steps": 1} if scorer_class is agt.AnoGAN else {}

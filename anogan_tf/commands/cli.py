@@ -304,15 +304,14 @@ def export(run: str, out: str, **options) -> None:
 
 @command
 @click.argument("name", type=click.Choice(["digits", "mnist", "fashion_mnist", "cifar10", "mvtec", "npz"]))
-@click.argument("source", required=False, type=click.Path(exists=True))
 @click.option("--out", type=click.Path(file_okay=False), help="Results folder; default benchmark-NAME.")
 @click.option("--case", "cases", multiple=True, help="Only this normal class or category; may be repeated.")
 @click.option("--quick", is_flag=True, help="Train for a moment only, to see that everything works.")
 @options.SEED
 @click.option("--seeds", default=1, type=click.IntRange(min=1), help="How many, from --seed on: mean ± deviation.")
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow Datasets.")
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def benchmark(name: str, source: str | None, out: str | None, **settings) -> None:
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SOURCE] [-- OPTIONS...]")
+def benchmark(name: str, out: str | None, arguments: tuple[str, ...], **settings) -> None:
     """Runs a published protocol with this package and with what it must beat, into a table.
 
     One normal class after the other of digits, mnist, fashion_mnist or cifar10; each category folder in SOURCE in MVTec
@@ -321,7 +320,10 @@ def benchmark(name: str, source: str | None, out: str | None, **settings) -> Non
     """
     from anogan_tf.commands import protocols
 
-    protocols.run(name, out or f"benchmark-{name}", source=source, **settings)
+    source, *rest = (None, *arguments) if arguments[:1] and arguments[0].startswith("-") else arguments or (None,)
+    if source is not None and not pathlib.Path(source).exists():
+        raise click.BadParameter(f"there is no {source}.", param_hint="SOURCE")
+    protocols.run(name, out or f"benchmark-{name}", source=source, options=rest, **settings)
     click.echo((pathlib.Path(out or f"benchmark-{name}") / "table.md").read_text())
 
 

@@ -171,8 +171,8 @@ SCORER = [
     click.option(
         "--score",
         "score_kind",
-        help="What decides: neighbours; of the discriminator features, transformations or density; of the "
-        "reconstruction residual, difference, discrimination or paper; several of these joined by +. Default the "
+        help="What decides: neighbours; of the discriminator features, tasks, transformations or density; of "
+        "the reconstruction residual, difference, discrimination or paper; several of these joined by +. Default the "
         "recipe's.",
     ),
     click.option(

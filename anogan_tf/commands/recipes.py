@@ -23,7 +23,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "photos": {
         "self_supervision": ("rotation", "shift"),
-        "score_kind": "transformations+density",
+        "score_kind": "tasks+density",
         "width": 48,
         "batch_size": 16,
         "training_steps": 5000,

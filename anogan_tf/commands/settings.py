@@ -79,7 +79,7 @@ def with_recipe(settings: dict, channels: int) -> dict:
         filled["epochs"] = settings["epochs"]  # only a joint training goes on with the GAN
     names = filled["score_kind"].split("+")
     if settings["score_kind"] is None and settings["self_supervision"] == ("none",):  # then nothing is told
-        names = [name for name in names if name != "transformations"]
+        names = [name for name in names if name not in ("tasks", "transformations")]
         filled["score_kind"] = "+".join(names)
     if all(name in KINDS and KINDS[name].of_reconstruction for name in names) and settings["self_supervision"] is None:
         filled["self_supervision"] = ()  # the papers' methods as they are
