@@ -120,18 +120,23 @@ def _load_litert(folder):
     return lambda pictures: call(**{INPUT: pictures})
 
 
-def _write_openvino(functions, folder):
+def _openvino():
+    """OpenVINO, without what would tell its makers each time that it is used."""
+    sys.modules.setdefault("openvino_telemetry", None)  # so that its import fails, which OpenVINO provides for
     import openvino
 
+    return openvino
+
+
+def _write_openvino(functions, folder):
+    openvino = _openvino()
     with tempfile.TemporaryDirectory() as saved:
         _write_saved_model(functions, Path(saved))
-        openvino.save_model(openvino.convert_model(saved), folder / "model.xml", compress_to_fp16=False)
+        openvino.save_model(openvino.Core().read_model(saved), folder / "model.xml", compress_to_fp16=False)
 
 
 def _load_openvino(folder):
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino().Core()
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
 
     @functools.lru_cache(SHAPES)
