@@ -69,8 +69,12 @@ class Kind:
         """The score of each row of evidence, `(batch,)`."""
         return np.asarray(evidence) if learned is None else learned(evidence)
 
-    def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
-        """What it counts for in a blend, by the evidence of each kind in normal images."""
+    def learn(self, evidence: np.ndarray, told: float | None = None) -> Any:
+        """What it learns from the evidence of normal images; `told` as in `weight`."""
+        return self.learned.fit(evidence)
+
+    def weight(self, told: float | None) -> float:
+        """What it counts for in a blend with tasks of which D tells this share, see `told`; None without any."""
         return 1.0
 
     def map(self, evidence: np.ndarray, learned: Any) -> np.ndarray:
@@ -100,8 +104,8 @@ class Features(Kind):
 class Tasks(Kind):
     """How badly a self-supervised discriminator tells what was done to x, task by task (`surprise.Surprise`).
 
-    In a blend it counts for min(1, I / 0.15), where I = 1 - E[-log p(t | t(x))] / log |T| is the share of what was done
-    to normal images that D can tell, 0 where it guesses: then this is noise.
+    In a blend it counts for min(1, I / 0.15), where I is the share of what was done to normal images that D tells
+    (`surprise.share_told`), 0 where it guesses: then this is noise.
     """
 
     name = "tasks"
@@ -125,8 +129,11 @@ class Tasks(Kind):
         each = tf.map_fn(one, tf.range(len(transformations)), fn_output_signature=tf.float32)
         return tf.transpose(each, (1, 0, 2))  # (batch, transformations, tasks)
 
-    def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
-        return float(np.clip(_known(gan, evidence) / GUESSED, 0.0, 1.0))
+    def learn(self, evidence: np.ndarray, told: float | None = None) -> Any:
+        return self.learned.fit(evidence, told)
+
+    def weight(self, told: float | None) -> float:
+        return float(np.clip(told / GUESSED, 0.0, 1.0)) if told is not None else 1.0
 
     def tensors(self, seen: Seen, learned: Any = None) -> dict[str, tf.Tensor]:
         """The same, but all transformations in one batch: not all formats have loops that stack what they find."""
@@ -177,9 +184,8 @@ class Density(Kind):
         maps = extractor(seen.images, training=False).values()
         return tf.concat([tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps], axis=1)
 
-    def weight(self, gan: Any, evidence: dict[str, np.ndarray]) -> float:
-        beside = evidence.keys() & {"tasks", "transformations"}
-        return float(np.clip(1.0 - _known(gan, evidence) / KNOWN, 0.0, 1.0)) if beside else 1.0
+    def weight(self, told: float | None) -> float:
+        return float(np.clip(1.0 - told / KNOWN, 0.0, 1.0)) if told is not None else 1.0
 
 
 class Paper(Kind):
@@ -263,8 +269,10 @@ def of_score(score: str) -> tuple[Kind, ...]:
     return tuple(KINDS[name] for name in names)
 
 
-def _known(gan: Any, evidence: dict[str, np.ndarray]) -> float:
-    """The share of what was done to normal images that D can tell, at most 1; 0 where it guesses."""
+def told(gan: Any, evidence: dict[str, np.ndarray]) -> float | None:
+    """The share of what was done to images that D tells, by their evidence; None where this has no tasks."""
     if "tasks" in evidence:
-        return surprise.known(evidence["tasks"])
-    return 1.0 - float(evidence["transformations"].mean()) / np.log(len(gan.transformations))
+        return surprise.share_told(evidence["tasks"])
+    if "transformations" in evidence:
+        return 1.0 - float(evidence["transformations"].mean()) / np.log(len(gan.transformations))
+    return None

@@ -52,10 +52,10 @@ class Reference:
         self.fingerprint = fingerprint
 
     @classmethod
-    def fit(cls, evidence: dict[str, np.ndarray], seed: int = 0, gan: Any = None) -> Reference:
+    def fit(cls, evidence: dict[str, np.ndarray], seed: int = 0, told: float | None = None) -> Reference:
         """Learns from `evidence` of n normal images, a dict of arrays `(n, …)`, see `Comparison.evidence`.
 
-        Of the GAN that it is of come the weights in a blend, see `kinds.Kind.weight`; without it all count alike.
+        By how much D tells of what was done to them, `told`, come the weights in a blend, see `kinds.Kind.weight`.
 
         The spread of log-scores comes from a random half of the images with what was learned from the other half:
         images that a subspace was fitted to lie closer to it than new ones.
@@ -63,16 +63,16 @@ class Reference:
         Raises:
             ValueError: If there are too few images.
         """
-        learned = _learned(evidence)
+        learned = _learned(evidence, told)
         if len(evidence) == 1:
             return cls(learned)
         order = np.random.default_rng(seed).permutation(len(next(iter(evidence.values()))))
         half = len(order) // 2
         halves = (order[:half], order[half:]) if half >= 2 else (order, order)
         one, other = ({name: values[half] for name, values in evidence.items()} for half in halves)
-        logs = cls(_learned(one))._logs(other)
+        logs = cls(_learned(one, told))._logs(other)
         shares = {
-            name: Share(float(log.mean()), float(log.std() + LOWEST), KINDS[name].weight(gan, evidence) if gan else 1.0)
+            name: Share(float(log.mean()), float(log.std() + LOWEST), KINDS[name].weight(told))
             for name, log in logs.items()
         }
         return cls(learned, shares)
@@ -136,9 +136,8 @@ class Reference:
         return {name: np.log(scores + LOWEST) for name, scores in self._scores(evidence).items()}
 
 
-def _learned(evidence: dict[str, np.ndarray]) -> dict[str, Any]:
-    classes = {name: KINDS[name].learned for name in evidence}
-    return {name: cls.fit(evidence[name]) for name, cls in classes.items() if cls is not None}
+def _learned(evidence: dict[str, np.ndarray], told: float | None) -> dict[str, Any]:
+    return {name: KINDS[name].learn(found, told) for name, found in evidence.items() if KINDS[name].learned is not None}
 
 
 def _place(name: str, key: str) -> str:

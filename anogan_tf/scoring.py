@@ -16,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
 
-from anogan_tf import precision, stages, thresholds
+from anogan_tf import kinds, precision, stages, thresholds
 from anogan_tf.data import pictures, read_pictures
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.reference import Reference
@@ -401,23 +401,29 @@ def sample(rows: Iterable[Row], n: int, seed: int) -> list[Row]:
 def fit_reference(scorer: Any, data: Images) -> None:
     """Learns what the score needs from normal training images, of a random 2,048 where there are more.
 
-    Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`.
+    Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`. How much a discriminator
+    tells of what was done to normal images is found from mirror images of these, as it knows them by heart.
 
     Raises:
         ValueError: If there are no images, or too few for what is learned.
     """
     if not scorer.learns:
         return
-    rows = iter(sample(rows_of(scorer, data), REFERENCE_IMAGES, scorer.seed))
-    found = [
-        {k: v.numpy()[:n] for k, v in scorer.evidence(images).items()} for _, images, n in _chunks(rows, scorer.chunk)
-    ]
-    if not found:
+    rows = sample(rows_of(scorer, data), REFERENCE_IMAGES, scorer.seed)
+    if not rows:
         raise ValueError("There are no images to learn from.")
-    evidence = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    scorer.reference = Reference.fit(evidence, scorer.seed, scorer.gan)
+    evidence = _evidence(scorer, rows)
+    new = _evidence(scorer, rows, mirrored=True) if "tasks" in evidence else evidence
+    scorer.reference = Reference.fit(evidence, scorer.seed, kinds.told(scorer.gan, new))
     scorer.reference.fingerprint = scorer.fingerprint
     scorer.calibration = None  # it was of another score
+
+
+def _evidence(scorer, rows, mirrored=False):
+    """What the score of each row is made of, by kind."""
+    chunks = ((images[:, :, ::-1] if mirrored else images, n) for _, images, n in _chunks(iter(rows), scorer.chunk))
+    found = [{name: value.numpy()[:n] for name, value in scorer.evidence(images).items()} for images, n in chunks]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def calibrate(scorer: Scorer, data: Images, alpha: float = 0.05) -> None:

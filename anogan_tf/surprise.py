@@ -39,15 +39,20 @@ class Surprise(Learned):
         self.power = np.float32(power)
 
     @classmethod
-    def fit(cls, log_likelihoods: np.ndarray) -> Surprise:
+    def fit(cls, log_likelihoods: np.ndarray, told: float | None = None) -> Surprise:
         """Learns from log p_k of n normal images, `(n, transformations, tasks)`.
+
+        Args:
+            log_likelihoods: The log p_k.
+            told: `share_told` of normal images that D was not trained on; None where these are such.
 
         Raises:
             ValueError: For fewer than 2 images.
         """
         check_enough(len(log_likelihoods))
         start, end = SURE
-        power = np.clip((known(log_likelihoods) - start) / (end - start), 0.0, 1.0)
+        told = share_told(log_likelihoods) if told is None else told
+        power = np.clip((told - start) / (end - start), 0.0, 1.0)
         each = _surprise(np.asarray(log_likelihoods, np.float64), power).mean(axis=1)
         weights = 1.0 / (each.std(axis=0) + LEAST)
         return cls(weights / weights.mean(), power)
@@ -63,8 +68,8 @@ class Surprise(Learned):
         return tf.reduce_sum(tf.reduce_mean(each, axis=1) * self.weights, axis=1)
 
 
-def known(log_likelihoods: np.ndarray) -> float:
-    """The share of what was done to images that D can tell, 1 + E_t[log p(t | t(x))] / log |T|: 0 where it guesses."""
+def share_told(log_likelihoods: np.ndarray) -> float:
+    """The share of what was done to images that D tells, I = 1 + E_t[log p(t | t(x))] / log |T|: 0 where it guesses."""
     return 1.0 + float(log_likelihoods.sum(axis=2).mean()) / np.log(log_likelihoods.shape[1])
 
 

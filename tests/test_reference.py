@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import anogan_tf as agt
 from anogan_tf import reference
-from anogan_tf.kinds import KINDS, Seen
+from anogan_tf.kinds import KINDS, Seen, told
 from anogan_tf.subspace import PrincipalSubspace
 from tests.conftest import small_gan
 
@@ -93,13 +93,14 @@ def test_weights_go_by_what_is_told_of_what_was_done():
     """By -log p over four rotations, of one that tells less than by chance, guesses, knows a tenth, a half, and all."""
     gan = small_gan(self_supervision="rotation")
     evidence = [{"transformations": np.full(3, part * np.log(4.0))} for part in (1.5, 1.0, 0.9, 0.5, 0.0)]
-    weights = {name: [KINDS[name].weight(gan, each) for each in evidence] for name in ("transformations", "density")}
-    assert weights["transformations"] == pytest.approx([0.0, 0.0, 0.1 / 0.15, 1.0, 1.0])
-    assert weights["density"] == pytest.approx([1.0, 1.0, 1.0 - 0.1 / 0.7, 1.0 - 0.5 / 0.7, 0.0])
-    assert KINDS["density"].weight(small_gan(), {"features": np.zeros((3, 4))}) == 1.0
-    tasks = {"tasks": np.full((3, 4, 1), -0.9 * np.log(4.0))}
-    assert KINDS["tasks"].weight(gan, tasks) == pytest.approx(0.1 / 0.15)
-    assert KINDS["density"].weight(gan, tasks) == pytest.approx(1.0 - 0.1 / 0.7)
+    shares = [told(gan, each) for each in evidence]
+    assert shares == pytest.approx([-0.5, 0.0, 0.1, 0.5, 1.0])
+    assert told(gan, {"tasks": np.full((3, 4, 1), -0.9 * np.log(4.0))}) == pytest.approx(0.1)
+    for name in ("tasks", "transformations"):
+        assert [KINDS[name].weight(share) for share in shares] == pytest.approx([0.0, 0.0, 0.1 / 0.15, 1.0, 1.0])
+    weights = [KINDS["density"].weight(share) for share in shares]
+    assert weights == pytest.approx([1.0, 1.0, 1.0 - 0.1 / 0.7, 1.0 - 0.5 / 0.7, 0.0])
+    assert KINDS["density"].weight(told(gan, {"features": np.zeros((3, 4))})) == 1.0
 
 
 def test_the_density_sees_each_feature_map_averaged_over_the_image():

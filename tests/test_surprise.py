@@ -15,8 +15,8 @@ def log_likelihoods(probability, n=50, deviations=(0.05, 0.2), seed=0):
 
 def test_what_is_known_is_0_where_all_is_guessed_and_1_where_all_is_sure():
     guessed = np.full((3, 8, 2), np.log([0.5, 0.25]), np.float32)  # two classes, and four
-    assert surprise.known(guessed) == pytest.approx(0.0, abs=1e-6)
-    assert surprise.known(np.zeros((3, 8, 2))) == 1.0
+    assert surprise.share_told(guessed) == pytest.approx(0.0, abs=1e-6)
+    assert surprise.share_told(np.zeros((3, 8, 2))) == 1.0
 
 
 def test_a_hesitant_discriminator_is_scored_by_logarithms_of_tasks_that_weigh_what_they_are_sure_of():
@@ -37,6 +37,10 @@ def test_a_sure_discriminator_is_scored_by_probabilities():
     np.testing.assert_allclose(
         learned(new), ((1.0 - np.exp(new)) * learned.weights).sum(axis=2).mean(axis=1), rtol=1e-5
     )
+
+
+def test_what_it_was_trained_on_does_not_tell_how_sure_it_is():
+    assert Surprise.fit(log_likelihoods(0.95), told=0.7).power == pytest.approx(0.5)
 
 
 def test_between_them_stands_the_transform_of_box_and_cox():

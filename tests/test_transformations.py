@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 import anogan_tf as agt
-from anogan_tf import transformations
+from anogan_tf import surprise, transformations
+from anogan_tf.kinds import KINDS, Seen
 from anogan_tf.transformations import Transformations
 
 SELF_SUPERVISED = {
@@ -117,11 +118,23 @@ def test_images_that_cannot_be_told_are_the_anomalous_ones(told):
     np.testing.assert_allclose(odd, expected, rtol=1e-4)
     weighed = agt.AnoGAN(told, steps=0, score="tasks", chunk=8)
     weighed.fit_reference(oriented())
-    assert weighed.reference.learned["tasks"].power == 1.0  # it is sure
+    assert weighed.reference.learned["tasks"].power == 0.0  # as of mirror images, whose corner is another
     normal, odd = (weighed.score(x)["anomaly_score"] for x in (oriented(8, seed=1), symmetric))
     assert normal.max() < odd.min()
-    wrong = 1.0 - np.exp([known.log_likelihood(logit, np.full(8, t)) for t, logit in enumerate(logits)])
-    np.testing.assert_allclose(odd, np.mean(wrong, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(odd, expected, rtol=1e-4)  # a single task
+
+
+def test_how_much_it_tells_is_found_from_mirror_images_of_those_it_was_trained_on(told):
+    scorer = agt.AnoGAN(told, steps=0, score="tasks+density", chunk=8)
+    scorer.fit_reference(oriented())
+    by_heart, new = (
+        surprise.share_told(KINDS["tasks"].evidence(Seen(told, images, {})).numpy())
+        for images in (oriented(), oriented()[:, :, ::-1])
+    )
+    assert new < 0.5 < 0.9 < by_heart  # whose bright corner is another
+    shares = scorer.reference.log_scores
+    assert shares["density"].weight == pytest.approx(KINDS["density"].weight(new), abs=1e-5)
+    assert shares["tasks"].weight == pytest.approx(KINDS["tasks"].weight(new), abs=1e-5)
 
 
 @pytest.mark.parametrize("score", ["transformations", "features+tasks"])
