@@ -99,7 +99,7 @@ def score(
     scorer = _scorer(run, alpha, threshold)
     source = os.fspath(source)
     job = _job(run, source, alpha, threshold, pattern)
-    with atomic.exclusive(out), _system_memory():
+    with atomic.exclusive(out):
         _check_job(out, job)
         if blocks.job_of(out) is None:
             blocks.list_blocks(out, _blocks(source, pattern, scorer.chunk), job)
@@ -275,17 +275,6 @@ def _blocks(source, pattern, chunk):
         files = data.list_files([source], pattern)
         return blocks.blocks_of(((file, os.path.abspath(file)) for file in files), size)
     return blocks.find(source, pattern, SUFFIXES, size)
-
-
-@contextlib.contextmanager
-def _system_memory():
-    """Arrow takes memory from the system, and gives it back; its own allocator keeps what it once had."""
-    pool = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(pool)
 
 
 @contextlib.contextmanager
