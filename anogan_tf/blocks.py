@@ -1,8 +1,7 @@
 """What is scored in bulk, and what came of it: pictures in blocks, a row a block of a listing, a file of scores each.
 
 A block keeps its number and its pictures from the moment it is listed, and its scores are one file, which is whole or
-not there: whoever scores it, and how often, no picture is lost and none is there twice. No TensorFlow here, so that
-what only reads pictures starts at once.
+not there: whoever scores it, and how often, no picture is lost and none is there twice.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ SCORED = pa.schema(
         ("run", pa.string()),
     ]
 )
-READERS = 16  # threads of a reading task, which wait for a disk or a network
+READERS = 16  # threads that read a block, and wait for a disk or a network
 AT_ONCE = 16  # blocks of a listing in memory
 
 

@@ -52,7 +52,11 @@ def test_a_protocol_measures_us_and_what_we_must_beat(done):
 
 def test_options_of_the_training_follow_a_protocol_without_a_source(monkeypatch):
     asked = []
-    monkeypatch.setattr(protocols, "run", lambda *what, **how: asked.append((*what, how["source"], how["options"])))
+
+    def run(*what, source, options, **_):
+        asked.append((*what, source, list(options)))
+
+    monkeypatch.setattr(protocols, "run", run)
     benchmark("cifar10", "--", "--quality", "high")
     benchmark("mvtec", ".", "--", "--width", "8")
     assert asked == [

@@ -321,7 +321,8 @@ def benchmark(name: str, out: str | None, arguments: tuple[str, ...], **settings
     """
     from anogan_tf.commands import protocols
 
-    source, *rest = (None, *arguments) if arguments[:1] and arguments[0].startswith("-") else arguments or (None,)
+    named = arguments and not arguments[0].startswith("-")
+    source, rest = (arguments[0], arguments[1:]) if named else (None, arguments)
     if source is not None and not pathlib.Path(source).exists():
         raise click.BadParameter(f"there is no {source}.", param_hint="SOURCE")
     protocols.run(name, out or f"benchmark-{name}", source=source, options=rest, **settings)
