@@ -228,7 +228,9 @@ def _description(scorer, functions, name, searched):
     return {
         "format": name,
         "signatures": list(functions),
-        "inputs": {formats.INPUT: {"dtype": "uint8", "shape": functions["serving_default"].input_signature[0].shape}},
+        "inputs": {
+            formats.INPUT: {"dtype": "uint8", "shape": functions["serving_default"].input_signature[0].shape.as_list()}
+        },
         "outputs": {key: {"dtype": value.dtype.name, "shape": value.shape.as_list()} for key, value in outputs.items()},
         "decisions": thresholds.DECISIONS,
         "thresholds": {

@@ -194,7 +194,7 @@ def load(path: str | os.PathLike) -> Call:
         )
     told = json.loads(file.read_text(encoding="utf-8"))
     call = of_name(told["format"]).load(Path(path))
-    return call if told["inputs"][INPUT]["shape"][0] is None else _one_by_one(call)
+    return _one_by_one(call) if told["outputs"]["anomaly_score"]["shape"] == [1] else call
 
 
 def _one_by_one(call):

@@ -154,8 +154,10 @@ def judged(scorers, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
-def test_a_format_gives_what_the_scorer_gives(scorers, judged, name, tmp_path):
+def test_a_format_gives_what_the_scorer_gives(scorers, judged, name, monkeypatch, tmp_path):
     skip_without(name)
+    one_by_one, asked = formats._one_by_one, []
+    monkeypatch.setattr(formats, "_one_by_one", lambda call: asked.append(call) or one_by_one(call))
     scorer = scorers["places"]
     differences = exporting.export(scorer, tmp_path / "export", format=name, pictures=pictures())
     told = json.loads((tmp_path / "export" / "model.json").read_text())
@@ -164,6 +166,8 @@ def test_a_format_gives_what_the_scorer_gives(scorers, judged, name, tmp_path):
     turned = np.rot90(pictures()[0])
     for name_of, values in call(np.stack([turned, pictures()[0]])).items():  # one by one, where it takes one
         np.testing.assert_allclose(values[1:], found[name_of], rtol=1e-4, atol=2e-5)
+    assert bool(asked) == (name != "saved_model")  # which takes many
+    assert told["inputs"]["pictures"]["shape"] == [None if name == "saved_model" else 1, None, None, 3]
     assert set(told["outputs"]) == set(found) == set(differences)
     assert {key: value["dtype"] for key, value in told["outputs"].items()} == {
         key: value.dtype.name for key, value in found.items()
