@@ -150,7 +150,7 @@ def _lines(maps):
     """The strongest response within 8×8 pixels to bright and to dark lines of all directions, `(rows, columns, 2)`."""
     smaller = _shrunk(tf.reduce_mean(maps, axis=0, keepdims=True), 2, VERSION)  # (1, height / 2, width / 2, 1)
     ridges = _ridges()[:, :, None].astype(np.float32)  # (side, side, 1, directions)
-    responses = tf.nn.conv2d(_mirrored(smaller, len(ridges) // 2), ridges, 1, "VALID")
+    responses = _convolved(_mirrored(smaller, len(ridges) // 2), ridges, 8)
     strongest = tf.stack([tf.reduce_max(responses, -1), tf.reduce_max(-responses, -1)], axis=-1)
     side = STRIDE // 2
     whole = tf.pad(strongest, [[0, 0], *([0, -n % side] for n in strongest.shape[1:3]), [0, 0]])
@@ -178,8 +178,26 @@ def _amplitudes(maps, sigma):
     waves = _morlets(sigma)[:, :, None]  # (side, side, 1, orientations)
     padded = _mirrored(maps, len(waves) // 2)
     both = np.concatenate([waves.real, waves.imag], axis=-1).astype(np.float32)  # one product, as wide as two
-    real, imaginary = tf.split(tf.nn.conv2d(padded, both, 1, "VALID"), 2, axis=-1)
+    real, imaginary = tf.split(_convolved(padded, both, 4), 2, axis=-1)
     return tf.sqrt(tf.square(real) + tf.square(imaginary) + 1e-12)
+
+
+def _convolved(maps, filters, columns):
+    """Maps `(n, height, width, 1)` under `k` filters `(side, side, 1, k)`, where they fit: `(n, …, …, k)`.
+
+    So many columns are found at once, by filters as much wider: with few filters a processor's vectors are half empty.
+    """
+    side, _, _, k = filters.shape
+    wide = np.zeros((side, side + columns - 1, 1, columns, k), np.float32)
+    for column in range(columns):
+        wide[:, column : column + side, :, column] = filters
+    n, height, width = (maps.shape[0], *(length - side + 1 for length in maps.shape[1:3]))
+    beyond = -width % columns
+    if beyond:
+        maps = tf.pad(maps, [[0, 0], [0, 0], [0, beyond], [0, 0]])
+    found = tf.nn.conv2d(maps, wide.reshape(side, -1, 1, columns * k), (1, columns), "VALID")
+    found = tf.reshape(found, (n, height, width + beyond, k))
+    return found[:, :, :width] if beyond else found
 
 
 def _shrunk(maps, stride, version):

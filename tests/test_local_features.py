@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from anogan_tf.local_features import local_features, undirected, upsampled
+from anogan_tf.local_features import _convolved, local_features, undirected, upsampled
 
 
 def texture(shape=(1, 64, 64, 1), seed=0):
@@ -112,6 +112,17 @@ def shifts(pictures, places, version=2):
     away = 8 * np.arange(pictures.shape[1] // 8) + 3.5 - places[..., None]  # (dots, 2, rows)
     moments = (np.einsum(f"nrcf,n{axis}->f", response, away[:, i]) for i, axis in enumerate("rc"))
     return [moment / response.sum(axis=(0, 1, 2)) for moment in moments]
+
+
+@pytest.mark.parametrize("width", [16, 18, 19])
+def test_several_columns_at_once_are_what_each_is_alone(width):
+    rng = np.random.default_rng(0)
+    maps, filters = rng.normal(size=(2, 9, width, 1)), rng.normal(size=(5, 5, 1, 3))
+    each = [
+        [ndimage.correlate(one[..., 0], f)[2:-2, 2:-2] for f in np.moveaxis(filters[:, :, 0], 2, 0)] for one in maps
+    ]
+    found = _convolved(maps.astype(np.float32), filters, 4)
+    np.testing.assert_allclose(found, np.moveaxis(each, 1, 3), atol=1e-5)
 
 
 def test_features_lie_in_the_middle_of_their_pixels():
