@@ -484,8 +484,12 @@ def _each_shift(padded, shape):
 def _shifted(maps, sign, outside):
     """Maps `(rows, columns, 9, …)`, each as it is at its one of the `SHIFTS`, or at minus that, from every place."""
     margins = [[REACH, REACH]] * 2 + [[0, 0]] * (len(maps.shape) - 2)
-    padded = _each_shift(tf.pad(maps, margins, constant_values=outside), maps.shape)
-    return tf.stack([there[:, :, i] for i, there in enumerate(padded[::sign])], axis=2)
+    padded, (rows, columns) = tf.pad(maps, margins, constant_values=outside), maps.shape[:2]
+    each = (
+        padded[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns, i]
+        for i, (r, c) in enumerate(SHIFTS[::sign])
+    )
+    return tf.stack(list(each), axis=2)
 
 
 def _place_whitening(features, mean, added):
