@@ -310,11 +310,13 @@ def app(detector: Detector, limits: Limits | None = None) -> FastAPI:
         """What this server is."""
         return {"name": "anogan_tf", "version": anogan_tf.__version__, "extensions": []}
 
+    @server.head("/v2/health/live", include_in_schema=False)
     @server.get("/v2/health/live")
     async def live() -> dict[str, bool]:
         """Whether the server answers."""
         return {"live": True}
 
+    @server.head("/v2/health/ready", include_in_schema=False)
     @server.get("/v2/health/ready")
     async def ready(response: Response) -> dict[str, bool]:
         """Whether pictures are judged; 503 where not."""

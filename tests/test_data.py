@@ -1194,10 +1194,16 @@ def test_unreadable_files_are_left_out_on_request_and_named(tmp_path):
     assert re.search(r"Not used: 2 images that cannot be read: .*IMG_1\.jpg.*HEIC.*empty\.png", splits.describe())
 
 
+def test_one_image_cannot_be_parted(tmp_path):
+    noise(tmp_path, ["good/1.png"])
+    with pytest.raises(ValueError, match=r"0\.2 of 1 normal images: at least one must be held out, and one left"):
+        load(tmp_path)
+
+
 def test_of_many_unreadable_files_the_first_are_listed(tmp_path):
     for i in range(30):
         (tmp_path / f"{i:02}.png").write_bytes(b"words%d" % i)
-    with pytest.raises(ValueError, match=r"(?s)30 of 30 images.*09\.png.*and 20 more") as error:
+    with pytest.raises(ValueError, match=r"(?s)30 of 30 images.*09\.png.*and 20 more\nNone is left") as error:
         load(tmp_path)
     assert "10.png" not in str(error.value)
 

@@ -135,6 +135,7 @@ def test_what_is_served_is_told(client, plain):
     assert answer["thresholds"]["suspicious"] == plain._scorer.calibration.threshold
     assert (answer["height"], answer["width"]) == (40, 48)
     assert client.get("/v2/health/live").json() == {"live": True}
+    assert [client.head(f"/v2/health/{name}").status_code for name in ("live", "ready")] == [200, 200]
     assert client.get("/v2/health/ready").json() == client.get("/v2/models/plain/ready").json() == {"ready": True}
     described = client.get("/v2/models/plain").json()
     assert described["versions"] == [plain.fingerprint]

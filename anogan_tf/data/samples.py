@@ -260,10 +260,10 @@ class Samples:
         if problems:
             listing = "\n  ".join(problems[:LISTED])
             more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-            raise ValueError(
-                f"{len(problems)} of {len(self)} images cannot be used:\n  {listing}{more}\nTake them out of the "
-                "source, or leave them out with skip_unreadable=True (--skip-unreadable)."
-            )
+            advice = "Take them out of the source, or leave them out with skip_unreadable=True (--skip-unreadable)."
+            if len(problems) == len(self):
+                advice = "None is left: name another source, or change what none of them fits."
+            raise ValueError(f"{len(problems)} of {len(self)} images cannot be used:\n  {listing}{more}\n{advice}")
         return spreads
 
     def problems(self, preprocessing: Preprocessing, use: Use = lambda *_: None) -> list[str | None]:
@@ -425,9 +425,10 @@ def _chosen(parts, groups, fraction, seed):
     wanted = fraction * len(candidates)
     taken = order[_nearest(sizes, wanted)] if wanted and len(names) > 1 else []
     if not 0 < len(taken) < len(names) or not fraction < 1:
+        in_groups, thing = ("", "") if groups is None else (f" in {len(names)} groups", " group")
         raise ValueError(
-            f"Cannot hold out a fraction of {fraction:g} of {len(candidates)} normal images in {len(names)} groups: "
-            "at least one group must be held out, and one left to train on."
+            f"Cannot hold out a fraction of {fraction:g} of {len(candidates)} normal images{in_groups}: "
+            f"at least one{thing} must be held out, and one left to train on."
         )
     return candidates[np.isin(members, taken)]
 
