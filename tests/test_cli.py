@@ -1016,31 +1016,49 @@ def test_large_pictures_are_trained_on_and_scored_in_patches(method, parts, tmp_
 def test_files_in_a_folder_or_in_a_list_have_one_recipe(source, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("parts").mkdir()
-    assert settings.with_recipe(options.of_training([source, "--out", "run"]), channels=3)["recipe"] == recipe
+    assert (
+        settings.with_recipe(options.of_training([source, "--out", "run"]), image_shape=(64, 64, 3))["recipe"] == recipe
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sides", "width"),
+    [
+        ("parts", (64, 64), 24),
+        ("parts", (46, 90), 24),
+        ("parts", (128, 128), 12),
+        ("parts", (256, 200), 6),
+        ("photos", (128, 128), 48),
+    ],
+)
+def test_networks_of_larger_parts_are_narrower(recipe, sides, width, parts):
+    given = options.of_training([str(parts), "--out", "run", "--recipe", recipe])
+    assert settings.with_recipe(given, image_shape=(*sides, 3))["width"] == width
+    assert settings.with_recipe(given | {"width": 24}, image_shape=(*sides, 3))["width"] == 24
 
 
 @pytest.mark.parametrize(("gan", "rate"), [("dcgan", 2e-3), ("wgan-gp", None)])
 def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
     given = options.of_training([str(parts), "--out", "run", "--recipe", "photos", "--gan", gan])
-    assert settings.with_recipe(given, channels=3)["learning_rate"] == rate
+    assert settings.with_recipe(given, image_shape=(64, 64, 3))["learning_rate"] == rate
 
 
 def test_a_high_quality_trains_three_times_the_steps_of_the_recipe(parts):
     given = ["x", "--out", "run", "--recipe", "photos"]
     standard, high = (
-        settings.with_recipe(options.of_training([*given, "--quality", quality]), channels=3)
+        settings.with_recipe(options.of_training([*given, "--quality", quality]), image_shape=(64, 64, 3))
         for quality in ("standard", "high")
     )
     assert high == standard | {"training_steps": 3 * standard["training_steps"]}
     both = options.of_training([*given, "--quality", "high", "--epochs", "4"])
     with pytest.raises(ValueError, match=r"--quality is of the recipe's steps\. Received: epochs=4 too"):
-        settings.with_recipe(both, channels=3)
+        settings.with_recipe(both, image_shape=(64, 64, 3))
 
 
 @pytest.mark.parametrize(("recipe", "score"), [("photos", "density"), ("shapes", "features"), ("parts", "neighbours")])
 def test_without_a_second_task_a_recipe_has_no_score_of_it(recipe, score):
     given = options.of_training(["x", "--out", "run", "--recipe", recipe, "--self-supervision", "none"])
-    assert settings.with_recipe(given, channels=3)["score_kind"] == score
+    assert settings.with_recipe(given, image_shape=(64, 64, 3))["score_kind"] == score
 
 
 def test_a_high_quality_is_not_for_the_gan_of_a_run(trained_run, tmp_path):
@@ -1056,7 +1074,7 @@ def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
     """None for as many as make the recipe's steps."""
     given = dict.fromkeys(("score_kind", "gan", "self_supervision", "augment", "start", "mode", "epochs"))
     given |= {"recipe": "parts", "source": "x", "method": "anogan", "patches": False} | options
-    assert settings.with_recipe(given, channels=3)["epochs"] == epochs
+    assert settings.with_recipe(given, image_shape=(64, 64, 3))["epochs"] == epochs
 
 
 @pytest.mark.parametrize(
@@ -1070,7 +1088,7 @@ def test_only_a_joint_training_has_one_epoch_of_the_gan_alone(options, epochs):
 )
 def test_shapes_are_drawn_by_an_encoder_that_is_trained_for_a_fifth_of_the_steps(given, z, epochs):
     given = options.of_training(["digits", "--training-steps", "100", *given, "--out", "run"])
-    filled = settings.with_recipe(given, channels=1)
+    filled = settings.with_recipe(given, image_shape=(64, 64, 1))
     assert tuple(filled[name] for name in ("architecture", "start", "steps", "distance")) == z
     assert train._epochs(filled, "encoder_epochs", SimpleNamespace(train=range(10))) == epochs
 
@@ -1081,7 +1099,7 @@ def test_shapes_are_drawn_by_an_encoder_that_is_trained_for_a_fifth_of_the_steps
 )
 def test_folders_are_searched_by_the_residual_alone_unless_a_of_x_decides(score, weight, tmp_path):
     given = options.of_training([str(tmp_path), *score, "--out", "run"])
-    assert settings.with_recipe(given, channels=3)["feature_weight"] == weight
+    assert settings.with_recipe(given, image_shape=(64, 64, 3))["feature_weight"] == weight
 
 
 @pytest.mark.parametrize(("size", "channels", "expected"), [(None, None, (64, 64, 3)), ((32, 48), "1", (32, 48, 1))])

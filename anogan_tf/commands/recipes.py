@@ -5,6 +5,8 @@ A recipe is added here: what it sets, and when it is chosen.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -69,3 +71,9 @@ def of_source(is_files: bool, channels: int) -> str:
     if is_files:
         return "parts"
     return "shapes" if channels == 1 else "photos"
+
+
+def width_of(width: int, image_shape: Sequence[int]) -> int:
+    """A recipe's width for images of 64×64 pixels, halved with each doubling of the side: layers cost as much then."""
+    side = math.sqrt(math.prod(image_shape[:2]))
+    return width >> max(0, round(math.log2(side / 64)))

@@ -51,7 +51,7 @@ def settings_of_gan(run: str | Path, given: dict) -> dict:
     return taken
 
 
-def with_recipe(settings: dict, channels: int) -> dict:
+def with_recipe(settings: dict, image_shape: Sequence[int]) -> dict:
     """The settings, those that are None filled in with the recipe's: that of the images, if none is named.
 
     Where z is asked to be found as in the papers, all of how it is found is theirs, and so are networks but of parts.
@@ -65,10 +65,11 @@ def with_recipe(settings: dict, channels: int) -> dict:
     given = [name for name in ("epochs", "training_steps") if settings.get(name) is not None]
     if times > 1 and given:
         raise ValueError(f"--quality is of the recipe's steps. Received: {given[0]}={settings[given[0]]} too.")
-    chosen = settings["recipe"] or recipes.of_source(is_files(settings["source"]), channels)
+    chosen = settings["recipe"] or recipes.of_source(is_files(settings["source"]), image_shape[2])
     settings = settings | {"recipe": chosen}
     recipe = recipes.PAPERS | recipes.RECIPES[chosen]
     recipe["training_steps"] *= times
+    recipe["width"] = recipes.width_of(recipe["width"], image_shape) if chosen == "parts" else recipe["width"]
     if settings["method"] == "f-anogan" or settings["start"] == "prior":
         networks = () if chosen == "parts" else ("architecture", "latent_dim")  # of few parts a GAN learns no others
         recipe |= {name: recipes.PAPERS[name] for name in (*OF_Z, *networks)}

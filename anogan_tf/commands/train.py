@@ -64,7 +64,7 @@ def run(source: str, out: str | Path, *, workers: str | None = None, **settings:
     splits = load_splits(settings, _shape_of_earlier(out, settings))
     splits.check()
     print(splits.describe())
-    settings = with_recipe(settings, splits.preprocessing.image_shape[-1])
+    settings = with_recipe(settings, splits.preprocessing.image_shape)
     splits = dataclasses.replace(splits, batch_size=settings["batch_size"])
     neighbours = settings["score_kind"] == "neighbours"
     if settings.get("calibration") == "cross" and not neighbours:
