@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 import anogan_tf as agt
 from anogan_tf.choice import CLEAR, WAYS, aurocs, likelihood_gain
+from anogan_tf.data.images import is_gray
 from anogan_tf.distances import Scales
 from anogan_tf.local_features import of_pictures
 from anogan_tf.proxies import DEFECTS
@@ -35,9 +36,10 @@ def measure(folder, seed):
         [files[i] for i in rng.permutation(len(files))[:most]]
         for files, most in ((good, MOST), (tested_good, MOST // 2), (defects, MOST // 2))
     )
-    pictures, tested = read(good, 3), read(tested_good + defects, 3)
+    channels = 1 if is_gray(good[0]) else 3
+    pictures, tested = read(good, channels), read(tested_good + defects, channels)
     labels = np.repeat([0, 1], (len(tested_good), len(defects)))
-    scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, 3), 8, width=4), score="paper"))
+    scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, channels), 8, width=4), score="paper"))
     features, tested = of_pictures(pictures), of_pictures(tested)
     rows = {"gain": likelihood_gain(features, seed)}
     painted = aurocs(WAYS, pictures, features, scorer._scores, seed).mean(axis=1)

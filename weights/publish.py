@@ -24,6 +24,7 @@ from PIL import Image
 from anogan_tf import atomic, drawing, formats, plots, published, report, thresholds
 from anogan_tf.commands import calibrate, export
 from anogan_tf.commands.settings import load_splits
+from anogan_tf.metrics import regions
 from anogan_tf.runs import load_run, read_run, save_run
 from anogan_tf.weights import save_keras2_weights
 
@@ -235,7 +236,9 @@ def _scored(scorer, images, kinds):
         decision = thresholds.decision(score, calibration.threshold, calibration.strict[0])
         title = f"{kinds[i // EACH]}: score {score:.3g}, threshold {calibration.threshold:.3g}: {decision}"
         parts = images[i], scored["reconstruction"][i], scored["anomaly_map"][i]
-        figure = plots.result(*parts, pixel_threshold=calibration.pixel_threshold, title=title)
+        level, is_alarm = calibration.pixel_threshold, score > calibration.threshold
+        boxes = [region["box"] for region in regions(parts[2], level, is_alarm=is_alarm)]
+        figure = plots.result(*parts, pixel_threshold=level, title=title, boxes=boxes)
         figure.set_dpi(80)
         rows.append(plots.pixels(figure))
     return Image.fromarray(np.concatenate(rows))
