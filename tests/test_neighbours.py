@@ -211,6 +211,23 @@ def test_a_picture_that_is_odd_as_a_whole_is_found(local, pictures):
     assert other.min() > one.max()
 
 
+@pytest.mark.parametrize(("way", "most", "wanted"), [(Places, 2500, 20), (Kinds, 2500, 208), (Kinds, 100, 10)])
+def test_few_pictures_that_lie_anywhere_are_held_out_one_by_one(way, most, wanted, local, pictures, monkeypatch):
+    seen = []
+
+    def folds_of(together, n, seed):
+        seen.append(n)
+        return folds(together, 3, seed)
+
+    monkeypatch.setattr("anogan_tf.neighbours.folds_of", folds_of)
+    monkeypatch.setattr("anogan_tf.neighbours.LEARNED_FROM", most)
+    scorer = uncalibrated(local)
+    features = local_features(pictures[0][:12]).numpy()
+    monkeypatch.setattr(scorer, "_chosen", lambda rows: Choice(way, features))
+    scorer.cross_calibrate(pictures[0][:12], 0.1)
+    assert seen == [wanted]
+
+
 def test_groups_and_equal_pictures_are_held_out_together(local, pictures, monkeypatch):
     seen = []
 
