@@ -17,6 +17,7 @@ ORIENTATIONS = 4
 POOLING = 2.0  # σ of the mean of a wave's amplitude
 LINE_DIRECTIONS = 12
 LINE_WIDTH, LINE_LENGTH = 1.2, 5.0  # σ across and along a line, in pixels of a picture half as large
+WAVES_AT_ONCE, LINES_AT_ONCE = 4, 8  # columns that are found at once, see `_convolved`
 DARK = 0.2  # a tenth of the range [-1, 1], below which colours hardly differ
 LEVEL = 1 / 255  # half a gray level of 8 bits
 FINE, STRIDE = 4, 8  # pixels between places: of the filters, and of their means
@@ -150,7 +151,7 @@ def _lines(maps):
     """The strongest response within 8×8 pixels to bright and to dark lines of all directions, `(rows, columns, 2)`."""
     smaller = _shrunk(tf.reduce_mean(maps, axis=0, keepdims=True), 2, VERSION)  # (1, height / 2, width / 2, 1)
     ridges = _ridges()[:, :, None].astype(np.float32)  # (side, side, 1, directions)
-    responses = _convolved(_mirrored(smaller, len(ridges) // 2), ridges, 8)
+    responses = _convolved(_mirrored(smaller, len(ridges) // 2), ridges, LINES_AT_ONCE)
     strongest = tf.stack([tf.reduce_max(responses, -1), tf.reduce_max(-responses, -1)], axis=-1)
     side = STRIDE // 2
     whole = tf.pad(strongest, [[0, 0], *([0, -n % side] for n in strongest.shape[1:3]), [0, 0]])
@@ -178,14 +179,14 @@ def _amplitudes(maps, sigma):
     waves = _morlets(sigma)[:, :, None]  # (side, side, 1, orientations)
     padded = _mirrored(maps, len(waves) // 2)
     both = np.concatenate([waves.real, waves.imag], axis=-1).astype(np.float32)  # one product, as wide as two
-    real, imaginary = tf.split(_convolved(padded, both, 4), 2, axis=-1)
+    real, imaginary = tf.split(_convolved(padded, both, WAVES_AT_ONCE), 2, axis=-1)
     return tf.sqrt(tf.square(real) + tf.square(imaginary) + 1e-12)
 
 
 def _convolved(maps, filters, columns):
     """Maps `(n, height, width, 1)` under `k` filters `(side, side, 1, k)`, where they fit: `(n, …, …, k)`.
 
-    So many columns are found at once, by filters as much wider: with few filters a processor's vectors are half empty.
+    So many columns are found at once, by filters as much wider: of few filters a processor's vectors stay half empty.
     """
     side, _, _, k = filters.shape
     wide = np.zeros((side, side + columns - 1, 1, columns, k), np.float32)
