@@ -26,8 +26,8 @@ from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 MOST = 0.02  # part of a map that makes the score, its highest
 REMEMBERED = 512  # normal pictures
-FOLDS, FOLDS_OF_KINDS = 20, 10  # of cross-calibration, at least
-LEARNED_FROM = 2500  # pictures, those of all folds together, beyond that
+FOLDS, FOLDS_OF_KINDS = 20, 10  # of cross-calibration, of the latter at least
+LEARNED_FROM = 2500  # pictures, those of all folds of `Kinds` together, beyond that
 FEW_THINGS = 0.75  # of the number of pictures, below which one is told
 
 
@@ -165,8 +165,8 @@ class LocalNeighbours(wrapper.Wrapper):
         Args:
             data: Normal pictures, see `scoring.image_rows`, those to train on and those to hold out together.
             alpha: The rate of false alarms to allow.
-            folds: Parts that are held out in turn; None for `FOLDS` with `Places`, for `FOLDS_OF_KINDS` with `Kinds`,
-                which take ten times as long to learn, and for more where pictures are few: up to one a picture.
+            folds: Parts that are held out in turn; None for `FOLDS` with `Places`. `Kinds` take ten times as long to
+                learn: None there is for `FOLDS_OF_KINDS`, or, where pictures are few, for more, up to one a picture.
             groups: For each picture the name of what must not be parted, such as the lot it is of; None for what shows
                 nearly the same, see `folds.alike`. Equal pictures are not parted either.
 
@@ -181,8 +181,7 @@ class LocalNeighbours(wrapper.Wrapper):
         scoring.check_normal(rows)
         contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         choice = self._chosen(rows)
-        least = FOLDS if choice.way is Places else FOLDS_OF_KINDS
-        wanted = folds or max(least, LEARNED_FROM // len(rows))
+        wanted = folds or (FOLDS if choice.way is Places else max(FOLDS_OF_KINDS, LEARNED_FROM // len(rows)))
         things = linked([contents, alike(choice.features) if groups is None else [row["group"] for row in rows]])
         if groups is None:
             _warn_of_likes(things)
