@@ -475,21 +475,22 @@ def _halved(features):
     return tf.nn.avg_pool2d(features, 2, 2, "SAME")
 
 
+def _around(shape):
+    """Where in an array padded by `REACH` what lies at each of the `SHIFTS` from every place is, as slices."""
+    rows, columns = shape[:2]
+    return [np.s_[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns] for r, c in SHIFTS]
+
+
 def _each_shift(padded, shape):
     """Of an array padded by `REACH`, what lies at each of the `SHIFTS` from every place, as a list."""
-    rows, columns = shape[:2]
-    return [padded[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns] for r, c in SHIFTS]
+    return [padded[where] for where in _around(shape)]
 
 
 def _shifted(maps, sign, outside):
     """Maps `(rows, columns, 9, …)`, each as it is at its one of the `SHIFTS`, or at minus that, from every place."""
     margins = [[REACH, REACH]] * 2 + [[0, 0]] * (len(maps.shape) - 2)
-    padded, (rows, columns) = tf.pad(maps, margins, constant_values=outside), maps.shape[:2]
-    each = (
-        padded[REACH + r : REACH + r + rows, REACH + c : REACH + c + columns, i]
-        for i, (r, c) in enumerate(SHIFTS[::sign])
-    )
-    return tf.stack(list(each), axis=2)
+    padded = tf.pad(maps, margins, constant_values=outside)
+    return tf.stack([padded[(*where, i)] for i, where in enumerate(_around(maps.shape)[::sign])], axis=2)
 
 
 def _place_whitening(features, mean, added):

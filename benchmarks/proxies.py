@@ -15,14 +15,13 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-import anogan_tf as agt
 from anogan_tf.choice import CLEAR, WAYS, aurocs, likelihood_gain
 from anogan_tf.data.images import is_gray
 from anogan_tf.distances import Scales
 from anogan_tf.local_features import of_pictures
 from anogan_tf.proxies import DEFECTS
 from benchmarks import measuring
-from benchmarks.decisions import SETS, SIDE, files_of, read
+from benchmarks.decisions import SETS, files_of, read, scorer_of
 
 MOST = 200
 
@@ -39,7 +38,7 @@ def measure(folder, seed):
     channels = 1 if is_gray(good[0]) else 3
     pictures, tested = read(good, channels), read(tested_good + defects, channels)
     labels = np.repeat([0, 1], (len(tested_good), len(defects)))
-    scorer = agt.LocalNeighbours(agt.AnoGAN(agt.DCGAN((SIDE // 4, SIDE // 4, channels), 8, width=4), score="paper"))
+    scorer = scorer_of(channels)
     features, tested = of_pictures(pictures), of_pictures(tested)
     rows = {"gain": likelihood_gain(features, seed)}
     painted = aurocs(WAYS, pictures, features, scorer._scores, seed).mean(axis=1)
