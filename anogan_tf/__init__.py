@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf.fanogan import FAnoGAN as FAnoGAN
     from anogan_tf.gan import DCGAN as DCGAN
     from anogan_tf.gan import WGANGP as WGANGP
+    from anogan_tf.joint import JointNeighbours as JointNeighbours
     from anogan_tf.neighbours import LocalNeighbours as LocalNeighbours
     from anogan_tf.networks import Discriminator as Discriminator
     from anogan_tf.networks import Encoder as Encoder
@@ -77,6 +78,7 @@ _HOME = {
     "Generator": "networks",
     "Discriminator": "networks",
     "Encoder": "networks",
+    "JointNeighbours": "joint",
     "LocalNeighbours": "neighbours",
     "Patched": "patches",
     "export": "exporting",

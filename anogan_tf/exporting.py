@@ -18,6 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from anogan_tf import decoding, formats, metrics, outlines, report, resampling, scoring, thresholds
+from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.scoring import Scorer, unwrapped
 
 TOLERANCE = 1e-4  # of differences, as parts of the largest value; of a score, of the spread of normal scores at least
@@ -174,7 +175,7 @@ def _check(scorer, chosen, name, searched):
 
 def _one_by_one(scorer):
     """Whether somewhere inside pictures are compared one at a time."""
-    return scorer.method == "local-neighbours" or (hasattr(scorer, "scorer") and _one_by_one(scorer.scorer))
+    return isinstance(scorer, LocalNeighbours) or (hasattr(scorer, "scorer") and _one_by_one(scorer.scorer))
 
 
 def _check_folder(path):

@@ -179,12 +179,15 @@ class LocalNeighbours(wrapper.Wrapper):
         """
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
-        contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
         choice = self._chosen(rows)
-        wanted = folds or (FOLDS if choice.way is Places else max(FOLDS_OF_KINDS, LEARNED_FROM // len(rows)))
-        things = linked([contents, alike(choice.features) if groups is None else [row["group"] for row in rows]])
-        if groups is None:
-            _warn_of_likes(things)
+        things = shown_things(rows, choice.features if groups is None else None)
+        scores, _, peaks = self._cross_fitted(choice, things, folds)
+        self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
+
+    def _cross_fitted(self, choice: Choice, things: np.ndarray, folds: int | None) -> tuple[np.ndarray, ...]:
+        """Learns from all pictures; of each, by what the other folds show, the score, the smoothed map in the pose in
+        which it is compared, and the largest value of the map as it is shown."""
+        wanted = folds or (FOLDS if choice.way is Places else max(FOLDS_OF_KINDS, LEARNED_FROM // len(things)))
         held_out = folds_of([things], wanted, self.seed)
         self.reference = self._fitted(choice.features, choice.way)
         self.reference.registration = choice.registration
@@ -194,8 +197,8 @@ class LocalNeighbours(wrapper.Wrapper):
         self.reference.overview = Overview.fit(_each(self._described().undirected, choice.features))
         both = np.stack([scores, whole], axis=1)
         self.reference.joined = Joined.fit(both)
-        scores = self.reference.joined(both)  # as new ones; by the spread of the others one far off seems farther
-        self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
+        # scored as new ones are; by the spread of the others one far off seems farther
+        return self.reference.joined(both), maps, peaks
 
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
@@ -383,8 +386,13 @@ def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:
         raise ValueError(f"There is a group for each picture. Received: {n} pictures, {len(groups)} groups.")
 
 
-def _warn_of_likes(shown: np.ndarray) -> None:
-    """Says that thresholds of many pictures are those of few things, by what each shows, `(n,)`."""
+def shown_things(rows: Sequence[Row], features: np.ndarray | None) -> np.ndarray:
+    """What each picture shows, by a number, `(n,)`: equal pictures the same, and those of one group; where there are
+    features, also those that are nearly the same by these, which is told if they are many."""
+    contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
+    if features is None:
+        return linked([contents, [row["group"] for row in rows]])
+    shown = linked([contents, alike(features)])
     n, things = len(shown), len(np.unique(shown))
     if things < FEW_THINGS * n:
         warnings.warn(
@@ -393,6 +401,7 @@ def _warn_of_likes(shown: np.ndarray) -> None:
             "would help, more of the same would not. What belongs together is better named (--group-by, groups=).",
             stacklevel=3,
         )
+    return shown
 
 
 def _highest(maps: np.ndarray) -> np.ndarray:

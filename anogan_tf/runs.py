@@ -23,6 +23,7 @@ from anogan_tf.callbacks import weights_size
 from anogan_tf.data.samples import Preprocessing
 from anogan_tf.fanogan import FAnoGAN
 from anogan_tf.gan import DCGAN, WGANGP
+from anogan_tf.joint import JointNeighbours
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.networks import Discriminator, Encoder, Generator
 from anogan_tf.patches import Patched
@@ -36,7 +37,7 @@ OURS = (
 )  # fmt: skip
 GANS = {"dcgan": DCGAN, "wgan-gp": WGANGP}
 SCORERS = {cls.method: cls for cls in (AnoGAN, FAnoGAN)}
-WRAPPERS = {cls.method: cls for cls in (Patched, LocalNeighbours)}
+WRAPPERS = {cls.method: cls for cls in (Patched, LocalNeighbours, JointNeighbours)}
 FILES = ("generator", "discriminator", "transformation_head", "encoder", "features", "reference")  # of weights
 FEATURES = "features.json"  # the network of pretrained features, without its weights
 
@@ -46,7 +47,7 @@ def save_run(path: str | os.PathLike, scorer: Scorer, **info: Any) -> None:
 
     Args:
         path: The folder; made where it is missing.
-        scorer: An `AnoGAN` or a `FAnoGAN`, or a `LocalNeighbours` or a `Patched` of one.
+        scorer: An `AnoGAN` or a `FAnoGAN`, or a `LocalNeighbours`, a `JointNeighbours` or a `Patched` of one.
         **info: What else `run.json` shall tell, as JSON can hold it; what it told of a scorer that was loaded, it tells
             again. `preprocessing`, the fields of the `data.Preprocessing` of `splits.preprocessing`, where pictures are
             cropped or have other than 8 or 16 bits.
@@ -156,7 +157,8 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
     around = [WRAPPERS[name] for name in run.get("around", _around_before(settings))]
     own = {cls: {name: settings.pop(name) for name in cls.OWN} for cls in around}
     if run.get("features"):
-        own[LocalNeighbours]["features"] = _features(path, run["features"])
+        compared = next(own[cls] for cls in around if issubclass(cls, LocalNeighbours))
+        compared["features"] = _features(path, run["features"])
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
     for cls in around:
         scorer = cls(scorer, **own[cls])
@@ -216,7 +218,7 @@ def _dtype_policy(policy):
 
 def _around_before(settings: dict[str, Any]) -> list[str]:
     """The wrappers of a run of a version that did not name them, by the settings that only they have."""
-    return [name for name, cls in WRAPPERS.items() if settings.keys() & set(cls.OWN)]
+    return [cls.method for cls in (Patched, LocalNeighbours) if settings.keys() & set(cls.OWN)]
 
 
 def _wrappers(scorer: Scorer) -> list[Any]:

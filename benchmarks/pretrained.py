@@ -117,22 +117,25 @@ def _weights(network):
 
 
 def measure(network, learned, good, defective):
-    """AUROC by fixed filters, by the network, and by both joined; and what each chose to compare by."""
+    """AUROC by fixed filters, by the network, and by both joined; what each chose to compare by, and what is found."""
     good, defective = good[:TESTED], defective[:TESTED]
-    labels, found, figures = np.repeat([0, 1], (len(good), len(defective))), [], {}
-    for name, features in (("filters", None), ("network", network)):
-        started = time.process_time()
-        scorer = agt.LocalNeighbours(breadth.scorer_of(learned.shape[-1]).scorer, features=features)
-        scorer.cross_calibrate(learned[:LEARNED], folds=FOLDS)
-        scores = scorer.score(np.concatenate([good, defective]), draw=False)["anomaly_score"]
-        normal = scorer.calibration.scores
-        found.append((scores - np.mean(normal)) / np.std(normal))
-        figures |= {
-            name: roc_auc_score(labels, scores),
-            f"{name}, by": type(scorer.reference.fine).__name__,
-            f"{name}, CPU s": time.process_time() - started,
-        }
-    return figures | {"joined": roc_auc_score(labels, np.mean(found, axis=0))}
+    images, labels = np.concatenate([good, defective]), np.repeat([0, 1], (len(good), len(defective)))
+    started = time.process_time()
+    scorer = agt.JointNeighbours(breadth.scorer_of(learned.shape[-1]).scorer, features=network)
+    scorer.cross_calibrate(learned[:LEARNED], folds=FOLDS)
+    figures = {}
+    for name, part in zip(("filters", "network"), scorer.parts(), strict=True):
+        figures[name] = roc_auc_score(labels, part.score(images, draw=False)["anomaly_score"])
+        in_one_pose = " in one pose" * (part.reference.registration is not None)
+        figures[f"{name}, by"] = type(part.reference.fine).__name__ + in_one_pose
+    scores = scorer.score(images, draw=False)["anomaly_score"]
+    alarms = scores > scorer.calibration.threshold
+    return figures | {
+        "joined": roc_auc_score(labels, scores),
+        "found": np.mean(alarms[labels == 1]),
+        "false alarms": np.mean(alarms[labels == 0]),
+        "CPU s": time.process_time() - started,
+    }
 
 
 def main():

@@ -171,3 +171,11 @@ class KeepFirst(keras.callbacks.Callback):
 
 def small_gan(kind="DCGAN", **options):
     return getattr(agt, kind)(**{"image_shape": (8, 8, 1), "latent_dim": 6, "width": 4} | options)
+
+
+def small_features():
+    """A network of features, from levels to maps with 8 pixels between places."""
+    levels = keras.Input((None, None, 3))
+    weights = keras.initializers.GlorotUniform(seed=0)  # with others some pictures may look the same
+    layer = keras.layers.Conv2D(3, 8, 8, "same", activation="elu", kernel_initializer=weights)
+    return keras.Model(levels, layer(levels))

@@ -26,6 +26,7 @@ LAYERS = """
     judging
     wrapper · anogan · fanogan
     neighbours · patches
+    joint
     runs
     bulk · detector · exporting
     server · mlflow

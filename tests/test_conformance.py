@@ -10,9 +10,10 @@ import pytest
 
 import anogan_tf as agt
 from anogan_tf.distances import Scales
+from anogan_tf.joint import JointReference
 from anogan_tf.kinds import KINDS
 from anogan_tf.scoring import Scorer, unwrapped
-from tests.conftest import small_gan
+from tests.conftest import small_features, small_gan
 
 pytestmark = pytest.mark.usefixtures("same_place")
 
@@ -24,6 +25,7 @@ NAMES = [
     "FAnoGAN paper",
     "LocalNeighbours",
     "LocalNeighbours of FAnoGAN",
+    "JointNeighbours",
     "Patched",
     "Patched LocalNeighbours",
 ]
@@ -45,6 +47,7 @@ def built(name, gan):
         "FAnoGAN paper": lambda: of_encoder,
         "LocalNeighbours": lambda: agt.LocalNeighbours(paper, factor=2),
         "LocalNeighbours of FAnoGAN": lambda: agt.LocalNeighbours(of_encoder, factor=2),
+        "JointNeighbours": lambda: agt.JointNeighbours(paper, factor=2, features=small_features()),
         "Patched": lambda: agt.Patched(agt.AnoGAN(gan, steps=2, **options)),
         "Patched LocalNeighbours": lambda: agt.Patched(agt.LocalNeighbours(paper, factor=2)),
     }[name]()
@@ -206,7 +209,7 @@ def test_networks_that_decide_and_were_trained_on_are_refused(scorer, images):
     before = weights.numpy()
     weights.assign(before + 0.1)
     try:
-        if scorer.reference_type is Scales:  # no network decides
+        if scorer.reference_type in (Scales, JointReference):  # no network of the GAN decides
             np.testing.assert_array_equal(scorer.score(images, draw=False)["anomaly_score"], expected)
         else:
             with pytest.raises(ValueError, match="networks were changed"):

@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,7 +22,7 @@ from anogan_tf.detector import ExportDetector, RunDetector
 from anogan_tf.distances import Kinds, Places, Scales, Turning, Usual
 from anogan_tf.overview import Joined, Overview
 from anogan_tf.registration import Registration
-from tests.conftest import small_gan
+from tests.conftest import small_features, small_gan
 
 
 def calibrated(scorer, images):
@@ -71,18 +70,16 @@ def scorers(images, large, encoder):
         if name == "registered":
             scorers[name].reference.registration = Registration.fit(large)
         scorers[name].calibrate(large, alpha=0.2)
-    levels = keras.Input((None, None, 3))
-    weights = keras.initializers.GlorotUniform(seed=0)  # with others some pictures may look the same
-    layer = keras.layers.Conv2D(3, 8, 8, "same", activation="elu", kernel_initializer=weights)
-    network = keras.Model(levels, layer(levels))
-    scorers["network"] = agt.LocalNeighbours(drawn, factor=2, features=network)
-    scorers["network"].cross_calibrate(large, 0.2, folds=2)
+    network = small_features()
+    for name, of_both in (("network", agt.LocalNeighbours), ("joint", agt.JointNeighbours)):
+        scorers[name] = of_both(drawn, factor=2, features=network)
+        scorers[name].cross_calibrate(large, 0.2, folds=2)
     return scorers
 
 
 KINDS = (
     *("blend", "search", "encoder", "difference", "colour"),
-    *("places", "kinds", "turning", "usual", "registered", "network", "tiles"),
+    *("places", "kinds", "turning", "usual", "registered", "network", "joint", "tiles"),
 )
 UNEVEN = ((16, 16), (23, 16), (40, 37))
 

@@ -303,7 +303,8 @@ def test_the_command_line_from_a_folder_to_scores(file, tmp_path):
     assert trained.exit_code == 0, trained.output
     own.unlink()
     told = command("info", tmp_path / "run").output
-    assert "features of a pretrained network, moved.keras, against the same place of good pictures" in told
+    network = "local features of fixed filters and features of a pretrained network, moved.keras"
+    assert f"{network}, against the same place of good pictures" in told
     scored = command("score", tmp_path / "run", tmp_path / "test", "--out", tmp_path / "out", "--pictures", 0)
     assert scored.exit_code == 0, scored.output
     decisions = [line.rpartition(",")[2] for line in (tmp_path / "out" / "scores.csv").read_text().splitlines()[1:]]

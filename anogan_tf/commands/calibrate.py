@@ -125,7 +125,7 @@ def _check(run, folder, scorer, learn, out):
     """Raises a ValueError where a run cannot be calibrated as asked for."""
     if scorer.calibration is None:
         raise ValueError(f"{run} has no calibration to add to: it was saved from Python without one.")
-    if learn and scorer.method != LocalNeighbours.method:
+    if learn and not isinstance(scorer, LocalNeighbours):
         raise ValueError(
             f"--learn is for runs that local features decide (--score neighbours); others would be trained on the "
             f"images. Received: a run of {type(scorer).__name__}. Without --learn they calibrate it."

@@ -78,7 +78,7 @@ def _thresholds(calibration):
 
 
 def _what_decides(description):
-    if "local-neighbours" in description.get("around", []):
+    if {"local-neighbours", "joint-neighbours"} & set(description.get("around", [])):
         compared_with = description.get("reference", {}).get("in_words") or "the nearest of good pictures"
         return f"{_features(description)}, against {compared_with}"
     parts = (description.get("reference", {}).get("parts") or {}).items()
@@ -88,7 +88,10 @@ def _what_decides(description):
 
 def _features(description):
     network = description.get("features")
-    return f"features of a pretrained network, {network['network']}" if network else "local features of fixed filters"
+    of_network = network and f"features of a pretrained network, {network['network']}"
+    if "joint-neighbours" in description["around"]:
+        return f"local features of fixed filters and {of_network}"
+    return of_network or "local features of fixed filters"
 
 
 def _diagnosis(description):

@@ -177,8 +177,8 @@ SCORER = [
     ),
     click.option(
         "--features",
-        help="With --score neighbours: a pretrained network, of keras.applications such as EfficientNetV2B0, whose "
-        "ImageNet weights Keras downloads, or a .keras file; default fixed filters.",
+        help="With --score neighbours: a pretrained network that decides beside fixed filters, of keras.applications "
+        "such as EfficientNetV2B0, whose ImageNet weights Keras downloads, or a .keras file; default filters alone.",
     ),
     click.option(
         "--start", type=click.Choice(["prior", "encoder"]), help="Where a search starts; default the recipe's."

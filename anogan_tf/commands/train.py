@@ -27,6 +27,7 @@ from anogan_tf.commands.settings import (
 )
 from anogan_tf.diagnosis import LOOKED_AT, examine, few_images
 from anogan_tf.fanogan import FAnoGAN
+from anogan_tf.joint import JointNeighbours
 from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.patches import Patched
 from anogan_tf.runs import FORMAT, GANS, load_run, read_run, save_run
@@ -147,7 +148,9 @@ def _build(settings, splits, pictures):
     factor = pictures.preprocessing.image_shape[0] // splits.preprocessing.image_shape[0]
     if not neighbours:
         return gan, fanogan, scorer
-    return gan, fanogan, LocalNeighbours(scorer, factor=factor, features=settings.get("features"))
+    if settings.get("features"):
+        return gan, fanogan, JointNeighbours(scorer, factor=factor, features=settings["features"])
+    return gan, fanogan, LocalNeighbours(scorer, factor=factor)
 
 
 def _networks(settings, splits):

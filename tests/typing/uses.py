@@ -34,8 +34,9 @@ def right(images: np.ndarray) -> None:
     agt.FAnoGAN(agt.DCGAN(architecture="upsampling", augment="translation"), mode="joint")
     hybrid = agt.AnoGAN(critic, encoder=fanogan.encoder, steps=20)
     local = agt.LocalNeighbours(agt.AnoGAN(gan, score="paper"), factor=4)
+    joint = agt.JointNeighbours(agt.AnoGAN(gan, score="paper"), features="EfficientNetV2B0")
     patched = agt.Patched(local, overlap=0.5)
-    scorers: list[agt.scoring.Scorer] = [anogan, fanogan, hybrid, local, patched]
+    scorers: list[agt.scoring.Scorer] = [anogan, fanogan, hybrid, local, joint, patched]
     agt.save_run("runs/mnist-8", scorers[0])
     agt.load_run("runs/mnist-8").score(samples)
     agt.load_run("runs/parts").score([Path("a.png"), "more"])
