@@ -124,7 +124,7 @@ class JointNeighbours(LocalNeighbours):
         """As `LocalNeighbours.cross_calibrate`, of both; what is nearly the same filters tell."""
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
-        scores, peaks = self._learned(rows, folds, groups is None)
+        scores, peaks = self._learned(rows, folds)
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def parts(self) -> tuple[LocalNeighbours, LocalNeighbours]:
@@ -135,12 +135,12 @@ class JointNeighbours(LocalNeighbours):
             part.reference = reference
         return found
 
-    def _learned(self, rows: list[Row], folds: int | None = None, alike: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def _learned(self, rows: list[Row], folds: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Learns from all pictures; of each, held out in turn, the score and the largest value of the map."""
         found, things = [], None
         for part in (parts := self.parts()):
             choice = part._chosen(rows)
-            things = shown_things(rows, choice.features if alike else None) if things is None else things
+            things = shown_things(rows, choice.features) if things is None else things
             scores, maps, _ = part._cross_fitted(choice, things, folds)
             if choice.registration is not None:
                 maps = choice.registration.back(maps.astype(np.float32), choice.poses).astype(np.float16)

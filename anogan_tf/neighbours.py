@@ -180,8 +180,7 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         choice = self._chosen(rows)
-        things = shown_things(rows, choice.features if groups is None else None)
-        scores, _, peaks = self._cross_fitted(choice, things, folds)
+        scores, _, peaks = self._cross_fitted(choice, shown_things(rows, choice.features), folds)
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def _cross_fitted(self, choice: Choice, things: np.ndarray, folds: int | None) -> tuple[np.ndarray, ...]:
@@ -386,11 +385,11 @@ def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:
         raise ValueError(f"There is a group for each picture. Received: {n} pictures, {len(groups)} groups.")
 
 
-def shown_things(rows: Sequence[Row], features: np.ndarray | None) -> np.ndarray:
-    """What each picture shows, by a number, `(n,)`: equal pictures the same, and those of one group; where there are
-    features, also those that are nearly the same by these, which is told if they are many."""
+def shown_things(rows: Sequence[Row], features: np.ndarray) -> np.ndarray:
+    """What each picture shows, by a number, `(n,)`: equal pictures the same, and those of one group; where there are no
+    groups, those that are nearly the same by their features, which is told if they are many."""
     contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-    if features is None:
+    if "group" in rows[0]:
         return linked([contents, [row["group"] for row in rows]])
     shown = linked([contents, alike(features)])
     n, things = len(shown), len(np.unique(shown))
