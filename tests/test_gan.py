@@ -266,6 +266,28 @@ def test_mixed_precision_trains(kind, images):
     assert gan.generate(1).dtype == np.float32
 
 
+@KINDS
+def test_losses_of_half_precision_are_scaled_and_gradients_scaled_back(kind, images):
+    """What a step changes is what it changes in whole precision."""
+    changes = []
+    for policy in ("float32", "mixed_float16"):
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            gan = small_gan(kind)
+            optimizers = [keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1)]
+            if policy == "mixed_float16":
+                optimizers = [keras.optimizers.LossScaleOptimizer(each, initial_scale=64.0) for each in optimizers]
+            gan.compile(*optimizers, **FEW_STEPS[kind])
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        variables = [*gan.generator.trainable_variables, *gan.discriminator.trainable_variables]
+        before = [variable.numpy() for variable in variables]
+        gan.fit(dataset(images[:8]), epochs=1, shuffle=False, verbose=0)
+        changes.append(np.concatenate([np.ravel(v - b) for v, b in zip(variables, before, strict=True)]))
+    whole, half = changes
+    assert np.linalg.norm(half - whole) < 0.1 * np.linalg.norm(whole)
+
+
 @pytest.mark.usefixtures("untraced")
 def test_own_networks_take_the_place_of_ours(images, tmp_path):
     generator = keras.Sequential([keras.Input((5,)), keras.layers.Dense(64, "tanh"), keras.layers.Reshape((8, 8, 1))])
