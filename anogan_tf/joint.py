@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import pretrained, scoring, stages
+from anogan_tf.choice import Choice
 from anogan_tf.distances import Scales
-from anogan_tf.neighbours import LocalNeighbours, shown_things
+from anogan_tf.neighbours import LocalNeighbours, shown_things, warn_of_likes
 from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
 
 NARROWEST = 1e-3  # deviation of scores, and of the values of maps
@@ -31,7 +32,7 @@ class JointReference:
         of_maps: Those of the values of maps, `(2,)`.
     """
 
-    def __init__(self, filters: Scales, network: Scales, of_scores: np.ndarray, of_maps: np.ndarray) -> None:
+    def __init__(self, filters: Scales, network: Scales, of_scores: Sequence[float], of_maps: Sequence[float]) -> None:
         self.filters, self.network = filters, network
         self.of_scores, self.of_maps = np.float32(of_scores), np.float32(of_maps)
 
@@ -63,11 +64,12 @@ class JointReference:
 
         return cls(part("filters"), part("network"), arrays["of_scores"], arrays["of_maps"])
 
-    def joined(self, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def joined(self, filters: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
         """The scores and maps of pictures, arrays or tensors, of those by filters and of those by the network."""
-        shares = {"anomaly_score": 0.5 / self.of_scores, "anomaly_map": 0.5 / self.of_maps}
-        filters, network = found
-        return {name: of[0] * filters[name] + of[1] * network[name] for name, of in shares.items()}
+        return {
+            "anomaly_score": _mean(filters["anomaly_score"], network["anomaly_score"], self.of_scores),
+            "anomaly_map": _mean(filters["anomaly_map"], network["anomaly_map"], self.of_maps),
+        }
 
 
 class JointNeighbours(LocalNeighbours):
@@ -112,49 +114,71 @@ class JointNeighbours(LocalNeighbours):
         How the scores join is of pictures that are held out in turn, as by `cross_calibrate`.
 
         Raises:
-            ValueError: For fewer than 2 pictures.
+            ValueError: For fewer than 2 pictures that may be parted.
         """
-        self._learned(self._remembered(data))
+        rows = self._remembered(data)
+        choices = self._choices(rows)
+        self._cross_fitted_by_both(choices, shown_things(rows, choices[0].features))
         self.calibration = None  # it was of another score
 
     @stages.stage("Calibrating")
     def cross_calibrate(
         self, data: Any, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
     ) -> None:
-        """As `LocalNeighbours.cross_calibrate`, of both; what is nearly the same filters tell."""
+        """As `LocalNeighbours.cross_calibrate`, by both; what is nearly the same filters tell."""
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
-        scores, peaks = self._learned(rows, folds)
+        choices = self._choices(rows)
+        things = shown_things(rows, choices[0].features if groups is None else None)
+        if groups is None:
+            warn_of_likes(things)
+        scores, peaks = self._cross_fitted_by_both(choices, things, folds)
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def parts(self) -> tuple[LocalNeighbours, LocalNeighbours]:
         """A scorer by filters and one by the network, with what each compares with."""
-        both = self.reference.both if self.reference else (None, None)
-        parts = (LocalNeighbours(self.scorer, factor=self.factor, features=each) for each in (None, self.features))
-        for part, reference in zip(found := tuple(parts), both, strict=True):
-            part.reference = reference
-        return found
+        filters = LocalNeighbours(self.scorer, factor=self.factor)
+        network = LocalNeighbours(self.scorer, factor=self.factor, features=self.features)
+        if self.reference is not None:
+            filters.reference, network.reference = self.reference.both
+        filters.info = network.info = self.info
+        return filters, network
 
-    def _learned(self, rows: list[Row], folds: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _choices(self, rows: list[Row]) -> list[Choice]:
+        """How pictures are compared by filters and by the network."""
+        return [part._chosen(rows) for part in self.parts()]
+
+    def _cross_fitted_by_both(
+        self, choices: Sequence[Choice], things: np.ndarray, folds: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Learns from all pictures; of each, held out in turn, the score and the largest value of the map."""
-        found, things = [], None
-        for part in (parts := self.parts()):
-            choice = part._chosen(rows)
-            things = shown_things(rows, choice.features) if things is None else things
-            scores, maps, _ = part._cross_fitted(choice, things, folds)
-            if choice.registration is not None:
-                maps = choice.registration.back(maps.astype(np.float32), choice.poses).astype(np.float16)
-            found.append({"anomaly_score": scores, "anomaly_map": maps})
-        deviations = [
-            [max(each[name].std(dtype=np.float64), NARROWEST) for each in found]
-            for name in ("anomaly_score", "anomaly_map")
-        ]
-        self.reference = JointReference(*(part.reference for part in parts), *deviations)
-        held_out = self.reference.joined(found)
-        return held_out["anomaly_score"], held_out["anomaly_map"].max(axis=(1, 2))
+        parts = self.parts()
+        found = [part._cross_fitted(choice, things, folds) for part, choice in zip(parts, choices, strict=True)]
+        scores, maps, _ = zip(*found, strict=True)
+        self.reference = JointReference(
+            *(part.reference for part in parts),
+            [max(each.std(), NARROWEST) for each in scores],
+            [max(_deviation(each), NARROWEST) for each in maps],
+        )
+        peaks = [_mean(*both, self.reference.of_maps).max() for both in zip(*maps, strict=True)]
+        return _mean(*scores, self.reference.of_scores), np.array(peaks)
+
+    def _known(self) -> JointReference:
+        return super()._known()
 
     def _decide(self, images: np.ndarray) -> Outputs:
-        return self._known().joined([part._decide(images) for part in self.parts()])
+        return self._known().joined(*(part._decide(images) for part in self.parts()))
 
     def _decide_tensor(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._known().joined([part._decide_tensor(image) for part in self.parts()])
+        return self._known().joined(*(part._decide_tensor(image) for part in self.parts()))
+
+
+def _mean(filters: Any, network: Any, deviations: np.ndarray) -> Any:
+    """The mean of what filters and the network give, arrays or tensors, each in its deviations."""
+    return (0.5 / deviations[0]) * filters + (0.5 / deviations[1]) * network
+
+
+def _deviation(maps: np.ndarray) -> float:
+    """Of all values of maps, `(n, height, width)`, one map at a time."""
+    mean = np.mean([each.mean(dtype=np.float64) for each in maps])
+    return float(np.sqrt(np.mean([np.square(each - mean).mean() for each in maps])))

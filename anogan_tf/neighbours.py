@@ -180,24 +180,27 @@ class LocalNeighbours(wrapper.Wrapper):
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
         choice = self._chosen(rows)
-        scores, _, peaks = self._cross_fitted(choice, shown_things(rows, choice.features), folds)
+        things = shown_things(rows, choice.features if groups is None else None)
+        if groups is None:
+            warn_of_likes(things)
+        scores, _, peaks = self._cross_fitted(choice, things, folds)
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def _cross_fitted(self, choice: Choice, things: np.ndarray, folds: int | None) -> tuple[np.ndarray, ...]:
-        """Learns from all pictures; of each, by what the other folds show, the score, the smoothed map in the pose in
-        which it is compared, and the largest value of the map as it is shown."""
+        """Learns from all pictures; of each, by what the other folds show, the score, the map as it is shown, and the
+        largest value of that."""
         wanted = folds or (FOLDS if choice.way is Places else max(FOLDS_OF_KINDS, LEARNED_FROM // len(things)))
         held_out = folds_of([things], wanted, self.seed)
         self.reference = self._fitted(choice.features, choice.way)
         self.reference.registration = choice.registration
-        scores, whole, maps, peaks = self._held_out(choice, held_out)
+        scores, whole, maps, shown, peaks = self._held_out(choice, held_out)
         if self.reference.levelled:
             self.reference.usual, scores = self._unusual(maps, held_out)
         self.reference.overview = Overview.fit(_each(self._described().undirected, choice.features))
         both = np.stack([scores, whole], axis=1)
         self.reference.joined = Joined.fit(both)
         # scored as new ones are; by the spread of the others one far off seems farther
-        return self.reference.joined(both), maps, peaks
+        return self.reference.joined(both), shown, peaks
 
     def raw_outputs(
         self, data: Images, *, decide: bool = True, draw: bool = True, progress: Any = None
@@ -326,11 +329,12 @@ class LocalNeighbours(wrapper.Wrapper):
         return chosen(pictures, self._scores, self.seed, self._described())
 
     def _held_out(self, choice: Choice, held_out: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Of all pictures, each by what the other folds show: scores at places and of the whole, smoothed maps, and
-        the largest value of each as it is shown."""
+        """Of all pictures, each by what the other folds show: scores at places and of the whole, smoothed maps in the
+        pose in which they are compared, these as they are shown, and the largest value of each of the latter."""
         way, features, registration, poses = choice
         scores, whole, peaks = (np.empty(len(features)) for _ in range(3))
         maps = np.empty((len(features), *self.image_shape[:2]), np.float16)
+        shown = maps if registration is None else np.empty_like(maps)
         undirected = _each(self._described().undirected, features)
         with stages.bar("Calibrating", total=len(features)) as progress:
             for inside in _each_fold(held_out):
@@ -341,9 +345,10 @@ class LocalNeighbours(wrapper.Wrapper):
                     scores[i], maps[i] = self._scores(reference, pixels)[0], self._smooth(np.log1p(pixels))[0]
                     peaks[i] = maps[i].max()
                     if registration is not None:
-                        peaks[i] = self._smooth(registration.back(np.log1p(pixels), poses[i : i + 1])).max()
+                        turned_back = self._smooth(registration.back(np.log1p(pixels), poses[i : i + 1]))[0]
+                        shown[i], peaks[i] = turned_back, turned_back.max()
                     progress.update()
-        return scores, whole, maps, peaks
+        return scores, whole, maps, shown, peaks
 
     def _unusual(self, maps: np.ndarray, held_out: np.ndarray) -> tuple[Usual, np.ndarray]:
         """What is usual in all maps, and the score of each by what is usual in those of the other folds."""
@@ -385,13 +390,15 @@ def _grouped(rows: Iterable[Row], groups: Sequence[Any]) -> Iterator[Row]:
         raise ValueError(f"There is a group for each picture. Received: {n} pictures, {len(groups)} groups.")
 
 
-def shown_things(rows: Sequence[Row], features: np.ndarray) -> np.ndarray:
-    """What each picture shows, by a number, `(n,)`: equal pictures the same, and those of one group; where there are no
-    groups, those that are nearly the same by their features, which is told if they are many."""
+def shown_things(rows: Sequence[Row], features: np.ndarray | None) -> np.ndarray:
+    """What each picture shows, by a number, `(n,)`: the same for equal pictures, and for those that are nearly the same
+    by their features, or, without these, for those of one `group`."""
     contents = [hashlib.sha256(np.ascontiguousarray(row["image"])).hexdigest() for row in rows]
-    if "group" in rows[0]:
-        return linked([contents, [row["group"] for row in rows]])
-    shown = linked([contents, alike(features)])
+    return linked([contents, [row["group"] for row in rows] if features is None else alike(features)])
+
+
+def warn_of_likes(shown: np.ndarray) -> None:
+    """Says that thresholds of many pictures are those of few things, by what each shows, `(n,)`."""
     n, things = len(shown), len(np.unique(shown))
     if things < FEW_THINGS * n:
         warnings.warn(
@@ -400,7 +407,6 @@ def shown_things(rows: Sequence[Row], features: np.ndarray) -> np.ndarray:
             "would help, more of the same would not. What belongs together is better named (--group-by, groups=).",
             stacklevel=3,
         )
-    return shown
 
 
 def _highest(maps: np.ndarray) -> np.ndarray:

@@ -157,8 +157,8 @@ def _load_run(path, run, generator, discriminator, encoder, chunk):
     around = [WRAPPERS[name] for name in run.get("around", _around_before(settings))]
     own = {cls: {name: settings.pop(name) for name in cls.OWN} for cls in around}
     if run.get("features"):
-        compared = next(own[cls] for cls in around if issubclass(cls, LocalNeighbours))
-        compared["features"] = _features(path, run["features"])
+        comparing = next((cls for cls in around if issubclass(cls, LocalNeighbours)), LocalNeighbours)
+        own[comparing]["features"] = _features(path, run["features"])
     scorer = SCORERS[run["method"]](gan, encoder=encoder, **settings)
     for cls in around:
         scorer = cls(scorer, **own[cls])

@@ -8,6 +8,7 @@ import anogan_tf as agt
 from anogan_tf import joint, neighbours
 from anogan_tf.choice import Choice
 from anogan_tf.distances import Kinds, Places
+from anogan_tf.local_features import OF_NETWORK
 from anogan_tf.registration import Registration
 from tests.conftest import small_gan
 
@@ -68,23 +69,42 @@ def test_the_score_is_the_mean_of_both_in_deviations_of_held_out_pictures(scorer
     assert np.mean(scorer.calibration.scores) == pytest.approx(0.0, abs=1e-5)
 
 
-def test_the_map_is_the_mean_of_both_in_deviations_of_held_out_maps(scorer, alone, monkeypatch):
-    maps = []
+def in_poses(registration, poses):
+    """A choice of the same place, in poses."""
+
+    def chosen(pictures, scores, seed=0, described=None):
+        return Choice(Places, described.of_pictures(registration(pictures, poses)), registration, poses)
+
+    return chosen
+
+
+@pytest.mark.parametrize("posed", [False, True])
+def test_the_map_is_the_mean_of_both_in_deviations_of_held_out_maps(drawing, network, posed, monkeypatch):
+    """Also of parts that are turned: what is held out is turned back before it is smoothed, as what is scored is."""
+    images, found = bars(12), []
+    if posed:
+        registration = Registration.fit(images)
+        poses = np.tile(np.float32([10.0, 0.05, -0.03]), (12, 1))
+        monkeypatch.setattr(neighbours, "chosen", in_poses(registration, poses))
     held_out = agt.LocalNeighbours._held_out
-    monkeypatch.setattr(agt.LocalNeighbours, "_held_out", lambda *given: maps.append(held_out(*given)) or maps[-1])
+    monkeypatch.setattr(agt.LocalNeighbours, "_held_out", lambda *given: found.append(held_out(*given)) or found[-1])
+    scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
+    scorer.cross_calibrate(images, 0.2, folds=3, groups=range(12))
     shown = []
-    for each in alone:
-        each.cross_calibrate(bars(12), 0.2, folds=3, groups=range(12))
-        shown.append(maps[-1][2].astype(np.float64) / maps[-1][2].std(dtype=np.float64))
-    expected = [
-        each.score(scratched(2), draw=False)["anomaly_map"] / kept[2].std(dtype=np.float64)
-        for each, kept in zip(alone, maps, strict=True)
-    ]
+    for *_, maps, peaks in found:
+        np.testing.assert_allclose(maps.max(axis=(1, 2)), peaks, rtol=1e-3)  # maps are kept in 16 bits
+        shown.append(maps.astype(np.float64))
+    deviations = [maps.std() for maps in shown]
+    joint = [maps / deviation for maps, deviation in zip(shown, deviations, strict=True)]
+    np.testing.assert_allclose(scorer.calibration.peaks, np.sort(np.mean(joint, axis=0).max(axis=(1, 2))), rtol=1e-3)
+    maps = [part.score(scratched(2), draw=False)["anomaly_map"] for part in scorer.parts()]
+    expected = np.mean([each / deviation for each, deviation in zip(maps, deviations, strict=True)], axis=0)
+    np.testing.assert_allclose(scorer.score(scratched(2), draw=False)["anomaly_map"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_map_shows_where(scorer):
     found = scorer.score(scratched(2), draw=False)["anomaly_map"]
-    np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-4)
     assert found[:, 20:24, 8:24].min() > found[:, :8].max()
-    peaks = np.mean(shown, axis=0).max(axis=(1, 2))
-    np.testing.assert_allclose(np.sort(scorer.calibration.peaks), np.sort(peaks), rtol=1e-3)
 
 
 def test_the_parts_are_scorers_of_their_own(scorer, alone):
@@ -94,30 +114,16 @@ def test_the_parts_are_scorers_of_their_own(scorer, alone):
         np.testing.assert_array_equal(found["anomaly_map"], expected["anomaly_map"])
 
 
-def test_each_finds_out_what_to_compare_with_and_where_the_part_lies(drawing, network, monkeypatch):
-    """Clusters for filters, which have a pose; the same place for the network. Maps are turned back."""
-    images = bars(12)
-    registration = Registration.fit(images)
-    poses = registration.poses(images)
-    poses[:, 0] = np.linspace(0.1, 0.3, 12)
-
+def test_each_finds_out_what_to_compare_with(drawing, network, monkeypatch):
     def chosen(pictures, scores, seed=0, described=None):
-        features = described.of_pictures(pictures)
-        return Choice(Places, features) if described.version == 0 else Choice(Kinds, features, registration, poses)
+        return Choice(Places if described.version == OF_NETWORK else Kinds, described.of_pictures(pictures))
 
-    back = []
     monkeypatch.setattr(neighbours, "chosen", chosen)
-    monkeypatch.setattr(Registration, "back", lambda self, maps, given: back.append((len(maps), given)) or maps)
     scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
-    scorer.cross_calibrate(images, 0.2, folds=3)
+    scorer.cross_calibrate(bars(12), 0.2, folds=3)
     assert [type(each.fine) for each in scorer.reference.both] == [Kinds, Places]
-    assert len(scorer.reference.filters.fine.vectors) != len(scorer.reference.network.fine.memory)
-    n, given = back[-1]
-    assert n == 12
-    np.testing.assert_array_equal(given, poses)
     assert scorer.reference.in_words == (
-        "all places of good pictures, once the part is turned and moved to lie as it does there by filters "
-        "and the same place of good pictures by the network"
+        "all places of good pictures by filters and the same place of good pictures by the network"
     )
 
 
@@ -131,12 +137,18 @@ def test_thresholds_may_be_of_pictures_that_nothing_was_learned_from(drawing, ne
     assert found.min() > split.calibration.threshold
 
 
-def test_pictures_that_are_nearly_the_same_are_told_once_and_held_out_together(drawing, network):
+def test_pictures_that_are_nearly_the_same_are_told_once_and_held_out_together(drawing, network, monkeypatch):
     shots = np.repeat(bars(8), 5, axis=0) + np.random.default_rng(1).normal(0, 1e-4, (40, 32, 32, 1))
+    folds, held_out = [], agt.LocalNeighbours._held_out
+    monkeypatch.setattr(agt.LocalNeighbours, "_held_out", lambda *given: folds.append(given[-1]) or held_out(*given))
     scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
     with pytest.warns(UserWarning, match="40 good pictures show 8 different things") as told:
         scorer.cross_calibrate(shots.astype(np.float32), 0.2, folds=4)
     assert len(told) == 1
+    scorer.fit_reference(shots.astype(np.float32))  # whose pictures set no thresholds, so that it warns of nothing
+    assert len(folds) == 4
+    for fold in folds:
+        np.testing.assert_array_equal(fold.reshape(8, 5), np.repeat(fold[::5, None], 5, axis=1))
 
 
 def test_a_run_holds_both(scorer, tmp_path):

@@ -289,7 +289,7 @@ def command(*arguments):
 
 
 def test_the_command_line_from_a_folder_to_scores(file, tmp_path):
-    for part, images in (("train", bars(12)), ("test", scratched(2))):
+    for part, images in (("train", bars(12)), ("test", scratched(2)), ("more", bars(2, seed=1))):
         (tmp_path / part / "good").mkdir(parents=True)
         for number, image in enumerate(images):
             levels = ((image[..., 0] + 1) * 127.5).clip(0, 255).astype(np.uint8)
@@ -310,6 +310,10 @@ def test_the_command_line_from_a_folder_to_scores(file, tmp_path):
     decisions = [line.rpartition(",")[2] for line in (tmp_path / "out" / "scores.csv").read_text().splitlines()[1:]]
     assert len(decisions) == 2
     assert "normal" not in decisions
+    learned = command("calibrate", tmp_path / "run", tmp_path / "more", "--learn", "--out", tmp_path / "larger")
+    assert learned.exit_code == 0, learned.output
+    larger = agt.load_run(tmp_path / "larger")
+    assert [len(each.fine.memory[0, 0]) for each in larger.reference.both] == [14, 14]
 
 
 def test_features_of_what_does_not_compare_them_are_refused(tmp_path):
