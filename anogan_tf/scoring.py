@@ -92,7 +92,8 @@ class Calibration:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """What scores images: `AnoGAN` and `FAnoGAN`, which hold networks, `LocalNeighbours` and `Patched` around these.
+    """What scores images: `AnoGAN` and `FAnoGAN`, which hold networks; `LocalNeighbours`,
+    `JointNeighbours` and `Patched` around these.
 
     What decides on an image, and what is drawn of it, are two things: a score that is not made of the reconstruction
     G(z) needs no search for z.
