@@ -289,6 +289,11 @@ class Scales:
         return self.fine.levelled and self.version != OF_NETWORK
 
     @property
+    def has_clusters(self) -> bool:
+        """Whether a place is compared by the cluster that it is nearest to, from which distances jump to the next."""
+        return isinstance(self.fine, Kinds)
+
+    @property
     def in_words(self) -> str:
         """What a place of a picture is compared with."""
         lying = ", once the part is turned and moved to lie as it does there" if self.registration else ""

@@ -22,6 +22,7 @@ from anogan_tf.neighbours import LocalNeighbours
 from anogan_tf.scoring import Scorer, unwrapped
 
 TOLERANCE = 1e-4  # of differences, as parts of the largest value; of a score, of the spread of normal scores at least
+BY_CLUSTERS = 0.01  # of maps, where a place that is as near to two clusters may fall to the other by a rounding
 SEARCHED = 0.01  # of the mean residual of all pictures after a search, which amplifies each rounding
 PROVED = ("anomaly_score", "anomaly_map", "residual", "discrimination", "reconstruction")
 SECONDS = 900  # that a fresh process may take
@@ -285,6 +286,8 @@ def _compared(scorer, folder, pictures, *, draw, searched):
 def _limits(scorer, searched):
     """What differences may be at most, by name; of what a search's z makes only the mean residual has a limit."""
     limits = dict.fromkeys(PROVED, TOLERANCE) | {"decision": 0.0}
+    if getattr(scorer.reference, "has_clusters", False):
+        limits["anomaly_map"] = BY_CLUSTERS
     if not searched:
         return limits
     of_z = {"residual", "discrimination", "reconstruction"}

@@ -42,6 +42,11 @@ class JointReference:
         return self.filters, self.network
 
     @property
+    def has_clusters(self) -> bool:
+        """Whether one of them is compared by clusters."""
+        return any(each.has_clusters for each in self.both)
+
+    @property
     def in_words(self) -> str:
         """What a place of a picture is compared with."""
         filters, network = (each.in_words for each in self.both)

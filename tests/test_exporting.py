@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from anogan_tf.commands import serve
 from anogan_tf.data import Encoded
 from anogan_tf.detector import ExportDetector, RunDetector
 from anogan_tf.distances import Kinds, Places, Scales, Turning, Usual
+from anogan_tf.joint import JointReference
 from anogan_tf.overview import Joined, Overview
 from anogan_tf.registration import Registration
 from tests.conftest import small_features, small_gan
@@ -213,6 +215,28 @@ def test_what_differs_is_not_kept(scorers, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"was not kept.*reconstruction [\d.]+ \(at most 0.0001\)"):
         exporting.export(scorer, tmp_path / "export", pictures=pictures())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "most"), [("places", 1e-4), ("kinds", 1e-2), ("turning", 1e-2)])
+def test_maps_may_jump_where_a_place_falls_to_one_of_two_clusters(kind, most, scorers, monkeypatch):
+    scorer = scorers[kind]
+
+    def compared(by):
+        found = given(exporting._expected(scorer, pictures(), False))
+        found[1]["anomaly_map"] = moved = found[1]["anomaly_map"].copy()
+        moved[0, 3, 3] += by * moved.max()
+        monkeypatch.setattr(exporting, "_called", lambda *_: found)
+        return exporting._compared(scorer, None, pictures(), draw=False, searched=False)
+
+    assert compared(0.5 * most)["anomaly_map"] == pytest.approx(0.5 * most, rel=0.01)
+    with pytest.raises(ValueError, match=rf"was not kept.*anomaly_map {2 * most:g} \(at most {most:g}\)"):
+        compared(2 * most)
+
+
+def test_both_have_clusters_where_one_has():
+    ways = [SimpleNamespace(has_clusters=has) for has in (False, True)]
+    assert JointReference(*ways, (1.0, 1.0), (1.0, 1.0)).has_clusters
+    assert not JointReference(ways[0], ways[0], (1.0, 1.0), (1.0, 1.0)).has_clusters
 
 
 def test_a_search_may_move_the_mean_residual_by_a_hundredth(scorers, monkeypatch, tmp_path):
