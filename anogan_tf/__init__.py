@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time all is impo
     from anogan_tf import fanogan as fanogan
     from anogan_tf import formats as formats
     from anogan_tf import gan as gan
+    from anogan_tf import joint as joint
     from anogan_tf import local_features as local_features
     from anogan_tf import losses as losses
     from anogan_tf import metrics as metrics
@@ -90,7 +91,7 @@ _HOME = {
 }
 _MODULES = (
     "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "exporting", "fanogan", "formats", "gan",
-    "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "pretrained", "published",
+    "joint", "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "pretrained", "published",
     "reference", "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 _OF_EXTRAS = ("bulk", "mlflow")  # which `import *` must not need
