@@ -91,8 +91,8 @@ _HOME = {
 }
 _MODULES = (
     "anogan", "augmentation", "callbacks", "data", "diagnosis", "drawing", "exporting", "fanogan", "formats", "gan",
-    "joint", "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "pretrained", "published",
-    "reference", "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
+    "joint", "local_features", "losses", "metrics", "neighbours", "networks", "patches", "plots", "pretrained",
+    "published", "reference", "report", "runs", "scoring", "search", "thresholds", "transformations", "weights",
 )  # fmt: skip
 _OF_EXTRAS = ("bulk", "mlflow")  # which `import *` must not need
 
