@@ -340,13 +340,9 @@ class Scales:
             )
         of_scale = Places if "fine/memory" in arrays else Kinds if arrays.get("directed", 1) else Turning
 
-        def part(name):
-            return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
-
-        fine, coarse = (of_scale(**part(name), version=version) for name in ("fine", "coarse"))
-        return cls(
-            fine, coarse, version, *(of_part(**part(name)) if part(name) else None for name, of_part in PARTS.items())
-        )
+        fine, coarse = (of_scale(**part_of(arrays, name), version=version) for name in ("fine", "coarse"))
+        parts = {name: part_of(arrays, name) for name in PARTS}
+        return cls(fine, coarse, version, *(PARTS[name](**part) if part else None for name, part in parts.items()))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """The distances of pictures' features `(batch, rows, columns, features)`, `(batch, rows, columns)`."""
@@ -462,6 +458,11 @@ def _squared(vectors, others):
     """The squared distances of vectors `(n, features)` to others `(m, features)`, `(n, m)`."""
     lengths, theirs = (np.square(each).sum(axis=1) for each in (vectors, others))
     return lengths[:, None] - 2.0 * (vectors @ others.T) + theirs
+
+
+def part_of(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays whose names are `name/…`, by what follows."""
+    return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
 
 def each_picture(function: Callable, pictures: Iterable[np.ndarray]) -> np.ndarray:

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import pretrained, scoring, stages
+from anogan_tf import pretrained, stages
 from anogan_tf.choice import Choice
-from anogan_tf.distances import Scales
-from anogan_tf.neighbours import LocalNeighbours, shown_things, warn_of_likes
-from anogan_tf.scoring import Calibration, Images, Outputs, Row, Scorer
+from anogan_tf.distances import Scales, part_of
+from anogan_tf.neighbours import LocalNeighbours, shown_things
+from anogan_tf.scoring import Images, Outputs, Row, Scorer
 
 NARROWEST = 1e-3  # deviation of scores, and of the values of maps
 
@@ -62,12 +62,8 @@ class JointReference:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> JointReference:
         """The reference whose `arrays` these are."""
-
-        def part(name):
-            of_part = {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
-            return Scales.from_arrays(of_part)
-
-        return cls(part("filters"), part("network"), arrays["of_scores"], arrays["of_maps"])
+        both = (Scales.from_arrays(part_of(arrays, name)) for name in ("filters", "network"))
+        return cls(*both, arrays["of_scores"], arrays["of_maps"])
 
     def joined(self, filters: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
         """The scores and maps of pictures, arrays or tensors, of those by filters and of those by the network."""
@@ -82,7 +78,8 @@ class JointNeighbours(LocalNeighbours):
 
     Two `LocalNeighbours`, one of either, each of which finds out what to compare with. The anomaly score is the mean of
     both scores, each in deviations of good pictures that were held out: 0 is as usual as good pictures are. The anomaly
-    map is the mean of both maps, each in deviations of its values in them.
+    map is the mean of both maps, each in deviations of its values in them. Which pictures are nearly the same and are
+    held out together, filters tell.
 
     Args:
         scorer: As of `LocalNeighbours`, and so is `factor`.
@@ -123,22 +120,8 @@ class JointNeighbours(LocalNeighbours):
         """
         rows = self._remembered(data)
         choices = self._choices(rows)
-        self._cross_fitted_by_both(choices, shown_things(rows, choices[0].features))
+        self._learned(choices, shown_things(rows, choices[0].features))
         self.calibration = None  # it was of another score
-
-    @stages.stage("Calibrating")
-    def cross_calibrate(
-        self, data: Any, alpha: float = 0.05, *, folds: int | None = None, groups: Sequence[Any] | None = None
-    ) -> None:
-        """As `LocalNeighbours.cross_calibrate`, by both; what is nearly the same filters tell."""
-        rows = self._remembered(data, groups)
-        scoring.check_normal(rows)
-        choices = self._choices(rows)
-        things = shown_things(rows, choices[0].features if groups is None else None)
-        if groups is None:
-            warn_of_likes(things)
-        scores, peaks = self._cross_fitted_by_both(choices, things, folds)
-        self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
 
     def parts(self) -> tuple[LocalNeighbours, LocalNeighbours]:
         """A scorer by filters and one by the network, with what each compares with."""
@@ -150,13 +133,11 @@ class JointNeighbours(LocalNeighbours):
         return filters, network
 
     def _choices(self, rows: list[Row]) -> list[Choice]:
-        """How pictures are compared by filters and by the network."""
         return [part._chosen(rows) for part in self.parts()]
 
-    def _cross_fitted_by_both(
-        self, choices: Sequence[Choice], things: np.ndarray, folds: int | None = None
+    def _learned(
+        self, choices: list[Choice], things: np.ndarray, folds: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Learns from all pictures; of each, held out in turn, the score and the largest value of the map."""
         parts = self.parts()
         found = [part._cross_fitted(choice, things, folds) for part, choice in zip(parts, choices, strict=True)]
         scores, maps, _ = zip(*found, strict=True)

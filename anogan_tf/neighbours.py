@@ -179,12 +179,23 @@ class LocalNeighbours(wrapper.Wrapper):
         """
         rows = self._remembered(data, groups)
         scoring.check_normal(rows)
-        choice = self._chosen(rows)
-        things = shown_things(rows, choice.features if groups is None else None)
+        choices = self._choices(rows)
+        things = shown_things(rows, choices[0].features if groups is None else None)
         if groups is None:
-            warn_of_likes(things)
-        scores, _, peaks = self._cross_fitted(choice, things, folds)
+            _warn_of_likes(things)
+        scores, peaks = self._learned(choices, things, folds)
         self.calibration = Calibration.of(scores, peaks, alpha, fingerprint=self.fingerprint, method="cross")
+
+    def _choices(self, rows: list[Row]) -> list[Choice]:
+        """How pictures are compared; of `JointNeighbours` in two ways."""
+        return [self._chosen(rows)]
+
+    def _learned(
+        self, choices: list[Choice], things: np.ndarray, folds: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Learns from all pictures; of each, held out in turn, the score and the largest value of the map."""
+        scores, _, peaks = self._cross_fitted(*choices, things, folds)
+        return scores, peaks
 
     def _cross_fitted(self, choice: Choice, things: np.ndarray, folds: int | None) -> tuple[np.ndarray, ...]:
         """Learns from all pictures; of each, by what the other folds show, the score, the map as it is shown, and the
@@ -397,7 +408,7 @@ def shown_things(rows: Sequence[Row], features: np.ndarray | None) -> np.ndarray
     return linked([contents, [row["group"] for row in rows] if features is None else alike(features)])
 
 
-def warn_of_likes(shown: np.ndarray) -> None:
+def _warn_of_likes(shown: np.ndarray) -> None:
     """Says that thresholds of many pictures are those of few things, by what each shows, `(n,)`."""
     n, things = len(shown), len(np.unique(shown))
     if things < FEW_THINGS * n:

@@ -179,3 +179,16 @@ def small_features():
     weights = keras.initializers.GlorotUniform(seed=0)  # with others some pictures may look the same
     layer = keras.layers.Conv2D(3, 8, 8, "same", activation="elu", kernel_initializer=weights)
     return keras.Model(levels, layer(levels))
+
+
+def bars(n, seed=0):
+    """Pictures `(n, 32, 32, 1)` of noise with a bright bar."""
+    images = 0.1 * np.random.default_rng(seed).uniform(-1, 1, (n, 32, 32, 1)).astype(np.float32)
+    images[:, 8:14] += 0.6
+    return images
+
+
+def scratched(n):
+    images = bars(n, seed=1)
+    images[:, 20:24, 8:24] = 0.9
+    return images

@@ -10,24 +10,9 @@ from anogan_tf.choice import Choice
 from anogan_tf.distances import Kinds, Places
 from anogan_tf.local_features import OF_NETWORK
 from anogan_tf.registration import Registration
-from tests.conftest import small_gan
+from tests.conftest import bars, scratched, small_gan
 
 pytestmark = pytest.mark.usefixtures("same_place")
-
-SMALL = {"factor": 4}
-
-
-def bars(n, seed=0):
-    """Pictures `(n, 32, 32, 1)` of noise with a bright bar."""
-    images = np.random.default_rng(seed).uniform(-0.1, 0.1, (n, 32, 32, 1)).astype(np.float32)
-    images[:, 8:14] += 0.6
-    return images
-
-
-def scratched(n):
-    images = bars(n, seed=1)
-    images[:, 20:24, 8:24] = 0.9
-    return images
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +31,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def scorer(drawing, network):
-    scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
+    scorer = agt.JointNeighbours(drawing, features=network)
     scorer.cross_calibrate(bars(12), 0.2, folds=3, groups=range(12))
     return scorer
 
@@ -54,7 +39,7 @@ def scorer(drawing, network):
 @pytest.fixture(scope="module")
 def alone(drawing, network):
     """By filters and by the network alone, of the same pictures and folds."""
-    scorers = [agt.LocalNeighbours(drawing, **SMALL, features=features) for features in (None, network)]
+    scorers = [agt.LocalNeighbours(drawing, features=features) for features in (None, network)]
     for each in scorers:
         each.cross_calibrate(bars(12), 0.2, folds=3, groups=range(12))
     return scorers
@@ -88,7 +73,7 @@ def test_the_map_is_the_mean_of_both_in_deviations_of_held_out_maps(drawing, net
         monkeypatch.setattr(neighbours, "chosen", in_poses(registration, poses))
     held_out = agt.LocalNeighbours._held_out
     monkeypatch.setattr(agt.LocalNeighbours, "_held_out", lambda *given: found.append(held_out(*given)) or found[-1])
-    scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
+    scorer = agt.JointNeighbours(drawing, features=network)
     scorer.cross_calibrate(images, 0.2, folds=3, groups=range(12))
     shown = []
     for *_, maps, peaks in found:
@@ -119,7 +104,7 @@ def test_each_finds_out_what_to_compare_with(drawing, network, monkeypatch):
         return Choice(Places if described.version == OF_NETWORK else Kinds, described.of_pictures(pictures))
 
     monkeypatch.setattr(neighbours, "chosen", chosen)
-    scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
+    scorer = agt.JointNeighbours(drawing, features=network)
     scorer.cross_calibrate(bars(12), 0.2, folds=3)
     assert [type(each.fine) for each in scorer.reference.both] == [Kinds, Places]
     assert scorer.reference.in_words == (
@@ -128,7 +113,7 @@ def test_each_finds_out_what_to_compare_with(drawing, network, monkeypatch):
 
 
 def test_thresholds_may_be_of_pictures_that_nothing_was_learned_from(drawing, network, scorer):
-    split = agt.JointNeighbours(drawing, **SMALL, features=network)
+    split = agt.JointNeighbours(drawing, features=network)
     split.fit_reference(bars(12))
     assert split.calibration is None
     split.calibrate(bars(6, seed=3), 0.2)
@@ -141,7 +126,7 @@ def test_pictures_that_are_nearly_the_same_are_told_once_and_held_out_together(d
     shots = np.repeat(bars(8), 5, axis=0) + np.random.default_rng(1).normal(0, 1e-4, (40, 32, 32, 1))
     folds, held_out = [], agt.LocalNeighbours._held_out
     monkeypatch.setattr(agt.LocalNeighbours, "_held_out", lambda *given: folds.append(given[-1]) or held_out(*given))
-    scorer = agt.JointNeighbours(drawing, **SMALL, features=network)
+    scorer = agt.JointNeighbours(drawing, features=network)
     with pytest.warns(UserWarning, match="40 good pictures show 8 different things") as told:
         scorer.cross_calibrate(shots.astype(np.float32), 0.2, folds=4)
     assert len(told) == 1
@@ -170,4 +155,4 @@ def test_nothing_is_joined_without_a_network(drawing):
 
 def test_nothing_is_scored_before_it_learned(drawing, network):
     with pytest.raises(ValueError, match="Nothing to compare with yet"):
-        agt.JointNeighbours(drawing, **SMALL, features=network).score(bars(1), draw=False)
+        agt.JointNeighbours(drawing, features=network).score(bars(1), draw=False)

@@ -14,6 +14,7 @@ from anogan_tf import choice, pretrained
 from anogan_tf.commands.cli import main
 from anogan_tf.distances import Kinds, Places
 from anogan_tf.runs import files_of
+from tests.conftest import bars, scratched
 
 
 def convolutions(*names, channels=3, side=None, filters=6):
@@ -202,18 +203,6 @@ def scorer(file):
     scorer = agt.LocalNeighbours(drawing, features=file)
     scorer.cross_calibrate(bars(10), 0.2, folds=2)
     return scorer
-
-
-def bars(n, seed=0):
-    images = 0.1 * pictures(n, (32, 32), 1, seed)
-    images[:, 8:14] += 0.6
-    return images
-
-
-def scratched(n):
-    images = bars(n, seed=1)
-    images[:, 20:24, 8:24] = 0.9
-    return images
 
 
 def test_places_whole_pictures_and_maps_are_of_the_networks_features(scorer):
