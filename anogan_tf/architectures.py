@@ -6,6 +6,7 @@ An architecture is added by two functions that yield layers, and one entry of `A
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -78,9 +79,12 @@ def _dcgan_generator(image_shape, width, initializer, momentum):
     yield keras.layers.Activation("tanh", dtype="float32", name="image")
 
 
-def _dcgan_features(image_shape, width, initializer, momentum, seed):
+def _dcgan_features(image_shape, width, initializer, momentum, seed, *, deep=False):
     for i, units in enumerate(_filters(image_shape, width), start=1):
         yield keras.layers.Conv2D(units, 4, 2, "same", kernel_initializer=initializer(), name=f"downsample_{i}")
+        if deep and i > 1:
+            yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"activation_{i}")
+            yield _conv3(units, initializer, f"convolve_{i}")
         yield keras.layers.LeakyReLU(negative_slope=0.2, name=f"features_{i}")
 
 
@@ -241,6 +245,9 @@ def _hazelnut_base(image_shape):
 SMALL = keras.initializers.RandomNormal(stddev=0.02)  # of DCGAN
 ARCHITECTURES = {
     "dcgan": Architecture(_dcgan_generator, _dcgan_features, SMALL),
+    "deep-dcgan": Architecture(
+        _dcgan_generator, functools.partial(_dcgan_features, deep=True), SMALL, features_initializer="he_normal"
+    ),
     "upsampling": Architecture(_upsampling_generator, _dcgan_features, "he_normal"),
     "principal": Architecture(_principal_generator, _principal_features, "he_normal", principal=True),
     "principal-dcgan": Architecture(

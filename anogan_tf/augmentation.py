@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-POLICIES = ("translation", "color", "cutout")
+POLICIES = ("translation", "mirror", "color", "cutout")
 TRANSLATION = 1 / 8  # of the side, at most
 CUTOUT = 1 / 2  # of the side
 MOVES = (1 / 8, 1 / 16, 1 / 32)  # of the side
@@ -25,9 +25,10 @@ def check_policies(policies: str | Iterable[str]) -> tuple[str, ...]:
 def augmented(images: tf.Tensor, policies: Iterable[str], seed: tf.Tensor) -> tf.Tensor:
     """T(x): each image changed by chance, in a way that a gradient passes.
 
-    `"translation"` moves it by up to an eighth of each side, `"color"` changes brightness, saturation and contrast,
-    `"cutout"` covers a square of half the side; what is uncovered or covered so is 0, mid gray. It shows how far an
-    image was moved, so that a generator does not learn to draw moved ones.
+    `"translation"` moves it by up to an eighth of each side, `"mirror"` turns half of them left to right, `"color"`
+    changes brightness, saturation and contrast, `"cutout"` covers a square of half the side; what is uncovered or
+    covered so is 0, mid gray. It shows how far an image was moved, so that a generator does not learn to draw moved
+    ones; that some are mirrored nothing shows, so it draws such, too.
 
     Args:
         images: `(batch, height, width, channels)` in [-1, 1], real or generated.
@@ -81,6 +82,11 @@ def _shifts(seed, batch, most):
     return tf.random.stateless_uniform((batch, 1), seed, -most, most + 1, dtype=tf.int32)
 
 
+def _mirrored(images, seed):
+    chosen = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed) < 0.5
+    return tf.where(chosen, tf.reverse(images, [2]), images)
+
+
 def _recoloured(images, seed):
     batch = tf.shape(images)[0]
     brightness, saturation, contrast = tf.unstack(tf.random.stateless_uniform((3, batch, 1, 1, 1), seed))
@@ -108,4 +114,9 @@ def _sizes(images):
     return tf.shape(images)[0], *images.shape[1:]
 
 
-_CHANGES: dict[str, Callable] = {"translation": _translated, "color": _recoloured, "cutout": _cut_out}
+_CHANGES: dict[str, Callable] = {
+    "translation": _translated,
+    "mirror": _mirrored,
+    "color": _recoloured,
+    "cutout": _cut_out,
+}

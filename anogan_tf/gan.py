@@ -37,8 +37,8 @@ class GAN(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"` or `"principal-dcgan"` (both with `adapt` before `fit`),
-            `"residual"` or `"hazelnut"`, see `architectures`.
+        architecture: `"dcgan"`, `"deep-dcgan"`, `"upsampling"`, `"principal"` or `"principal-dcgan"` (both with `adapt`
+            before `fit`), `"residual"` or `"hazelnut"`, see `architectures`.
         width: Filters next to the image.
         prior: Distribution of z: `"normal"` for N(0, 1), `"uniform"` for uniform(-1, 1).
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
@@ -46,8 +46,9 @@ class GAN(keras.Model):
         discriminator: Your own Functional network from images to one logit; goes with `generator`.
         self_supervision: None for the papers' plain GANs; or what D also tells, `"rotation"`, `"shift"` or both, see
             `transformations.Transformations`.
-        augment: None, or how all that D sees is changed by chance in training, `"translation"`, `"color"`, `"cutout"`
-            or several, see `augmentation.augmented`: with few images, D does not learn them by heart so soon.
+        augment: None, or how all that D sees is changed by chance in training, in its second task too:
+            `"translation"`, `"mirror"`, `"color"`, `"cutout"` or several, see `augmentation.augmented`: with few
+            images, D does not learn them by heart so soon.
         seed: Seed of initial weights and training noise.
 
     Raises:
@@ -316,7 +317,7 @@ class GAN(keras.Model):
         """w E[-log p(t | t(x))] over `views` random transformations t of each image; 0 without self-supervision."""
         if self.transformations is None:
             return 0.0
-        views = tf.repeat(images, self.views, axis=0)
+        views = self._augmented(tf.repeat(images, self.views, axis=0), step, TASK_DRAW + draw)
         seed = training.step_seed(self.seed, step, TASK_DRAW + draw)
         numbers = tf.random.stateless_uniform(
             tf.shape(views)[:1], seed, maxval=len(self.transformations), dtype=tf.int32

@@ -59,17 +59,17 @@ class Generator(Network):
     """The map G from the latent space to images.
 
     The architecture `"dcgan"` projects z to a base of about 4×4, and doubles it with transposed convolutions until
-    it covers the image, which is then cropped from the centre. `"upsampling"` repeats pixels and convolves 3×3 instead,
-    which leaves no checkerboards; `"principal"` and `"principal-dcgan"` do so to correct what principal components
-    draw, see `principal`.
-    `"residual"` has the blocks of f-AnoGAN's GAN:
-    normalisation, ReLU and a 3×3 convolution twice, beside a shortcut. `"hazelnut"` is the topology of
-    Pippo7x/AnoGAN-Keras, whose weight files load into it.
+    it covers the image, which is then cropped from the centre; so does `"deep-dcgan"`. `"upsampling"` repeats pixels
+    and convolves 3×3 instead, which leaves no checkerboards; `"principal"` and `"principal-dcgan"` do so to correct
+    what principal components draw, see `principal`. `"residual"` has the blocks of f-AnoGAN's GAN: normalisation, ReLU
+    and a 3×3 convolution twice, beside a shortcut. `"hazelnut"` is the topology of Pippo7x/AnoGAN-Keras, whose weight
+    files load into it.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"principal-dcgan"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"deep-dcgan"`, `"upsampling"`, `"principal"`, `"principal-dcgan"`, `"residual"` or
+            `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights.
@@ -130,9 +130,9 @@ class Encoder(Network):
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
         latent_dim: Dimension of z.
-        architecture: `"dcgan"` or `"upsampling"`, which are the same here, `"principal"` or `"principal-dcgan"`,
-            likewise, or `"residual"`; there is none for `"hazelnut"`, whose normalisation and Dropout would make
-            training and scoring see different codes.
+        architecture: `"dcgan"` or `"upsampling"`, which are the same here, `"deep-dcgan"`, `"principal"` or
+            `"principal-dcgan"`, which are the same too, or `"residual"`; there is none for `"hazelnut"`, whose
+            normalisation and Dropout would make training and scoring see different codes.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name.
         seed: Seed of the initial weights.
@@ -184,13 +184,15 @@ class Discriminator(Network):
     """The discriminator (or critic) D, whose inner layers are the features f of the anomaly score.
 
     The architecture `"dcgan"` has strided convolutions, each followed by LeakyReLU(0.2), and no normalisation: batch
-    statistics at inference are what the score would be made of, and few images make them poor. Nor has `"residual"`,
+    statistics at inference are what the score would be made of, and few images make them poor. `"deep-dcgan"` looks
+    once more, with a 3×3 convolution, at what each but the first of them sees. Nor has `"residual"` a normalisation,
     whose blocks are those of f-AnoGAN's critic. `"principal"` sees deviations from the mean image; `"principal-dcgan"`
     is `"dcgan"`, with its small initial weights, from which a second task makes better features.
 
     Args:
         image_shape: `(height, width, channels)`, sides from 8 to 256, 1 or 3 channels.
-        architecture: `"dcgan"`, `"upsampling"`, `"principal"`, `"principal-dcgan"`, `"residual"` or `"hazelnut"`.
+        architecture: `"dcgan"`, `"deep-dcgan"`, `"upsampling"`, `"principal"`, `"principal-dcgan"`, `"residual"` or
+            `"hazelnut"`.
         width: Filters of the layer next to the image; they double with each layer away from it, up to `8 * width`.
         kernel_initializer: A Keras initializer or its name; None for the architecture's own.
         seed: Seed of the initial weights and of Dropout.

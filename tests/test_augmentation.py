@@ -87,7 +87,16 @@ def test_saturation_from_gray_to_twice():
     assert spreads.max() > 1.5
 
 
-@pytest.mark.parametrize("policy", ["translation", "color", "cutout"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_about_half_of_the_images_are_mirrored(shape):
+    images = noise(shape, n=40)
+    changed = augmented(images, ["mirror"], SEED).numpy()
+    mirrored = [not np.array_equal(image, result) for image, result in zip(images, changed, strict=True)]
+    np.testing.assert_array_equal(changed[mirrored], images[mirrored][:, :, ::-1])
+    assert 10 < sum(mirrored) < 30
+
+
+@pytest.mark.parametrize("policy", ["translation", "mirror", "color", "cutout"])
 def test_gradients_are_those_of_finite_differences(policy):
     images = tf.constant(noise((8, 8, 3), n=3))
     direction = tf.constant(noise((8, 8, 3), n=6)[3:])
@@ -121,11 +130,12 @@ def test_policies_are_checked():
             check_policies(wrong)
 
 
+@pytest.mark.parametrize("task", [None, "rotation"])
 @pytest.mark.parametrize("kind", ["DCGAN", "WGANGP"])
-def test_discriminator_sees_augmented_images_only(kind, images, monkeypatch):
-    """With all that D sees covered, nothing tells real images from others, and D does not learn."""
+def test_discriminator_sees_augmented_images_only(kind, task, images, monkeypatch):
+    """With all that D sees covered, nothing tells real images from others or from turned ones, and D does not learn."""
     monkeypatch.setattr("anogan_tf.gan.augmented", lambda images, policies, seed: 0.0 * images)
-    gan = small_gan(kind, augment="cutout")
+    gan = small_gan(kind, augment="cutout", self_supervision=task)
     before = gan.discriminator.get_weights()[0]
     gan.compile(**({"penalty_weight": 0.0, "critic_steps": 1} if kind == "WGANGP" else {}))
     gan.fit(images, epochs=1, shuffle=False, verbose=0)

@@ -12,7 +12,7 @@ from anogan_tf.networks import Discriminator, Encoder, Generator, feature_extrac
 SHAPES = [(8, 8, 1), (8, 256, 3), (28, 28, 1), (33, 47, 3), (64, 64, 3), (100, 60, 1), (256, 256, 3)]
 
 
-@pytest.mark.parametrize("architecture", ["dcgan", "residual"])
+@pytest.mark.parametrize("architecture", ["dcgan", "deep-dcgan", "residual"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_networks_fit_every_image_size(shape, architecture):
     options = {"architecture": architecture, "width": 2}

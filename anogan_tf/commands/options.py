@@ -111,8 +111,8 @@ MODEL = [
     click.option("--gan", type=click.Choice(["dcgan", "wgan-gp"]), help="Default: dcgan for anogan, else wgan-gp."),
     click.option(
         "--architecture",
-        help="dcgan, upsampling, principal, principal-dcgan, residual, hazelnut, or another that was added; default "
-        "the recipe's.",
+        help="dcgan, deep-dcgan, upsampling, principal, principal-dcgan, residual, hazelnut, or another that was "
+        "added; default the recipe's.",
     ),
     click.option("--width", type=AT_LEAST_1, help="Filters next to the image; default the recipe's."),
     click.option("--latent-dim", type=AT_LEAST_1, help="Dimension of z; default the recipe's."),
@@ -127,7 +127,7 @@ MODEL = [
     click.option(
         "--augment",
         multiple=True,
-        type=click.Choice(["none", "translation", "color", "cutout"]),
+        type=click.Choice(["none", "translation", "mirror", "color", "cutout"]),
         callback=lambda context, parameter, value: value or None,
         help="How all that the discriminator sees is changed by chance; may be repeated; default the recipe's.",
     ),
