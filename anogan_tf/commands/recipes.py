@@ -26,6 +26,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "photos": {
         "self_supervision": ("rotation", "shift"),
         "score_kind": "tasks+density",
+        "architecture": "deep-dcgan",
+        "augment": ("translation", "mirror"),
+        "views": 9,
         "width": 48,
         "batch_size": 16,
         "training_steps": 5000,
@@ -54,6 +57,7 @@ QUALITIES = {"standard": 1, "high": 3}  # how many times the recipe's steps netw
 PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "architecture": "dcgan",
     "latent_dim": 64,
+    "views": 3,
     "augment": (),
     "ema": 0.0,
     "encoder_part": 1.0,  # of the GAN's training steps, for an encoder

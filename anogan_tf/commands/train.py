@@ -253,7 +253,8 @@ def _compile_gan(gan, splits, settings):
         epochs = sum(_epochs(settings, phase, splits) for phase in phases)
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
     average = {"use_ema": True, "ema_momentum": settings["ema"]} if settings["ema"] else {}
-    gan.compile(*(keras.optimizers.Adam(rate, **MOMENTA[name], **some) for some in (average, {})))
+    optimizers = (keras.optimizers.Adam(rate, **MOMENTA[name], **some) for some in (average, {}))
+    gan.compile(*optimizers, views=settings["views"])
 
 
 def _is_joint(settings):
