@@ -250,6 +250,17 @@ def test_training_again_finds_it_done(trained_run, parts):
     assert (out / "generator.weights.h5").stat().st_mtime_ns == before
 
 
+def test_a_run_from_before_views_could_be_chosen_is_found_done(trained_run, parts, tmp_path):
+    shutil.copytree(trained_run[0], tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told["settings"].pop("views") == 3
+    (tmp_path / "run" / "run.json").write_text(json.dumps(told))
+    size = ("--size", "16", "--channels", "1", "--alpha", "0.2")
+    again = run("train", parts, "--out", tmp_path / "run", *size, *SMALL)
+    assert "trained already" in again.output
+    assert "views: 3 there, 4 now" in run("train", parts, "--out", tmp_path / "run", *size, *SMALL, "--views", 4).output
+
+
 def test_other_settings_do_not_overwrite_a_run(trained_run, parts):
     out = trained_run[0]
     result = run("train", parts, "--out", out, "--size", "16", "--channels", "1", "--alpha", "0.1", *SMALL)
@@ -1038,9 +1049,9 @@ def test_networks_of_larger_parts_are_narrower(recipe, sides, width, parts):
     assert settings.with_recipe(given | {"width": 24}, image_shape=(*sides, 3))["width"] == 24
 
 
-@pytest.mark.parametrize(("gan", "rate"), [("dcgan", 2e-3), ("wgan-gp", None)])
+@pytest.mark.parametrize(("gan", "rate"), [("dcgan", 3e-4), ("wgan-gp", None)])
 def test_the_rate_of_a_recipe_is_for_a_dcgan(gan, rate, parts):
-    given = options.of_training([str(parts), "--out", "run", "--recipe", "photos", "--gan", gan])
+    given = options.of_training([str(parts), "--out", "run", "--recipe", "parts", "--gan", gan])
     assert settings.with_recipe(given, image_shape=(64, 64, 3))["learning_rate"] == rate
 
 

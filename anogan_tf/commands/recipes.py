@@ -32,7 +32,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "width": 48,
         "batch_size": 16,
         "training_steps": 5000,
-        "learning_rate": 2e-3,
     },
     "parts": {
         "self_supervision": (),

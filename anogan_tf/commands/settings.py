@@ -166,6 +166,7 @@ def check_bound(out: Path, earlier: dict, settings: dict) -> None:
         settings: Those to go on with.
     """
     there, now = earlier.get("settings", {}), jsonable(settings)
+    there = there and {"views": recipes.PAPERS["views"], **there}  # which runs of before could not choose
     if not earlier["complete"]:
         there, now = ({**some, "gan": gan_name(some)} for some in (there, now))
     changed = {name for name in {*there, *now} if there.get(name) != now.get(name)}
