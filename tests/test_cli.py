@@ -253,7 +253,7 @@ def test_training_again_finds_it_done(trained_run, parts):
 def test_a_run_from_before_views_could_be_chosen_is_found_done(trained_run, parts, tmp_path):
     shutil.copytree(trained_run[0], tmp_path / "run")
     told = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert told["settings"].pop("views") == 3
+    assert (told["settings"].pop("views"), told["settings"].pop("task_weight")) == (3, 1.0)
     (tmp_path / "run" / "run.json").write_text(json.dumps(told))
     size = ("--size", "16", "--channels", "1", "--alpha", "0.2")
     again = run("train", parts, "--out", tmp_path / "run", *size, *SMALL)

@@ -125,6 +125,11 @@ MODEL = [
         help="What the discriminator also learns to tell; may be repeated; default the recipe's.",
     ),
     click.option(
+        "--task-weight",
+        type=ABOVE_0,
+        help="Weight of what the discriminator also learns, beside the GAN's own loss; default the recipe's.",
+    ),
+    click.option(
         "--views",
         type=AT_LEAST_1,
         help="Transformations of each image in a step of what the discriminator also learns; default the recipe's.",
@@ -229,9 +234,9 @@ SECTIONS = {  # in which help lists options; of a command with many, the common 
         "validation_fraction", "cache", "data_dir", "skip_unreadable", "cases",
     ),
     "Model": (
-        "method", "recipe", "gan", "architecture", "width", "latent_dim", "prior", "self_supervision", "views",
-        "augment", "ema", "epochs", "training_steps", "quality", "batch_size", "learning_rate", "seed", "seeds",
-        "quick", "digits",
+        "method", "recipe", "gan", "architecture", "width", "latent_dim", "prior", "self_supervision",
+        "task_weight", "views", "augment", "ema", "epochs", "training_steps", "quality", "batch_size", "learning_rate",
+        "seed", "seeds", "quick", "digits",
     ),
     "Encoder": ("encoder_only", "mode", "variational", "kl_weight", "encoder_epochs", "encoder_rate"),
     "Score": (

@@ -27,8 +27,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "self_supervision": ("rotation", "shift"),
         "score_kind": "tasks+density",
         "architecture": "deep-dcgan",
-        "augment": ("translation", "mirror"),
+        "task_weight": 10.0,
         "views": 9,
+        "augment": ("translation", "mirror"),
         "width": 48,
         "batch_size": 16,
         "training_steps": 5000,
@@ -56,6 +57,7 @@ QUALITIES = {"standard": 1, "high": 3}  # how many times the recipe's steps netw
 PAPERS: dict[str, Any] = {  # where no recipe says otherwise
     "architecture": "dcgan",
     "latent_dim": 64,
+    "task_weight": 1.0,
     "views": 3,
     "augment": (),
     "ema": 0.0,

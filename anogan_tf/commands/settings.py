@@ -71,7 +71,8 @@ def with_recipe(settings: dict, image_shape: Sequence[int]) -> dict:
     recipe["training_steps"] *= times
     recipe["width"] = recipes.width_of(recipe["width"], image_shape) if chosen == "parts" else recipe["width"]
     if settings["method"] == "f-anogan" or settings["start"] == "prior":
-        networks = () if chosen == "parts" else ("architecture", "latent_dim")  # of few parts a GAN learns no others
+        names = ("architecture", "latent_dim", "task_weight", "views", "augment")
+        networks = () if chosen == "parts" else names  # of few parts a GAN learns no others
         recipe |= {name: recipes.PAPERS[name] for name in (*OF_Z, *networks)}
     if gan_name(settings) != "dcgan":
         recipe.pop("learning_rate", None)  # a WGAN-GP's is lower
@@ -166,7 +167,8 @@ def check_bound(out: Path, earlier: dict, settings: dict) -> None:
         settings: Those to go on with.
     """
     there, now = earlier.get("settings", {}), jsonable(settings)
-    there = there and {"views": recipes.PAPERS["views"], **there}  # which runs of before could not choose
+    before = {name: recipes.PAPERS[name] for name in ("task_weight", "views") if name in now}  # there were no others
+    there = there and before | there
     if not earlier["complete"]:
         there, now = ({**some, "gan": gan_name(some)} for some in (there, now))
     changed = {name for name in {*there, *now} if there.get(name) != now.get(name)}

@@ -254,7 +254,7 @@ def _compile_gan(gan, splits, settings):
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(splits.train))
     average = {"use_ema": True, "ema_momentum": settings["ema"]} if settings["ema"] else {}
     optimizers = (keras.optimizers.Adam(rate, **MOMENTA[name], **some) for some in (average, {}))
-    gan.compile(*optimizers, views=settings["views"])
+    gan.compile(*optimizers, task_weight=settings["task_weight"], views=settings["views"])
 
 
 def _is_joint(settings):
