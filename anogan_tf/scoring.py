@@ -403,7 +403,8 @@ def fit_reference(scorer: Any, data: Images) -> None:
     """Learns what the score needs from normal training images, of a random 2,048 where there are more.
 
     Nothing for scores that learn nothing. `scorer` holds networks, and has `evidence(images)`. How much a discriminator
-    tells of what was done to normal images is found from mirror images of these, as it knows them by heart.
+    tells of what was done to normal images is found from mirror images of these, as it knows them by heart, unless it
+    was trained on their mirror images too: what is moved by chance it does not.
 
     Raises:
         ValueError: If there are no images, or too few for what is learned.
