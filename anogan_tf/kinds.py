@@ -17,7 +17,7 @@ from anogan_tf.networks import feature_extractor, feature_maps
 from anogan_tf.subspace import PrincipalSubspace
 from anogan_tf.surprise import Surprise
 
-GUESSED, KNOWN = 0.15, 0.7  # shares of what was done to normal images that D tells: hardly any; enough to decide alone
+GUESSED, KNOWN, ALL = 0.15, 0.7, 0.9  # shares of what was done to normal images that D tells: hardly any; much; all
 
 
 class Seen(NamedTuple):
@@ -161,8 +161,8 @@ class Transformations(Tasks):
 class Density(Kind):
     """How unlikely the colours and textures of x are: D's feature maps, each averaged over the image, under a Gaussian.
 
-    Beside `Tasks` or `Transformations` it counts for max(0, 1 - I / 0.7), with I as there: the less D can tell of what
-    was done to normal images, the less that says of others.
+    Beside `Tasks` or `Transformations` it counts for max(1 - I / 0.7, min(0.2, 0.9 - I), 0), with I as there: the less
+    D can tell of what was done to normal images, the less that says of others.
 
     References:
         Sohn et al., "Learning and Evaluating Representations for Deep One-Class Classification", arXiv 2011.02578
@@ -185,7 +185,7 @@ class Density(Kind):
         return tf.concat([tf.reduce_mean(tf.cast(each, tf.float32), axis=(1, 2)) for each in maps], axis=1)
 
     def weight(self, told: float | None) -> float:
-        return float(np.clip(1.0 - told / KNOWN, 0.0, 1.0)) if told is not None else 1.0
+        return float(np.clip(max(1.0 - told / KNOWN, min(ALL - KNOWN, ALL - told)), 0, 1)) if told is not None else 1.0
 
 
 class Paper(Kind):

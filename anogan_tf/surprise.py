@@ -7,10 +7,7 @@ import tensorflow as tf
 
 from anogan_tf.learned import Learned, check_enough
 
-SURE = (
-    0.6,
-    0.8,
-)  # shares of what was done to normal images that D tells: from here, and up to here, β grows from 0 to 1
+SURE = (0.4, 0.5)  # shares of what was done to normal images that D tells, between which β grows from 0 to 1
 LEAST = 1e-6  # deviation
 
 

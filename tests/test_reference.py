@@ -100,6 +100,7 @@ def test_weights_go_by_what_is_told_of_what_was_done():
         assert [KINDS[name].weight(share) for share in shares] == pytest.approx([0.0, 0.0, 0.1 / 0.15, 1.0, 1.0])
     weights = [KINDS["density"].weight(share) for share in shares]
     assert weights == pytest.approx([1.0, 1.0, 1.0 - 0.1 / 0.7, 1.0 - 0.5 / 0.7, 0.0])
+    assert [KINDS["density"].weight(share) for share in (0.6, 0.7, 0.8, 0.95)] == pytest.approx([0.2, 0.2, 0.1, 0.0])
     assert KINDS["density"].weight(told(gan, {"features": np.zeros((3, 4))})) == 1.0
 
 
